@@ -1,0 +1,69 @@
+"""The exceptions of chiasm. Each says what was expected, what was got, where, and what to do.
+
+ChiasmError
+├── InputError          a file or folder of the user's cannot be taken
+│   ├── ImageError      an image file or DICOM object cannot be read
+│   └── TableError      a table, or the map that describes it, does not fit
+├── CohortError         a cohort on disk is missing, damaged, of another schema, or does not fit the recipe
+├── RecipeError         a recipe has unknown keys or values out of range
+├── RunError            a run folder is missing, unfinished, damaged or of another schema
+├── TrainingError       training cannot go on (no target left, NaN loss at a named step)
+└── MissingExtraError   an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+
+class ChiasmError(Exception):
+    """The base of all errors a user can mend.
+
+    Args:
+        what: the problem in one sentence.
+        expected, got, where, remedy: the four facts a user needs; leave out what does not apply. Never put report text,
+            names or patient identifiers into them.
+    """
+
+    def __init__(
+        self, what: str, *, expected: str = "", got: str = "", where: str = "", remedy: str = ""
+    ) -> None:
+        self.what, self.expected, self.got, self.where, self.remedy = what, expected, got, where, remedy
+        facts = {"expected": expected, "got": got, "where": where, "what to do": remedy}
+        super().__init__("\n".join([what, *(f"  {name}: {fact}" for name, fact in facts.items() if fact)]))
+
+
+class InputError(ChiasmError):
+    """A file or folder of the user's cannot be taken."""
+
+
+class ImageError(InputError):
+    """An image file or DICOM object cannot be read."""
+
+
+class TableError(InputError):
+    """A table, or the map that describes it, does not fit."""
+
+
+class CohortError(ChiasmError):
+    """A cohort on disk is missing, damaged, of another schema, or does not fit the recipe."""
+
+
+class RecipeError(ChiasmError):
+    """A recipe has unknown keys or values out of range."""
+
+
+class RunError(ChiasmError):
+    """A run folder is missing, unfinished, damaged or of another schema."""
+
+
+class TrainingError(ChiasmError):
+    """Training cannot go on."""
+
+
+class MissingExtraError(ChiasmError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed",
+            remedy=f"pip install 'chiasm[{extra}]'",
+        )

@@ -1,0 +1,236 @@
+"""The recipe: one YAML file that says what goes in, how it is fused, what is answered, and how it is trained.
+
+The classes below are the whole schema: an unknown key is an error that names the nearest known one, and all problems of
+a file come in one message.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from chiasm.errors import RecipeError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageInput(_Section):
+    """Images: `efficientnet-lite0` (ImageNet), `hf:ID-or-folder`, `monai:NAME`, or `small-cnn` (from scratch)."""
+
+    encoder: str = "efficientnet-lite0"
+    freeze: bool = True
+    size: Annotated[int, Field(ge=32)] = 224
+    augment: bool = True
+
+
+class TextInput(_Section):
+    """The report as an input. Its sections must not hold the answer unless the recipe means it to."""
+
+    encoder: str = "bilstm"
+    sections: tuple[str, ...] = ("history", "indication", "findings", "impression")
+    max_tokens: Count = 160
+
+
+class RecordInput(_Section):
+    """The chart. `columns: null` takes every column known at prediction time; `opt_in` adds ones of unknown time."""
+
+    columns: tuple[str, ...] | None = None
+    opt_in: tuple[str, ...] = ()
+
+
+class Inputs(_Section):
+    image: ImageInput | None = ImageInput()
+    text: TextInput | None = TextInput()
+    record: RecordInput | None = RecordInput()
+
+
+class Fusion(_Section):
+    name: Literal["co-attention"] = "co-attention"
+    dim: Count = 128
+    heads: Count = 4
+    dropout: Share = 0.1
+    modality_dropout: Annotated[
+        Share, Field(description="chance that a present modality is hidden in training")
+    ] = 0.3
+
+
+class Target(_Section):
+    """`labels: null` takes every label the cohort has. `uncertain` says how a hedged finding is learned and scored."""
+
+    labels: tuple[str, ...] | None = None
+    uncertain: Literal["ignore", "positive", "negative"] = "ignore"
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Localization(_Section):
+    """A map per label on a grid of the given stride; supervised where regions exist, by the findings elsewhere."""
+
+    stride: Literal[8, 16] = 16
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Description(_Section):
+    """A text of these sections, from the tokens of a pass in which the report is masked."""
+
+    sections: tuple[str, ...] = ("findings", "impression", "caption")
+    max_tokens: Count = 80
+    layers: Count = 2
+    beams: Count = 3
+    weight: Annotated[float, Field(ge=0)] = 0.5
+
+
+class Heads(_Section):
+    localization: Localization | None = Localization()
+    description: Description | None = Description()
+
+
+class Train(_Section):
+    epochs: Count = 40
+    batch_size: Count = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    patience: Count = 8
+    seed: int = 0
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int | str = 1
+    strategy: str = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0
+    cache_features: bool = True
+
+
+class Evaluate(_Section):
+    resamples: Annotated[int, Field(ge=100)] = 1000
+    age_bands: tuple[float, ...] = (18, 40, 65)
+
+
+class Recipe(_Section):
+    """A system: inputs -> fusion -> targets and heads, and how it is trained and evaluated."""
+
+    name: str
+    about: str = ""
+    inputs: Inputs = Inputs()
+    fusion: Fusion = Fusion()
+    targets: dict[str, Target] = Field(min_length=1)
+    heads: Heads = Heads()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+
+
+def recipe_names() -> list[str]:
+    """The shipped recipes."""
+    folder = resources.files("chiasm") / "recipes"
+    return sorted(Path(str(f)).stem for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a shipped recipe by name or any YAML file, and set single keys (`train.epochs=5`).
+
+    Raises:
+        RecipeError: no such recipe, not YAML, or keys and values that do not fit; every problem is in the one message.
+    """
+    path = Path(name_or_path)
+    if str(name_or_path) in recipe_names():
+        text = (resources.files("chiasm") / "recipes" / f"{name_or_path}.yaml").read_text("utf-8")
+    elif path.is_file():
+        text = path.read_text("utf-8")
+    else:
+        near = difflib.get_close_matches(str(name_or_path), recipe_names(), 1)
+        raise RecipeError(
+            "no such recipe",
+            expected=f"one of {', '.join(recipe_names())}, or the path of a YAML file",
+            got=str(name_or_path),
+            remedy=f"did you mean {near[0]}?" if near else "`chiasm recipes` lists them",
+        )
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError("the recipe is not valid YAML", where=f"{path}: {error}") from None
+    if not isinstance(raw, dict):
+        raise RecipeError("the recipe is not a mapping", expected="key: value lines", where=str(path))
+    for override in overrides:
+        _set(raw, override)
+    return parse_recipe(raw, where=str(name_or_path))
+
+
+def parse_recipe(raw: dict[str, Any], where: str) -> Recipe:
+    """Check a mapping against the schema.
+
+    Raises:
+        RecipeError: with all problems in one message.
+    """
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        lines = [_problem(problem) for problem in error.errors()]
+        raise RecipeError(
+            f"the recipe has {len(lines)} problem{'s' * (len(lines) > 1)}:\n"
+            + "\n".join(f"  - {x}" for x in lines),
+            where=where,
+            remedy="correct the keys above; the schema is in chiasm/recipe.py",
+        ) from None
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    path.write_text(
+        yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "utf-8"
+    )
+
+
+def _set(raw: dict[str, Any], override: str) -> None:
+    """Apply `a.b.c=value` (the value is YAML) in place; `targets=[x, y]` is short for targets with default options."""
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise RecipeError("--set needs key=value", expected="for example train.epochs=5", got=override)
+    *parents, last = key.split(".")
+    node = raw
+    for parent in parents:
+        child = node.get(parent)
+        node[parent] = child if isinstance(child, dict) else {}
+        node = node[parent]
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError("--set needs a YAML value", got=override) from None
+    if key == "targets" and isinstance(parsed, list):
+        parsed = {name: {} for name in parsed}
+    node[last] = parsed
+
+
+def _problem(problem: typing.Mapping[str, Any]) -> str:
+    """One problem of pydantic's in the project's words, with the nearest known key for an unknown one."""
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(Recipe, [str(part) for part in problem["loc"][:-1]])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
+        return f"{path}: unknown key" + (
+            f", did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
+        )
+    return f"{path}: {problem['msg']}. Got {problem['input']!r}."
+
+
+def _keys_at(model: Any, loc: list[str]) -> list[str]:
+    """The keys the schema knows below a location such as ["train"] or ["targets", "findings"]."""
+    for part in loc:
+        if typing.get_origin(model) is dict:
+            model = typing.get_args(model)[1]
+            continue
+        if not (isinstance(model, type) and issubclass(model, BaseModel)) or part not in model.model_fields:
+            return []
+        model = model.model_fields[part].annotation
+        if isinstance(model, types.UnionType):
+            model = next(arg for arg in typing.get_args(model) if arg is not type(None))
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

@@ -1,0 +1,213 @@
+"""The nouns: a `Study` as it was made, a `Prediction` as it is answered. Frozen, NumPy only.
+
+Truth and answer are made of the same nouns (findings, regions, report, outcomes), so they are compared like with like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiasm.geometry import Geometry
+
+Box = tuple[float, float, float, float]
+"""x_min, y_min, x_max, y_max in pixels of the original image; x_max and y_max are exclusive edges."""
+
+
+class State(StrEnum):
+    """What a reader says of a finding. `NOT_MENTIONED` is silence: neither a yes nor a no."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNCERTAIN = "uncertain"
+    NOT_MENTIONED = "not_mentioned"
+
+
+class View(StrEnum):
+    """How the image was taken. Everything that is not a chest projection is `OTHER`."""
+
+    PA = "pa"
+    AP = "ap"
+    LATERAL = "lateral"
+    OTHER = "other"
+
+
+class Kind(StrEnum):
+    """What the values of an outcome are, and so which head and metrics answer it."""
+
+    BINARY = "binary"
+    ORDINAL = "ordinal"
+    REGRESSION = "regression"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding and its state, in one target.
+
+    Attributes:
+        name: canonical name of `chiasm.vocabulary`, or the user's own snake_case name.
+        state: what is said of it.
+        target: the group it is learned and scored in; findings of another truth (RSNA's reviewed opacity beside NIH's
+            text-mined labels) stand in a target of their own and are never merged.
+        reader: who says so ("nih", "rsna", "phantom").
+        probability: only in predictions: calibrated P(present).
+        span: character range (start, end) of the report text that says so, when a text says so.
+    """
+
+    name: str
+    state: State
+    target: str = "findings"
+    reader: str = ""
+    probability: float | None = None
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Region:
+    """A place in one image: a box, a mask, or both.
+
+    Attributes:
+        label: the finding it shows, or the anatomy ("left_lung").
+        box: in pixels of the original image; None for a mask alone.
+        mask: [H, W] or [D, H, W] bool in pixels of the original image, or None.
+        image_id: the image of the study it lies in.
+        target: the target whose label it locates; "anatomy" for organs, which are never a finding.
+        reader: who drew it.
+        score: only in predictions.
+    """
+
+    label: str
+    image_id: str
+    box: Box | None = None
+    mask: NDArray[np.bool_] | None = None
+    target: str = "findings"
+    reader: str = ""
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A number that is learned, known only after the image was taken, or given by a reader: survival, mRS, a severity score.
+
+    Attributes:
+        value: the number; a binary outcome is 0 or 1; None if unknown.
+        target: "outcome" for what happened later, "severity" for a reader's score.
+    """
+
+    name: str
+    value: float | None
+    kind: Kind = Kind.BINARY
+    target: str = "outcome"
+    reader: str = ""
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A radiology report, by sections in the order of the text.
+
+    Attributes:
+        sections: name -> text; the names are those of `chiasm.report.sections.SECTIONS`. A clinical note is the section
+            "history".
+        image_id: set when the text belongs to one image (a caption), None when to the study.
+    """
+
+    sections: Mapping[str, str]
+    image_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "\n".join(text for text in self.sections.values() if text)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the chart holds at prediction time: column -> number, word, or None for missing.
+
+    Attributes:
+        values: units stand in the column name (`temperature_c`, `age_years`).
+        unknown_time: columns recorded at an unknown time; a recipe takes them only when it opts in by name.
+    """
+
+    values: Mapping[str, float | str | None]
+    unknown_time: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image or one volume (slices of a CT or MR series are one volume).
+
+    Attributes:
+        image_id: unique in the cohort.
+        pixels: [H, W] or [D, H, W], any real dtype, as shown: rescaled, windowed, MONOCHROME1 inverted.
+        geometry: from the frame boxes and masks refer to (the "original") to these pixels: the identity for most;
+            for ChestX-ray14 at 512 px, whose boxes were published at 1024 x 1024, a scale of one half.
+        source: path of the file relative to the source folder; never an absolute path.
+    """
+
+    image_id: str
+    pixels: NDArray[np.generic]
+    geometry: Geometry
+    view: View = View.OTHER
+    dicom_modality: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One examination of one patient: what the model may see, and what is true of it.
+
+    Attributes:
+        split: "train", "validation" or "test" where the source publishes one, else None.
+        bayes: phantoms only: modality subset ("image+record") -> the true P(outcome = 1 | what the subset reveals).
+    """
+
+    study_id: str
+    patient_id: str
+    images: tuple[Image, ...] = ()
+    report: Report | None = None
+    record: Record | None = None
+    findings: tuple[Finding, ...] = ()
+    regions: tuple[Region, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    split: str | None = None
+    bayes: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An input that was not taken, and why. `where` is a path or row number, never a patient's name."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one study, in the nouns of a study.
+
+    Attributes:
+        findings: with calibrated probabilities; `state` by the validation threshold.
+        outcomes: with calibrated probabilities (binary) or values (regression, ordinal).
+        regions: boxes in pixels of the original image, with scores.
+        description: generated text, or None when the model has no description head. Never conditioned on the report.
+        maps: (image_id, "target/label") -> [h, w] or [d, h, w] probabilities at grid resolution.
+        geometries: image_id -> geometry, so a map can be laid on the original.
+        contributions: modality -> "target/label" -> Shapley value of the modality on the logit.
+        used: the modalities the answer rests on; arm: "image+record", "report-conditioned", ...
+    """
+
+    study_id: str
+    patient_id: str
+    findings: tuple[Finding, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    regions: tuple[Region, ...] = ()
+    description: str | None = None
+    maps: Mapping[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
+    geometries: Mapping[str, Geometry] = field(default_factory=dict)
+    contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    used: tuple[str, ...] = ()
