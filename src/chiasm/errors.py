@@ -23,9 +23,7 @@ class ChiasmError(Exception):
             names or patient identifiers into them.
     """
 
-    def __init__(
-        self, what: str, *, expected: str = "", got: str = "", where: str = "", remedy: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, expected: str = "", got: str = "", where: str = "", remedy: str = "") -> None:
         self.what, self.expected, self.got, self.where, self.remedy = what, expected, got, where, remedy
         facts = {"expected": expected, "got": got, "where": where, "what to do": remedy}
         super().__init__("\n".join([what, *(f"  {name}: {fact}" for name, fact in facts.items() if fact)]))

@@ -38,9 +38,7 @@ class Geometry:
     affine: tuple[float, ...] = ()
 
     @classmethod
-    def identity(
-        cls, shape: Shape, spacing_mm: tuple[float, ...] = (), affine: tuple[float, ...] = ()
-    ) -> Geometry:
+    def identity(cls, shape: Shape, spacing_mm: tuple[float, ...] = (), affine: tuple[float, ...] = ()) -> Geometry:
         n = len(shape)
         return cls(tuple(shape), tuple(shape), (1.0,) * n, (0.0,) * n, spacing_mm, affine)
 

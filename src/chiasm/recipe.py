@@ -62,9 +62,7 @@ class Fusion(_Section):
     dim: Count = 128
     heads: Count = 4
     dropout: Share = 0.1
-    modality_dropout: Annotated[
-        Share, Field(description="chance that a present modality is hidden in training")
-    ] = 0.3
+    modality_dropout: Annotated[Share, Field(description="chance that a present modality is hidden in training")] = 0.3
 
 
 class Target(_Section):
@@ -177,17 +175,14 @@ def parse_recipe(raw: dict[str, Any], where: str) -> Recipe:
     except ValidationError as error:
         lines = [_problem(problem) for problem in error.errors()]
         raise RecipeError(
-            f"the recipe has {len(lines)} problem{'s' * (len(lines) > 1)}:\n"
-            + "\n".join(f"  - {x}" for x in lines),
+            f"the recipe has {len(lines)} problem{'s' * (len(lines) > 1)}:\n" + "\n".join(f"  - {x}" for x in lines),
             where=where,
             remedy="correct the keys above; the schema is in chiasm/recipe.py",
         ) from None
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    path.write_text(
-        yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "utf-8"
-    )
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "utf-8")
 
 
 def _set(raw: dict[str, Any], override: str) -> None:
@@ -216,9 +211,7 @@ def _problem(problem: typing.Mapping[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         known = _keys_at(Recipe, [str(part) for part in problem["loc"][:-1]])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
-        return f"{path}: unknown key" + (
-            f", did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
-        )
+        return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}")
     return f"{path}: {problem['msg']}. Got {problem['input']!r}."
 
 

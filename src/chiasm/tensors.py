@@ -85,7 +85,7 @@ class Batch:
 
     def keep(self, kept: dict[str, Tensor]) -> Self:
         """A copy in which modality m is absent from studies where kept[m] ([B] bool) is False."""
-        changed: dict[str, Tensor] = {}
+        changed: dict[str, Any] = {}
         if "image" in kept and self.image_mask is not None:
             changed["image_mask"] = self.image_mask & kept["image"][:, None]
         if "text" in kept and self.token_mask is not None:

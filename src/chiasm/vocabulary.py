@@ -68,7 +68,8 @@ def canonical(name: str) -> str:
 def scheme(name: str) -> dict[str, str]:
     """Canonical name -> the scheme's own name, in the scheme's order, for "chestxray14" or "chexpert"."""
     column = _COLUMN[name]
-    return {key: names[column] for key, names in _FINDINGS.items() if names[column]}
+    names = {key: row[:2][column] for key, row in _FINDINGS.items()}
+    return {key: own for key, own in names.items() if own}
 
 
 def scheme_name(finding: str, scheme_: str) -> str | None:
