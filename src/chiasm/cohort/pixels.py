@@ -1,7 +1,8 @@
-"""Pixels of image files as gray arrays, and the two steps that bring an image into the store: `to_uint8`, then `fit`."""
+"""Pixels of image files as gray arrays, and the two steps that bring an image into the store: `to_uint8` and `fit`."""
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import ImageChops, ImageOps, UnidentifiedImageError
 from chiasm.errors import ImageError
 from chiasm.geometry import Geometry, Shape
 
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 EXPECTED = "a PNG, JPEG, TIFF or BMP image"
 INTENSITY_RULE = "uint8 as it is; else linear from the 0.5 .. 99.5 percentile to 0 .. 255"
@@ -26,8 +27,8 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError
 def read_image(path: Path) -> NDArray[np.generic]:
     """Read one picture as gray [H, W], upright (EXIF orientation applied), whatever its colour mode.
 
-    One bit or eight a channel come as uint8, 16-bit gray as uint16, 32-bit gray TIFF as int32 or float32. Colour becomes
-    luminance (ITU-R BT.601), 16 bits a channel by their upper 8. What is transparent lies over black.
+    One bit or eight a channel come as uint8, 16-bit gray as uint16, 32-bit gray TIFF as int32 or float32. Colour is
+    turned to luminance (ITU-R BT.601), 16 bits a channel by their upper 8. What is transparent lies over black.
 
     Raises:
         ImageError: the file is missing, empty, cut off, no image, of several pages, or larger than Pillow's limit.
@@ -38,7 +39,8 @@ def read_image(path: Path) -> NDArray[np.generic]:
     if not path.stat().st_size:
         raise ImageError("The image is empty", expected=EXPECTED, got="a file of 0 bytes", where=str(path))
     try:
-        with Pillow.open(path, formats=FORMATS) as image:
+        # a file object: given a path, Pillow maps an uncompressed TIFF into memory and scrambles one lying on its side
+        with path.open("rb") as file, Pillow.open(file, formats=FORMATS) as image:
             pages = getattr(image, "n_frames", 1)
             if pages > 1 and image.format != "MPO":  # an MPO's further pages are previews of its first
                 raise ImageError(
@@ -86,20 +88,22 @@ def _gray(image: Pillow.Image) -> NDArray[np.generic]:
     return np.array(upright.convert("L"))
 
 
+_KINDS = {
+    b"GIF8": "a GIF",
+    b"RIFF": "a WebP or another RIFF file",
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip file",
+}
+
+
 def _head(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(256)
-    kind = "text" if start.isascii() and start.decode("ascii").isprintable() else "binary data of another kind"
-    kinds = {
-        b"GIF8": "a GIF",
-        b"RIFF": "a WebP or other RIFF file",
-        b"%PDF": "a PDF",
-        b"PK\x03\x04": "a zip archive",
-        b"\x1f\x8b": "a gzip file",
-    }
     if start[128:132] == b"DICM":
         return "a DICOM file"
-    return next((name for magic, name in kinds.items() if start.startswith(magic)), kind)
+    known = (name for magic, name in _KINDS.items() if start.startswith(magic))
+    return next(known, "text" if not re.search(rb"[^\t\n\r -~]", start) else "data of another kind, or a damaged head")
 
 
 def to_uint8(pixels: NDArray[np.generic], where: str = "") -> NDArray[np.uint8]:
@@ -122,13 +126,14 @@ def to_uint8(pixels: NDArray[np.generic], where: str = "") -> NDArray[np.uint8]:
     if bad := values.size - int(np.count_nonzero(np.isfinite(values))):
         got = f"{bad:,} NaN or infinite of {values.size:,}"
         raise ImageError("The pixels are not all numbers", expected="finite values", got=got, where=where)
+    least, most = float(values.min()), float(values.max())
+    if not np.isfinite(most - least):
+        raise ImageError("The pixel values span too wide a range", got=f"{least:g} .. {most:g}", where=where)
     low, high = (float(p) for p in np.percentile(values, _PERCENTILES))
     if low == high:
-        low, high = float(values.min()), float(values.max())
+        low, high = least, most
     if low == high:
         return np.zeros(values.shape, np.uint8)
-    if not np.isfinite(high - low):
-        raise ImageError("The pixel values span too wide a range", got=f"{low:g} .. {high:g}", where=where)
     np.clip(values, low, high, out=values)
     values -= low
     values /= high - low
