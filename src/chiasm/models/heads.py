@@ -1,0 +1,62 @@
+"""From the fused vector and the image tokens to logits. Probabilities exist only in predictions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from chiasm.tensors import Fused, Tokens
+
+
+class MapHead(nn.Module):
+    """Localization from image tokens alone: one logit per label and grid cell."""
+
+    def __init__(self, dim: int, labels: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, labels))
+        nn.init.constant_(self.net[-1].bias, -2.0)  # most of an image is not lesion
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """[B, N * cells, D] -> [B, N, C, *grid]."""
+        cells = math.prod(tokens.grid)
+        logits: Tensor = self.net(tokens.values).unflatten(1, (-1, cells))  # [B, N, cells, C]
+        return logits.transpose(2, 3).unflatten(3, tokens.grid)
+
+
+def pool_maps(map_logits: Tensor, image_mask: Tensor, sharpness: float = 5.0) -> Tensor:
+    """The evidence of the best places: log-mean-exp over the cells of all images (Pinheiro & Collobert 2015).
+
+    [B, N, C, *grid] and [B, N] -> [B, C]; zero where a study has no image.
+    """
+    flat = map_logits.flatten(3).transpose(1, 2)  # [B, C, N, cells]
+    flat = flat.masked_fill(~image_mask[:, None, :, None], -torch.inf).flatten(2)
+    real = image_mask.sum(dim=1) * map_logits[0, 0, 0].numel()
+    any_real = real > 0
+    flat = flat.masked_fill(~any_real[:, None, None], 0.0)
+    pooled = (torch.logsumexp(sharpness * flat, dim=2) - real.clamp(min=1).log()[:, None]) / sharpness
+    return pooled * any_real[:, None]
+
+
+class TargetHeads(nn.Module):
+    """One hidden layer and a linear layer a target, plus the pooled map of labels that have one.
+
+    The vector is joined by which modalities were there: an average over what is present cannot say how much was.
+    """
+
+    def __init__(self, dim: int, targets: dict[str, int], modalities: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    nn.Linear(dim + modalities, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, labels)
+                )
+                for name, labels in targets.items()
+            }
+        )
+
+    def forward(self, fused: Fused) -> dict[str, Tensor]:
+        present = torch.stack([t.mask.any(dim=1) for t in fused.tokens.values()], dim=1).to(fused.vector.dtype)
+        x = torch.cat([fused.vector, present], dim=1)
+        return {name: head(x) for name, head in self.heads.items()}

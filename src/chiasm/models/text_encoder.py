@@ -1,0 +1,95 @@
+"""Report tokens to report features: a BiLSTM, or any Hugging Face text model by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from chiasm.errors import RecipeError
+from chiasm.recipe import TextInput
+from chiasm.tensors import Tokens
+
+
+class AttentionPool(nn.Module):
+    """Additive attention over tokens (Bahdanau 2015; Yang et al. 2016): u_t = tanh(W h_t + b), a_t = softmax(u_t . u_w)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(dim, dim)
+        self.query = nn.Linear(dim, 1, bias=False)
+
+    def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """-> the weighted sum [B, D] (zeros for a study without tokens) and the weights [B, T]."""
+        scores = self.query(torch.tanh(self.project(tokens.values))).squeeze(-1)  # [B, T]
+        scores = scores.masked_fill(~tokens.mask, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=1) * tokens.mask  # all masked: softmax is uniform, the mask makes it zero
+        values = tokens.values.masked_fill(~tokens.mask[..., None], 0.0)
+        return torch.einsum("bt,btd->bd", weights, values), weights
+
+
+class BiLSTM(nn.Module):
+    """h_t = [forward; backward], each of width D / 2 (Hochreiter & Schmidhuber 1997; Schuster & Paliwal 1997)."""
+
+    def __init__(self, vocabulary_size: int, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, dim, padding_idx=0)
+        self.dropout = nn.Dropout(dropout)
+        self.lstm = nn.LSTM(dim, dim // 2, batch_first=True, bidirectional=True)
+
+    def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tokens:
+        """[B, T] -> [B, T, D]; a study without a report is computed on one padding token and stays masked."""
+        embedded = self.dropout(self.embedding(token_ids.masked_fill(~token_mask, 0)))
+        lengths = token_mask.sum(dim=1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=token_ids.shape[1])
+        return Tokens(states, token_mask)
+
+
+class HuggingFaceText(nn.Module):
+    """The last hidden states of a pretrained text model, projected to D. Frozen: reports are few, its weights many."""
+
+    def __init__(self, name: str, dim: int) -> None:
+        super().__init__()
+        from transformers import AutoModel
+
+        try:
+            self.net = AutoModel.from_pretrained(name)
+        except OSError as error:
+            raise RecipeError(
+                "the Hugging Face model cannot be loaded",
+                expected="a model id of the hub or a local folder",
+                got=name,
+                where="inputs.text.encoder",
+                remedy=f"check the name and the connection ({type(error).__name__})",
+            ) from None
+        self.net.requires_grad_(False)
+        self.project = nn.Linear(self.net.config.hidden_size, dim)
+
+    def train(self, mode: bool = True) -> HuggingFaceText:
+        super().train(mode)
+        self.net.eval()
+        return self
+
+    def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tokens:
+        seen = token_mask.clone()
+        seen[:, 0] |= ~token_mask.any(dim=1)  # attention over nothing is undefined; the result is masked anyway
+        ids = token_ids.masked_fill(~token_mask, 0)
+        with torch.no_grad():
+            states = self.net(input_ids=ids, attention_mask=seen.long()).last_hidden_state
+        return Tokens(self.project(states), token_mask)
+
+
+def build_text_encoder(options: TextInput, vocabulary_size: int, dim: int, dropout: float) -> nn.Module:
+    """The encoder of a recipe's `inputs.text.encoder`: `bilstm` or `hf:ID-or-folder`."""
+    family, _, name = options.encoder.partition(":")
+    if family == "bilstm":
+        return BiLSTM(vocabulary_size, dim, dropout)
+    if family == "hf":
+        return HuggingFaceText(name, dim)
+    raise RecipeError(
+        "no such text encoder",
+        expected="bilstm or hf:ID-or-folder",
+        got=options.encoder,
+        where="inputs.text.encoder",
+    )

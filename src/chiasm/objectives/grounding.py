@@ -1,0 +1,21 @@
+"""Losses of localization maps."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def map_loss(map_logits: Tensor, lesion_mask: Tensor, lesion_label_mask: Tensor) -> Tensor:
+    """Cross-entropy with the covered share of each cell, plus soft Dice where there is a lesion (Milletari et al. 2016).
+
+    [B, N, C, *grid] logits and shares, [B, N, C] True where a reader drew or ruled out regions. Zero where none did.
+    """
+    logits, shares = map_logits.flatten(3), lesion_mask.flatten(3)
+    cross = F.binary_cross_entropy_with_logits(logits, shares, reduction="none").mean(dim=3)
+    probability = logits.sigmoid()
+    overlap = 2 * (probability * shares).sum(dim=3)
+    dice = 1 - overlap / (probability.pow(2).sum(dim=3) + shares.pow(2).sum(dim=3)).clamp(min=1e-6)
+    each = cross * 4 + torch.where(shares.amax(dim=3) > 0, dice, 0.0)
+    return torch.where(lesion_label_mask, each, 0.0).sum() / lesion_label_mask.sum().clamp(min=1)
