@@ -1,0 +1,85 @@
+"""Files that appear whole or not at all, and pixel files that grow."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiasm.errors import CohortError
+
+
+class GrowingArray:
+    """A .npy file that grows image by image; the header is written again with the final length."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.shape, self.count = shape, 0
+        self.file: BinaryIO = path.open("wb")
+        self._header()
+
+    def _header(self) -> None:
+        self.file.seek(0)  # NumPy leaves room in the header for the first axis to grow
+        np.lib.format.write_array_header_1_0(
+            self.file, {"descr": "|u1", "fortran_order": False, "shape": (self.count, *self.shape)}
+        )
+
+    def append(self, pixels: NDArray[np.uint8]) -> int:
+        self.file.write(np.ascontiguousarray(pixels).data)
+        self.count += 1
+        return self.count - 1
+
+    def close(self) -> None:
+        self._header()
+        sync(self.file)
+        self.file.close()
+
+
+@contextlib.contextmanager
+def whole_or_nothing(out: Path) -> Iterator[Path]:
+    """A locked folder beside `out` that becomes `out` at the end, and disappears on an error."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise CohortError(
+            "the output exists already",
+            where=str(out),
+            remedy="choose another --out, or remove it: nothing is overwritten",
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for stale in out.parent.glob(f"{glob.escape(out.name)}.partial-*"):
+        with _locked(stale):
+            shutil.rmtree(stale)
+    folder = out.with_name(f"{out.name}.partial-{os.getpid()}")
+    folder.mkdir()
+    with _locked(folder) as handle:
+        try:
+            yield folder
+            os.fsync(handle)
+            folder.rename(out)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """Hold a folder; the system lets go of it when the process ends, however it ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield handle
+    except BlockingIOError:
+        raise CohortError("another import is writing this cohort", where=str(folder), remedy="wait for it") from None
+    finally:
+        os.close(handle)
+
+
+def sync(file: Any) -> None:
+    """Bring an open file to the disk."""
+    file.flush()
+    os.fsync(file.fileno())

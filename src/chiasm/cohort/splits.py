@@ -1,0 +1,59 @@
+"""Who trains, who validates, who is tested: always by patient, and the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPLITS = ("train", "validation", "test")
+HASH_RULE = "hash 70/10/20"
+
+
+def split_of(patient_id: str, seed: int) -> str:
+    """The split of a patient by a hash of seed and id: 70% train, 10% validation, 20% test, whoever else is there.
+
+    >>> [split_of(patient, seed=0) for patient in ("ann", "bob", "cid")]
+    ['train', 'validation', 'test']
+    """
+    share = _uniform(f"{seed}:{patient_id}")
+    return "train" if share < 0.7 else "validation" if share < 0.8 else "test"
+
+
+def folds(
+    patient_ids: Sequence[str] | NDArray[np.str_],
+    k: int,
+    repeats: int,
+    seed: int,
+    strata: Sequence[object] | NDArray[np.generic] | None = None,
+) -> list[list[NDArray[np.int64]]]:
+    """The test rows of k folds, `repeats` times over: every row in one fold of each repeat, no patient in two.
+
+    Patients are shuffled by hash and dealt out in turn, so folds differ by at most one patient; with `strata` (a value
+    a row; a patient counts as the largest of its rows') they are dealt out stratum by stratum.
+
+    Returns:
+        [repeat][fold] -> sorted rows.
+
+    Raises:
+        ValueError: k is below 2 or above the number of patients.
+    """
+    names, patient = np.unique(np.asarray(patient_ids, dtype=np.str_), return_inverse=True)
+    if not 2 <= k <= len(names):
+        raise ValueError(f"k must be an int in [2, {len(names)}], the number of patients. Got {k} instead.")
+    stratum = np.zeros(len(names), np.int64)
+    if strata is not None:
+        np.maximum.at(stratum, patient, np.unique(np.asarray(strata), return_inverse=True)[1])
+    result = []
+    for repeat in range(repeats):
+        order = np.lexsort((np.array([_uniform(f"{seed}:{repeat}:{name}") for name in names]), stratum))
+        fold = np.empty(len(names), np.int64)
+        fold[order] = np.arange(len(names)) % k
+        result.append([np.flatnonzero(fold[patient] == number) for number in range(k)])
+    return result
+
+
+def _uniform(key: str) -> float:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64

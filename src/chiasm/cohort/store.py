@@ -1,0 +1,384 @@
+"""A cohort on disk: plain tables beside memory-mapped pixels; written once, atomically, and told apart by its hash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from chiasm.cohort.files import whole_or_nothing
+from chiasm.cohort.tables import SCHEMA, ColumnInfo, TargetInfo, content_hash, decode_mask, pixel_hash
+from chiasm.cohort.write import SPLIT_RULES, CohortWriter
+from chiasm.errors import CohortError
+from chiasm.geometry import Geometry
+from chiasm.study import Box, Finding, Image, Outcome, Record, Region, Rejected, Report, State, Study, View
+
+__all__ = ["SCHEMA", "Cohort", "ColumnInfo", "TargetInfo", "write_cohort"]
+
+_DESCRIBED = ("schema", "size", "volume_size", "targets", "record", "reports", "bayes")
+
+
+class Cohort:
+    """An imported cohort, opened read-only. A study is its row number in `studies`, an image its row in `images`.
+
+    Tables are read when first asked for; pixels stay on disk until looked at. Studies are sorted by id, images by
+    study.
+
+    Attributes:
+        hash: over content, not over file bytes, times or paths.
+        targets, record: what can be learned, and what the chart holds.
+        sections: of the reports, in the order of `chiasm.report.sections.SECTIONS`.
+        bayes: modality subsets whose true P(outcome = 1) the cohort knows (phantoms).
+        meta: cohort.json as it is.
+    """
+
+    def __init__(self, path: Path, meta: dict[str, Any]) -> None:
+        self.path, self.meta = path, meta
+        self.hash: str = meta["hash"]
+        self.source: str = meta["source"]
+        self.size: int = meta["size"]
+        self.volume_size: tuple[int, ...] = tuple(meta["volume_size"])
+        self.sections: tuple[str, ...] = tuple(meta["reports"])
+        self.bayes: tuple[str, ...] = tuple(meta["bayes"])
+        self.targets = {name: TargetInfo.from_dict(name, raw) for name, raw in meta["targets"].items()}
+        self.record = {name: ColumnInfo.from_dict(name, raw) for name, raw in meta["record"].items()}
+        self._length: int = pq.ParquetFile(path / "studies.parquet").metadata.num_rows
+        self.arrays = {
+            f"pixels_{axes}": self._map(f"pixels_{axes}", meta["counts"][f"images_{axes}"], shape)
+            for axes, shape in (("2d", (self.size,) * 2), ("3d", self.volume_size))
+            if meta["counts"][f"images_{axes}"]
+        }
+
+    @classmethod
+    def open(cls, path: Path | str) -> Cohort:
+        """Open a cohort folder.
+
+        Raises:
+            CohortError: no cohort there, of another schema, or a file of it is missing or damaged.
+        """
+        path = Path(path)
+        if not (path / "cohort.json").is_file():
+            raise CohortError(
+                "this is no cohort",
+                expected="a folder that holds cohort.json",
+                got="no such folder" if not path.is_dir() else "a folder without cohort.json",
+                where=str(path),
+                remedy="make one with: chiasm import SOURCE PATH --out COHORT",
+            )
+        try:
+            meta = json.loads((path / "cohort.json").read_text("utf-8"))
+            schema = meta["schema"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(path / "cohort.json", error) from None
+        if schema != SCHEMA:
+            raise CohortError(
+                "the cohort is of another schema version",
+                expected=f"schema {SCHEMA}",
+                got=f"schema {schema}",
+                where=str(path),
+                remedy="import it again with this version of chiasm",
+            )
+        try:
+            return cls(path, meta)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise _damaged(path, error) from None
+
+    def __reduce__(self) -> tuple[Callable[[Path], Cohort], tuple[Path]]:
+        return Cohort.open, (self.path,)  # a worker process opens it again: pixels are never pickled
+
+    def __len__(self) -> int:
+        return self._length
+
+    def _map(self, name: str, count: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        file = self.path / f"{name}.npy"
+        try:
+            array: NDArray[np.uint8] = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise _damaged(file, error) from None
+        if array.shape != (count, *shape) or array.dtype != np.uint8:
+            raise CohortError(
+                "a pixel array does not fit its cohort",
+                expected=f"uint8 {(count, *shape)}",
+                got=f"{array.dtype} {array.shape}",
+                where=str(file),
+                remedy="import the cohort again",
+            )
+        return array
+
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """One of the tables ("studies", "images", "regions") as Arrow, or some of its columns: lighter than pandas.
+
+        Raises:
+            CohortError: the file is missing or damaged.
+        """
+        file = self.path / f"{name}.parquet"
+        try:
+            return pq.read_table(file, columns=None if columns is None else list(columns))
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise _damaged(file, error) from None
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        """A table in pandas; a missing text is None, a missing number NaN."""
+        table = self.table(name)
+        columns = {}
+        for column, values in zip(table.column_names, table.columns, strict=True):
+            as_numpy = values.to_numpy()
+            columns[column] = pd.Series(as_numpy, dtype=object if as_numpy.dtype == object else None)
+        return pd.DataFrame(columns)
+
+    @cached_property
+    def studies(self) -> pd.DataFrame:
+        return self._frame("studies")
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        return self._frame("images")
+
+    @cached_property
+    def regions(self) -> pd.DataFrame:
+        return self._frame("regions")
+
+    @cached_property
+    def image_study(self) -> NDArray[np.int64]:
+        """[n_images] the study row of each image row, ascending."""
+        studies = self.table("studies", ["study_id"])["study_id"].combine_chunks()
+        found = pc.index_in(self.table("images", ["study_id"])["study_id"], value_set=studies)
+        rows = np.asarray(found.to_numpy(), np.int64)
+        if (np.diff(rows) < 0).any():
+            raise _damaged(self.path / "images.parquet", ValueError("images are not in the order of studies"))
+        return rows
+
+    @cached_property
+    def _arrow(self) -> dict[str, pa.Table]:
+        return {name: self.table(name) for name in ("studies", "images", "regions")}
+
+    def _row(self, name: str, row: int) -> dict[str, Any]:
+        found: dict[str, Any] = self._arrow[name].slice(row, 1).to_pylist()[0]
+        return found
+
+    @cached_property
+    def _regions_of(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = {}
+        for row, image_id in enumerate(self._arrow["regions"]["image_id"].to_pylist()):
+            rows.setdefault(image_id, []).append(row)
+        return rows
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """The study rows of "train", "validation" or "test"."""
+        values = self.table("studies", ["split"])["split"].to_numpy()
+        return np.flatnonzero(values == split)
+
+    def image_rows(self, row: int) -> list[int]:
+        """The image rows of a study."""
+        return list(range(*np.searchsorted(self.image_study, (row, row + 1)).tolist()))
+
+    def pixels(self, image_row: int) -> NDArray[np.uint8]:
+        """[H, W] or [D, H, W]: a view of the file, not a copy."""
+        image = self._row("images", image_row)
+        pixels: NDArray[np.uint8] = self.arrays[image["array"]][image["index"]]
+        return pixels
+
+    def geometry(self, image_row: int) -> Geometry:
+        return Geometry.from_json(self._row("images", image_row)["geometry"])
+
+    def labels(
+        self, target: str, labels: Sequence[str], uncertain: str = "ignore"
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Truth of one target: [n, L] values (0 where masked) and [n, L] mask. A label the cohort lacks is all masked.
+
+        Args:
+            uncertain: "ignore" masks a hedged finding; "positive" and "negative" count it as 1 and 0.
+        """
+        values = np.full((len(self), len(labels)), np.nan)
+        info = self.targets.get(target)
+        known = [(i, f"{target}.{label}") for i, label in enumerate(labels) if info and label in info.labels]
+        table = self.table("studies", [name for _, name in known]) if known else None
+        states = {"present": 1.0, "absent": 0.0}
+        if uncertain != "ignore":
+            states["uncertain"] = float(uncertain == "positive")
+        for i, name in known:
+            column = table[name].to_numpy() if table is not None else np.empty(0)
+            if column.dtype == object:
+                column = np.array([states.get(str(state), np.nan) for state in column])
+            values[:, i] = column
+        mask = ~np.isnan(values)
+        return np.where(mask, values, 0).astype(np.float32), mask
+
+    def texts(self, sections: Sequence[str]) -> list[str]:
+        """Of each study, these sections in this order, joined by newlines; "" where it has none of them."""
+        known = [f"report.{name}" for name in sections if name in self.sections]
+        if not known:
+            return [""] * len(self)
+        table = self.table("studies", known)
+        columns = [table[name].to_pylist() for name in known]
+        return ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+
+    def regions_of(self, image_row: int) -> list[Region]:
+        """Every region drawn in an image, in the original frame."""
+        rows = self._regions_of.get(self._row("images", image_row)["image_id"], [])
+        return [_region(self._row("regions", row)) for row in rows]
+
+    def boxes(self, image_row: int, target: str, label: str) -> NDArray[np.float64]:
+        """[k, 4] boxes of a label in pixels of the original; a mask without a box counts by its bounding box."""
+        boxes = []
+        for region in self.regions_of(image_row):
+            if (region.target, region.label) == (target, label):
+                box = region.box if region.mask is None or region.box else bounding_box(region.mask)
+                boxes += [box] if box else []
+        return np.array(boxes, np.float64).reshape(-1, 4)
+
+    def mask(self, image_row: int, target: str, label: str) -> NDArray[np.bool_] | None:
+        """[H, W] or [D, H, W] in the original frame: the union of a label's masks and of its boxes without mask.
+
+        A box holds the pixels whose centres it holds. None where no region was drawn.
+        """
+        found = [r for r in self.regions_of(image_row) if (r.target, r.label) == (target, label)]
+        if not found:
+            return None
+        union = np.zeros(self.geometry(image_row).original_shape, bool)
+        x, y = np.arange(union.shape[-1]) + 0.5, np.arange(union.shape[-2]) + 0.5
+        for region in found:
+            if region.mask is not None:
+                union |= region.mask
+            elif region.box is not None:
+                x_min, y_min, x_max, y_max = region.box
+                union |= np.logical_and.outer((y >= y_min) & (y < y_max), (x >= x_min) & (x < x_max))
+        return union
+
+    def study(self, row: int) -> Study:
+        """The whole noun again; pixels are the stored ones, and geometry leads from them to the original."""
+        values = self._row("studies", row)
+        image_rows = self.image_rows(row)
+        sections = {name: text for name in self.sections if (text := values[f"report.{name}"])}
+        record = {name: values[f"record.{name}"] for name in self.record}
+        findings, outcomes = [], []
+        for target, info in self.targets.items():
+            for label, reader in zip(info.labels, info.readers, strict=True):
+                value = values[f"{target}.{label}"]
+                if info.of == "outcomes":
+                    outcomes.append(Outcome(label, value, info.kind, target, reader))
+                elif value is not None:
+                    findings.append(Finding(label, State(value), target, reader))
+        return Study(
+            values["study_id"],
+            values["patient_id"],
+            images=tuple(self._image(i) for i in image_rows),
+            report=Report(sections, values["report_image_id"]) if sections else None,
+            record=Record(record, frozenset(n for n in record if self.record[n].unknown_time)) if record else None,
+            findings=tuple(findings),
+            regions=tuple(region for i in image_rows for region in self.regions_of(i)),
+            outcomes=tuple(outcomes),
+            split=values["split"],
+            bayes={subset: p for subset in self.bayes if (p := values[f"bayes.{subset}"]) is not None},
+        )
+
+    def _image(self, image_row: int) -> Image:
+        row = self._row("images", image_row)
+        return Image(
+            row["image_id"],
+            self.pixels(image_row),
+            self.geometry(image_row),
+            View(row["view"]),
+            row["dicom_modality"],
+            row["source"],
+        )
+
+    def verify(self) -> None:
+        """Compute the hash again from every pixel and every table.
+
+        Raises:
+            CohortError: something was changed since the import.
+        """
+        tables = {name: self.table(name) for name in ("studies", "images", "regions")}
+        pointers = tables["images"].select(["array", "index", "pixel_hash"]).to_pylist()
+        for row, image in enumerate(pointers):
+            if pixel_hash(self.arrays[image["array"]][image["index"]]) != image["pixel_hash"]:
+                raise _changed(self, f"the pixels of image row {row}")
+        if content_hash(tables, {key: self.meta[key] for key in _DESCRIBED}) != self.hash:
+            raise _changed(self, "the tables or cohort.json")
+
+
+def write_cohort(
+    studies: Iterable[Study | Rejected],
+    out: Path | str,
+    *,
+    source: str,
+    options: Mapping[str, Any],
+    size: int = 224,
+    volume_size: tuple[int, int, int] = (64, 64, 64),
+    split: str = "auto",
+    seed: int = 0,
+    strict: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Cohort:
+    """Write studies as a cohort, streaming: pixels go to disk as they arrive. The folder appears whole or not at all.
+
+    A killed import leaves OUT.partial-PID, which the next one removes.
+
+    Args:
+        options: of the source, kept in cohort.json; must be JSON.
+        size, volume_size: pixels of a stored image (size x size) and volume.
+        split: "published", "hash" (70/10/20 by patient), "boxes-to-test" (every patient with regions is tested, the
+            others by hash), or "auto": published if every study has one, else hash.
+        strict: make the first rejected input an error.
+        progress: called with the number of studies so far.
+
+    Raises:
+        CohortError: `out` is in use, no study could be taken, or a target or column is of two kinds.
+        InputError: something was rejected, and `strict` is set.
+    """
+    if split not in SPLIT_RULES:
+        raise CohortError("no such split rule", expected=f"one of {', '.join(SPLIT_RULES)}", got=split)
+    json.dumps(dict(options))  # fails now rather than after hours
+    out = Path(out)
+    with whole_or_nothing(out) as folder:
+        writer = CohortWriter(folder, size, volume_size, strict)
+        try:
+            for study in studies:
+                writer.add(study)
+                if progress is not None:
+                    progress(writer.seen)
+            writer.finish(source=source, options=options, split=split, seed=seed)
+        finally:
+            writer.close()
+    return Cohort.open(out)
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> Box | None:
+    """The box around a mask [H, W] or [D, H, W] (in the plane of its last two axes), or None if it is empty."""
+    y, x = np.nonzero(mask)[-2:]
+    return (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1)) if len(x) else None
+
+
+def _region(row: Mapping[str, Any]) -> Region:
+    box = None if row["x_min"] is None else (row["x_min"], row["y_min"], row["x_max"], row["y_max"])
+    mask = None if row["rle"] is None else decode_mask(row["rle"], row["mask_shape"])
+    return Region(row["label"], row["image_id"], box, mask, row["target"], row["reader"])
+
+
+def _damaged(path: Path, error: Exception) -> CohortError:
+    return CohortError(
+        "the cohort is damaged",
+        got=f"{type(error).__name__}: {error}".splitlines()[0],
+        where=str(path),
+        remedy="import it again",
+    )
+
+
+def _changed(cohort: Cohort, what: str) -> CohortError:
+    return CohortError(
+        "the cohort was changed after its import",
+        expected=f"hash {cohort.hash}",
+        got=f"{what} differ",
+        where=str(cohort.path),
+        remedy="import it again; models trained on it name the hash they were trained on",
+    )

@@ -1,0 +1,433 @@
+"""From studies to the files of a cohort: pixels as they arrive, tables at the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chiasm.cohort.files import GrowingArray, sync
+from chiasm.cohort.pixels import INTENSITY_RULE, fit, to_uint8
+from chiasm.cohort.splits import HASH_RULE, SPLITS, split_of
+from chiasm.cohort.tables import (
+    SCHEMA,
+    ColumnInfo,
+    TargetInfo,
+    content_hash,
+    encode_mask,
+    perceptual_hash,
+    pixel_hash,
+)
+from chiasm.errors import CohortError, ImageError, InputError
+from chiasm.report.sections import SECTIONS
+from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, State, Study
+from chiasm.vocabulary import snake_case
+
+RESERVED = ("report", "record", "bayes", "anatomy")  # prefixes of other columns, and the one target without labels
+SPLIT_RULES = ("auto", "published", "hash", "boxes-to-test")
+_IMAGE_TEXTS = ("image_id", "study_id", "view", "dicom_modality", "source", "geometry", "array", "pixel_hash")
+_IMAGES = pa.schema(
+    [*((name, pa.string()) for name in _IMAGE_TEXTS), ("index", pa.int64()), ("perceptual_hash", pa.uint64())]
+)
+_REGIONS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("study_id", "image_id", "target", "label", "reader")),
+        *((name, pa.float64()) for name in ("x_min", "y_min", "x_max", "y_max")),
+        ("rle", pa.list_(pa.int64())),
+        ("mask_shape", pa.list_(pa.int64())),
+    ]
+)
+
+
+@dataclass
+class _Row:
+    """One study on its way into the tables; `values` by (target, label, reader)."""
+
+    texts: dict[str, str | None]
+    sections: dict[str, str]
+    values: dict[tuple[str, str, str], str | float | None]
+    record: dict[str, float | str | None]
+    bayes: dict[str, float]
+    images: list[dict[str, Any]] = field(default_factory=list)
+    regions: list[dict[str, Any]] = field(default_factory=list)
+
+
+class CohortWriter:
+    """Takes studies one by one into `folder`; `finish` writes the tables. Pixels alone are large, and are not kept."""
+
+    def __init__(self, folder: Path, size: int, volume_size: tuple[int, ...], strict: bool) -> None:
+        self.folder, self.size, self.volume_size, self.strict = folder, size, tuple(volume_size), strict
+        self.rows: dict[str, _Row] = {}
+        self.image_ids: set[str] = set()
+        self.arrays: dict[str, GrowingArray] = {}
+        self.targets: dict[str, tuple[Literal["findings", "outcomes"], Kind]] = {}
+        self.columns: dict[str, str] = {}
+        self.unknown_time: set[str] = set()
+        self.rejected: list[Rejected] = []
+        self.seen = 0
+
+    def add(self, item: Study | Rejected) -> None:
+        """Take a study, or write down why not; what cannot be taken of a study is left out alone.
+
+        Raises:
+            InputError: something was rejected, and the import is strict.
+            CohortError: a target or record column is of two kinds.
+        """
+        self.seen += 1
+        if isinstance(item, Rejected):
+            self._reject(item.where, item.reason)
+            return
+        files = ", ".join(image.source for image in item.images if image.source)
+        where = f"study {self.seen}" + (f" ({files})" if files else "")
+        if reason := self._unfit(item):
+            self._reject(where, reason)
+            return
+        report = item.report.sections if item.report else {}
+        row = _Row(
+            {"study_id": item.study_id, "patient_id": item.patient_id, "split": item.split},
+            {name: text for name, text in report.items() if text and text.strip()},
+            self._values(item, where),
+            self._record(item.record, where),
+            dict(item.bayes),
+        )
+        row.texts["report_image_id"] = item.report.image_id if item.report else None
+        shapes: dict[str, tuple[int, ...]] = {}
+        for image in item.images:
+            if stored := self._image(image, item.study_id, where):
+                row.images.append(stored)
+                shapes[image.image_id] = image.geometry.original_shape
+        if not (row.images or row.sections or any(value is not None for value in row.record.values())):
+            self._reject(where, "holds no image, no report text and no record value")
+            return
+        regions = (self._region(region, item.study_id, shapes, where) for region in item.regions)
+        row.regions = [region for region in regions if region]
+        self.rows[item.study_id] = row
+
+    def _reject(self, where: str, reason: str) -> None:
+        if self.strict:
+            raise InputError(
+                "the import is strict, and something cannot be taken",
+                got=reason,
+                where=where,
+                remedy="mend the input, or import without --strict: what is not taken is listed in rejected.csv",
+            )
+        self.rejected.append(Rejected(where, reason))
+
+    def _unfit(self, study: Study) -> str | None:
+        if not study.study_id or not study.patient_id:
+            return "the study id or patient id is empty"
+        if study.study_id in self.rows:
+            return "the study id occurred before"
+        if study.split not in (None, *SPLITS):
+            return f"the published split is not one of {', '.join(SPLITS)}"
+        return None
+
+    def _kind(self, target: str, of: Literal["findings", "outcomes"], kind: Kind) -> None:
+        if target in RESERVED or not target or "." in target or "/" in target:
+            raise CohortError(
+                "this target name cannot be used",
+                expected=f"no dot or slash, none of {', '.join(RESERVED)}",
+                got=target,
+            )
+        known = self.targets.setdefault(target, (of, kind))
+        if known != (of, kind):
+            raise CohortError(
+                f"the target {target} is of two kinds",
+                expected=f"{known[0]}, {known[1]}",
+                got=f"{of}, {kind}",
+                remedy="give the outcomes of each kind a target name of their own",
+            )
+
+    def _values(self, study: Study, where: str) -> dict[tuple[str, str, str], str | float | None]:
+        values: dict[tuple[str, str, str], str | float | None] = {}
+        clashing = set()
+        items: tuple[Finding | Outcome, ...] = (*study.findings, *study.outcomes)
+        for item in items:
+            value: str | float | None
+            if isinstance(item, Outcome):
+                self._kind(item.target, "outcomes", item.kind)
+                value = self._number(item, where)
+            else:
+                self._kind(item.target, "findings", Kind.BINARY)
+                value = None if item.state is State.NOT_MENTIONED else item.state.value
+            key = (item.target, item.name, item.reader)
+            before = values.get(key)
+            if value is not None and before is not None and value != before:
+                clashing.add(key)
+            values[key] = before if value is None else value
+        for key in sorted(clashing):
+            self._reject(where, f"{key[0]}/{key[1]} has two values by one reader: neither is taken")
+            values[key] = None
+        return values
+
+    def _number(self, outcome: Outcome, where: str) -> float | None:
+        if outcome.value is None or math.isnan(outcome.value):
+            return None
+        if math.isinf(outcome.value) or (outcome.kind is Kind.BINARY and outcome.value not in (0, 1)):
+            self._reject(where, f"{outcome.target}/{outcome.name} is no {outcome.kind} value: the value is not taken")
+            return None
+        return float(outcome.value)
+
+    def _record(self, record: Record | None, where: str) -> dict[str, float | str | None]:
+        values: dict[str, float | str | None] = {}
+        if record is None:
+            return values
+        self.unknown_time |= record.unknown_time
+        for name, value in record.values.items():
+            if isinstance(value, str):
+                value = value.strip() or None
+            elif value is not None:
+                value = None if math.isnan(value) else float(value)
+            if isinstance(value, float) and math.isinf(value):
+                self._reject(where, f"record column {name} is infinite: the value is not taken")
+                value = None
+            values[name] = value
+            kind = "" if value is None else "categorical" if isinstance(value, str) else "numeric"
+            known = self.columns.get(name)
+            if kind and known and known != kind:
+                raise CohortError(
+                    f"the record column {name} holds both numbers and words",
+                    expected="one kind a column",
+                    where=where,
+                    remedy="turn the words into numbers or missing values in the source table, or the other way round",
+                )
+            self.columns[name] = known or kind
+        return values
+
+    def _image(self, image: Image, study_id: str, where: str) -> dict[str, Any] | None:
+        where = image.source or where
+        if not image.image_id or image.image_id in self.image_ids:
+            self._reject(where, "the image id occurred before" if image.image_id else "the image id is empty")
+            return None
+        array = "pixels_2d" if image.pixels.ndim == 2 else "pixels_3d"
+        shape = (self.size, self.size) if array == "pixels_2d" else self.volume_size
+        try:
+            pixels, geometry = fit(to_uint8(image.pixels), image.geometry, shape)
+        except ImageError as error:
+            self._reject(where, "; ".join(filter(None, (error.what, error.got))))
+            return None
+        stored = pixels.astype(np.uint8, copy=False)
+        if array not in self.arrays:
+            self.arrays[array] = GrowingArray(self.folder / f"{array}.npy", shape)
+        self.image_ids.add(image.image_id)
+        source = PurePath(image.source)
+        return {
+            "image_id": image.image_id,
+            "study_id": study_id,
+            "view": image.view.value,
+            "dicom_modality": image.dicom_modality,
+            "source": source.name if source.is_absolute() else image.source,
+            "geometry": geometry.to_json(),
+            "array": array,
+            "pixel_hash": pixel_hash(stored),
+            "index": self.arrays[array].append(stored),
+            "perceptual_hash": perceptual_hash(stored),
+        }
+
+    def _region(
+        self, region: Region, study_id: str, shapes: Mapping[str, tuple[int, ...]], where: str
+    ) -> dict[str, Any] | None:
+        shape, box = (
+            shapes.get(region.image_id, ()),
+            None if region.box is None else [float(edge) for edge in region.box],
+        )
+        reason = ""
+        if not shape:
+            reason = "lies in an image that the study does not hold"
+        elif box is None and region.mask is None:
+            reason = "has neither box nor mask"
+        elif region.mask is not None and region.mask.shape != shape:
+            reason = f"has a mask of shape {region.mask.shape}, its image is of {shape}"
+        elif box and not (all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]):
+            reason = "has a box without area"
+        if reason:
+            self._reject(where, f"a region {region.target}/{region.label} {reason}: the region is not taken")
+            return None
+        return {
+            "study_id": study_id,
+            "image_id": region.image_id,
+            "target": region.target,
+            "label": region.label,
+            "reader": region.reader,
+            **(dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True)) if box else {}),
+            "rle": None if region.mask is None else encode_mask(region.mask),
+            "mask_shape": None if region.mask is None else list(shape),
+            "outside": box is not None and (min(box[:2]) < 0 or box[2] > shape[-1] or box[3] > shape[-2]),
+        }
+
+    def finish(self, *, source: str, options: Mapping[str, Any], split: str, seed: int) -> None:
+        """Write tables, cohort.json and rejected.csv.
+
+        Raises:
+            CohortError: no study was taken, or the split rule does not fit.
+        """
+        for array in self.arrays.values():
+            array.close()
+        if not self.rows:
+            raise CohortError(
+                "no study could be taken",
+                got=f"{len(self.rejected)} rejected" if self.rejected else "no study in the source",
+                remedy="; ".join(f"{r.where}: {r.reason}" for r in self.rejected[:3]) or "is this the right folder?",
+            )
+        self.rows = dict(sorted(self.rows.items()))
+        rule = self._split(split, seed)
+        targets, names = self._targets()
+        tables = {"studies": self._studies(targets, names), "images": self._images(), "regions": self._regions(names)}
+        counts = self._counts(tables, targets)
+        described = {
+            "schema": SCHEMA,
+            "size": self.size,
+            "volume_size": list(self.volume_size),
+            "targets": {name: info.to_dict() for name, info in targets.items()},
+            "record": {info.name: info.to_dict() for info in self._columns()},
+            "reports": self._sections(),
+            "bayes": self._bayes(),
+        }
+        meta = {
+            "source": source,
+            "options": {**options, "intensity": INTENSITY_RULE},
+            "counts": counts,
+            "hash": content_hash(tables, described),
+            "seed": seed,
+            "split_rule": rule,
+        }
+        for name, table in tables.items():
+            with (self.folder / f"{name}.parquet").open("wb") as file:
+                pq.write_table(table, file, compression="zstd")
+                sync(file)
+        with (self.folder / "rejected.csv").open("w", encoding="utf-8", newline="") as text:
+            csv.writer(text).writerows([("where", "reason"), *((r.where, r.reason) for r in self.rejected)])
+            sync(text)
+        with (self.folder / "cohort.json").open("w", encoding="utf-8") as text:
+            json.dump({**described, **meta}, text, indent=1)
+            sync(text)
+
+    def _split(self, split: str, seed: int) -> str:
+        """Give every study its split, and say by which rule."""
+        rows = self.rows.values()
+        missing = sum(row.texts["split"] is None for row in rows)
+        if split == "published" and missing:
+            raise CohortError(
+                "not every study has a published split", got=f"{missing} of {len(rows)} without", remedy="--split hash"
+            )
+        if split == "published" or (split == "auto" and not missing):
+            return "published"
+        boxed = {row.texts["patient_id"] for row in rows if any(r["target"] != "anatomy" for r in row.regions)}
+        if split == "boxes-to-test" and not boxed:
+            raise CohortError("no study has a region, so none goes to the test split", remedy="--split hash")
+        for row in rows:
+            patient = row.texts["patient_id"] or ""
+            to_test = split == "boxes-to-test" and patient in boxed
+            row.texts["split"] = "test" if to_test else split_of(patient, seed)
+        return "boxes-to-test" if split == "boxes-to-test" else HASH_RULE
+
+    def _targets(self) -> tuple[dict[str, TargetInfo], dict[tuple[str, str, str], str]]:
+        """The targets, and the label that (target, name, reader) becomes.
+
+        Two readers' truths stay two truths: a label that several give becomes one label a reader.
+        """
+        keys = sorted({key for row in self.rows.values() for key in row.values})
+        readers = Counter((target, name) for target, name, _ in keys)
+        names = {
+            (target, name, reader): f"{name}_{snake_case(reader)}" if readers[target, name] > 1 and reader else name
+            for target, name, reader in keys
+        }
+        targets = {}
+        for target in sorted({target for target, _, _ in keys}):
+            of, kind = self.targets[target]
+            mine = [key for key in keys if key[0] == target]
+            labels = tuple(names[key] for key in mine)
+            if len(set(labels)) < len(labels):
+                raise CohortError(f"two labels of the target {target} have one name", got=", ".join(labels))
+            targets[target] = TargetInfo(target, kind, labels, tuple(key[2] for key in mine), of)
+        return targets, names
+
+    def _columns(self) -> list[ColumnInfo]:
+        """Columns with a value somewhere; one that is missing throughout is listed in the counts."""
+        infos = []
+        for name, kind in sorted(self.columns.items()):
+            words = {row.record.get(name) for row in self.rows.values()} if kind == "categorical" else set()
+            if kind:
+                categories = tuple(sorted(word for word in words if isinstance(word, str)))
+                infos.append(
+                    ColumnInfo(
+                        name,
+                        "categorical" if kind == "categorical" else "numeric",
+                        categories,
+                        name in self.unknown_time,
+                    )
+                )
+        return infos
+
+    def _sections(self) -> list[str]:
+        found = {name for row in self.rows.values() for name in row.sections}
+        return [*(name for name in SECTIONS if name in found), *sorted(found - set(SECTIONS))]
+
+    def _bayes(self) -> list[str]:
+        return sorted({subset for row in self.rows.values() for subset in row.bayes})
+
+    def _studies(self, targets: Mapping[str, TargetInfo], names: Mapping[tuple[str, str, str], str]) -> pa.Table:
+        rows = list(self.rows.values())
+        columns = {
+            name: pa.array([row.texts[name] for row in rows], pa.string())
+            for name in ("study_id", "patient_id", "split", "report_image_id")
+        }
+        for section in self._sections():
+            columns[f"report.{section}"] = pa.array([row.sections.get(section) for row in rows], pa.string())
+        for key, label in names.items():
+            type_ = pa.string() if targets[key[0]].of == "findings" else pa.float64()
+            columns[f"{key[0]}.{label}"] = pa.array([row.values.get(key) for row in rows], type_)
+        for info in self._columns():
+            type_ = pa.string() if info.kind == "categorical" else pa.float64()
+            columns[f"record.{info.name}"] = pa.array([row.record.get(info.name) for row in rows], type_)
+        for subset in self._bayes():
+            columns[f"bayes.{subset}"] = pa.array([row.bayes.get(subset) for row in rows], pa.float64())
+        return pa.table(columns)
+
+    def _images(self) -> pa.Table:
+        return pa.Table.from_pylist([image for row in self.rows.values() for image in row.images], _IMAGES)
+
+    def _regions(self, names: Mapping[tuple[str, str, str], str]) -> pa.Table:
+        rows = [region for row in self.rows.values() for region in row.regions]
+        renamed = [
+            {**region, "label": names.get((region["target"], region["label"], region["reader"]), region["label"])}
+            for region in rows
+        ]
+        return pa.Table.from_pylist(renamed, _REGIONS)
+
+    def _counts(self, tables: Mapping[str, pa.Table], targets: Mapping[str, TargetInfo]) -> dict[str, Any]:
+        rows = self.rows.values()
+        regions = tables["regions"].select(["target", "label"]).to_pylist()
+        unlabelled = sum(
+            r["target"] != "anatomy" and (r["target"] not in targets or r["label"] not in targets[r["target"]].labels)
+            for r in regions
+        )
+        return {
+            "studies": len(self.rows),
+            "patients": len({row.texts["patient_id"] for row in rows}),
+            "splits": {name: sum(row.texts["split"] == name for row in rows) for name in SPLITS},
+            "images": len(tables["images"]),
+            "images_2d": self.arrays["pixels_2d"].count if "pixels_2d" in self.arrays else 0,
+            "images_3d": self.arrays["pixels_3d"].count if "pixels_3d" in self.arrays else 0,
+            "studies_without_image": sum(not row.images for row in rows),
+            "reports": sum(bool(row.sections) for row in rows),
+            "regions": len(regions),
+            "regions_without_label": unlabelled,
+            "boxes_outside": sum(region["outside"] for row in rows for region in row.regions),
+            "empty_record_columns": sorted(name for name, kind in self.columns.items() if not kind),
+            "rejected": len(self.rejected),
+        }
+
+    def close(self) -> None:
+        """Let go of the pixel files of an import that failed."""
+        for array in self.arrays.values():
+            array.file.close()
