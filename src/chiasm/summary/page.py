@@ -1,0 +1,124 @@
+"""The page of an evaluation: one HTML file that needs nothing else, and shows the evidence for every number."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from chiasm.metrics.metric import Metric, parse_name
+from chiasm.summary import tables
+from chiasm.summary.figures import Curve, pr_svg, reliability_svg, roc_svg
+
+SHOWN_CURVES = 2
+"""Labels whose curves stand open on the page; those of the others are folded."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with truth, map and prediction drawn on it, chosen by rank and not by eye.
+
+    Attributes:
+        which: "best", "median" or "worst"; group: "target/label"; caption: the study and its score.
+        jpeg: the picture, as `chiasm.summary.figures.overlay` makes it.
+    """
+
+    which: str
+    group: str
+    caption: str
+    jpeg: bytes
+
+
+@dataclass(frozen=True)
+class Words:
+    """A description beside its reference. The texts are untrusted and are escaped on the page.
+
+    Attributes:
+        which: "best", "median" or "worst"; caption: the study and its score.
+        texts: whose text -> text: "the model", "reference", "nearest neighbour's report".
+        jpeg: the image, or None.
+    """
+
+    which: str
+    caption: str
+    texts: Mapping[str, str]
+    jpeg: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that the page shows.
+
+    Attributes:
+        title, about: of the recipe. facts: name -> value, in the order of the header.
+        warnings: sentences; notes: what was switched off; commands: how to make it again.
+        metrics: by the names of `chiasm.metrics.metric`; the tables are made of them.
+        leads: prefixes of the arms in the leading tables, the trustworthy one first: ("",) or ("image+record", "").
+        protocol: the sentence under the title: which patients, which folds.
+        curves, pictures, words: the figures; empty where there is nothing to show.
+        chosen: how pictures and words were chosen, one sentence each.
+    """
+
+    title: str
+    facts: Mapping[str, str]
+    metrics: Mapping[str, Metric]
+    about: str = ""
+    protocol: str = ""
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    commands: Sequence[str] = ()
+    leads: Sequence[str] = ("",)
+    curves: Sequence[Curve] = ()
+    pictures: Sequence[Picture] = ()
+    words: Sequence[Words] = ()
+    pictures_chosen: str = ""
+    words_chosen: str = ""
+
+
+def write_page(summary: Summary, path: Path) -> Path:
+    """Write the page. It holds patient data (images, identifiers, report texts) and says so."""
+    path.write_text(render(summary), "utf-8")
+    return path
+
+
+def render(summary: Summary) -> str:
+    """The page as HTML: no script, nothing loaded from anywhere, every text escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("chiasm.summary", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=tables.number, arm=tables.arm_name, pretty=tables.pretty, data=_data)
+    names = {parse_name(name): metric for name, metric in summary.metrics.items()}
+    draw = (roc_svg, pr_svg, reliability_svg)
+    return environment.get_template("summary.html").render(
+        s=summary,
+        scores=[(lead, tables.score_tables(names, lead)) for lead in summary.leads],
+        subsets=tables.subset_tables(names),
+        controls=tables.control_tables(names),
+        localization=tables.arm_table(names, "localization", tables.LOCALIZATION),
+        description=tables.arm_table(names, "description", tables.DESCRIPTION),
+        subgroups=tables.subgroup_tables(names, summary.leads[0]),
+        figures=[(curve.name, [Markup(figure(curve)) for figure in draw]) for curve in summary.curves],
+        shown=SHOWN_CURVES,
+        groups=list(dict.fromkeys(picture.group for picture in summary.pictures)),
+        protocols=_protocols(summary.metrics),
+    )
+
+
+def _data(picture: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+
+
+def _protocols(metrics: Mapping[str, Metric]) -> list[tuple[str, list[str]]]:
+    """Each protocol once, with the names that follow it."""
+    found: dict[str, list[str]] = {}
+    for name, metric in metrics.items():
+        found.setdefault(metric.protocol, []).append(name)
+    return list(found.items())

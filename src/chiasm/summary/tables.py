@@ -1,0 +1,279 @@
+"""What stands in which table of the page follows from the names of the metrics alone.
+
+There is one kind of table: its cells are metrics as text, and the first column is drawn as a dot with its 95% whisker.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from chiasm.metrics.metric import Metric, MetricName, parse_name
+from chiasm.tensors import MODALITIES
+
+T = TypeVar("T")
+
+CLASSIFICATION = ("auroc", "auprc", "f1", "brier", "ece", "ece_uncalibrated")
+REGRESSION = ("mae", "r")
+LOCALIZATION = ("miou", "dice", "pointing", "cnr", "t_iou_0.1", "t_iou_0.3", "t_iou_0.5")
+DESCRIPTION = ("cider", "bleu1", "bleu4", "rouge_l", "finding_f1", "distinct_ratio")
+NOT_TARGETS = ("localization", "description", "retrieval")
+UNBOUNDED = ("mae", "cider", "cnr")
+CONTROL_SHAPES = {"metadata_only": "ring", "pixel_statistics": "square", "thumbnail": "triangle"}
+ARMS = {
+    "": "all inputs",
+    "image": "image only",
+    "text": "report only",
+    "record": "record only",
+    "shuffled_text": "with shuffled reports",
+    "shuffled_image": "the model on shuffled images",
+    "metadata_only": "metadata only",
+    "pixel_statistics": "pixel statistics",
+    "thumbnail": "thumbnail",
+    "prior": "no input (prior)",
+    "constant": "one report for everybody",
+    "nearest": "nearest neighbour's report",
+}
+TITLES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "f1": "F1",
+    "brier": "Brier",
+    "ece": "ECE",
+    "ece_uncalibrated": "ECE uncalibrated",
+    "mae": "MAE",
+    "r": "Pearson r",
+    "miou": "IoU of best box",
+    "dice": "Dice",
+    "pointing": "Pointing game",
+    "cnr": "CNR",
+    "t_iou_0.1": "T(IoU) .1",
+    "t_iou_0.3": "T(IoU) .3",
+    "t_iou_0.5": "T(IoU) .5",
+    "bleu1": "BLEU-1",
+    "bleu4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "finding_f1": "Finding F1",
+    "distinct_ratio": "Distinct",
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A second value on a row's scale: `shape` is "diamond", "square", "ring", "triangle" or "bar"."""
+
+    name: str
+    value: float
+    shape: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: a cell per column, None where there is no such metric; `quiet` for controls, `strong` for averages."""
+
+    name: str
+    cells: Sequence[Metric | None]
+    note: str = ""
+    marks: Sequence[Mark] = ()
+    quiet: bool = False
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of metrics; the first column is drawn on a scale from `low` to `high`, with a line at `chance`."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    low: float = 0.0
+    high: float = 1.0
+    chance: float | None = None
+    note: str = ""
+    legend: Sequence[tuple[str, str]] = ()
+    fold: bool = False
+
+    def at(self, value: float) -> float:
+        """Where a value stands on the scale, in percent of its length.
+
+        >>> Table("", (), (), low=0.5, high=1.0).at(0.75)
+        50.0
+        """
+        return round(100 * min(max((value - self.low) / (self.high - self.low), 0), 1), 2)
+
+
+Names = Mapping[MetricName, Metric]
+
+
+def score_tables(names: Names, lead: str) -> list[Table]:
+    """One table per target of the arm `lead`: classification metrics by label, or those of regression."""
+    tables = []
+    for target in _unique(n.target for n in names if n.target not in NOT_TARGETS):
+        for columns in (CLASSIFICATION, REGRESSION):
+            rows = [
+                Row(pretty(label), [names.get(_key(lead, target, label, m)) for m in columns], strong=label == "macro")
+                for label in _labels(names, lead, target, columns[0])
+            ]
+            if rows:
+                tables.append(_table(pretty(target), columns, rows, note=_arm_note(lead)))
+    return tables
+
+
+def subset_tables(names: Names) -> list[Table]:
+    """What each modality adds: every subset of the inputs beside Bayes, shuffled reports and the prior."""
+    tables = []
+    for target, label, metric in _leading(names):
+        found = {_prefix(n): m for n, m in names.items() if n[:3] == (target, label, metric) and not n.subgroup}
+        subsets = sorted((p for p in found if set(p.split("+")) <= set(MODALITIES)), key=_subset_order)
+        if len(subsets) < 2:
+            continue
+        bayes = {p.partition(":")[2]: m for p, m in found.items() if p.startswith("bayes:") and m.value is not None}
+        rows = [Row(arm_name(p), [found[p]], _arm_note(p), _bayes_mark(bayes.get(p))) for p in subsets]
+        rows += [Row(arm_name(p), [found[p]], quiet=True) for p in ("shuffled_text", "prior") if p in found]
+        legend = [("diamond", "the best that these inputs allow (Bayes, same patients)")] if bayes else []
+        tables.append(_table(pretty(target, label), (metric,), rows, legend=legend))
+    return tables
+
+
+def control_tables(names: Names) -> list[Table]:
+    """Could a shortcut do it: the image model's AUROC on each label, with the controls on the same scale."""
+    tables = []
+    for target in _unique(n.target for n in names if n.control in CONTROL_SHAPES):
+        rows = []
+        for label in _labels(names, "thumbnail", target, "auroc"):
+            controls = {c: names.get(_key(c, target, label, "auroc")) for c in CONTROL_SHAPES}
+            marks = [
+                Mark(arm_name(c), m.value, CONTROL_SHAPES[c]) for c, m in controls.items() if m and m.value is not None
+            ]
+            model = names.get(_key("image", target, label, "auroc"), names.get(_key("", target, label, "auroc")))
+            rows.append(Row(pretty(label), [model, *controls.values()], marks=marks, strong=label == "macro"))
+        legend = [(shape, arm_name(control)) for control, shape in CONTROL_SHAPES.items()]
+        table = _table(pretty(target), ("auroc",), rows, legend=legend)
+        tables.append(replace(table, columns=["image only", *map(arm_name, CONTROL_SHAPES)]))
+    return tables
+
+
+def subgroup_tables(names: Names, lead: str) -> list[Table]:
+    """Per label with subgroups: AUROC, AUPRC and F1 in each, with the whole group's AUROC as a bar."""
+    tables = []
+    columns = ("auroc", "auprc", "f1")
+    groups = [n for n in names if n.subgroup and n.metric == "auroc" and _prefix(n) == lead]
+    for target, label in _unique((n.target, n.label) for n in groups):
+        whole = names.get(_key(lead, target, label, "auroc"))
+        marks = [Mark("all patients", whole.value, "bar")] if whole and whole.value is not None else []
+        rows = [
+            Row(group_name(n.subgroup), [names.get(n._replace(metric=m)) for m in columns], f"n = {names[n].n}", marks)
+            for n in groups
+            if (n.target, n.label) == (target, label) and n.subgroup
+        ]
+        fold = (target, label, "auroc") not in _leading(names)
+        tables.append(_table(pretty(target, label), columns, rows, legend=[("bar", "all patients")], fold=fold))
+    return sorted(tables, key=lambda table: table.fold)
+
+
+def arm_table(names: Names, target: str, columns: Sequence[str]) -> list[Table]:
+    """A target whose rows are its labels, or, where it has one label, the model beside its controls."""
+    labels = _labels(names, "", target, columns[0])
+    if labels == ["all"]:
+        arms = [
+            arm
+            for arm in ("", "shuffled_image", "nearest", "constant")
+            if _key(arm, target, "all", columns[0]) in names
+        ]
+        name = {arm: arm_name(arm) if arm else "the model" for arm in arms}
+        rows = [Row(name[a], [names.get(_key(a, target, "all", m)) for m in columns], quiet=bool(a)) for a in arms]
+    else:
+        rows = [Row(pretty(label), [names.get(_key("", target, label, m)) for m in columns]) for label in labels]
+    return [_table("", columns, rows)] if rows else []
+
+
+def _table(title: str, columns: Sequence[str], rows: list[Row], **more: Any) -> Table:
+    """A table whose scale holds every whisker of its first column, and is 0.5..1 or 0..1 where that is enough."""
+    first = [
+        cell for row in rows for cell in row.cells[: 1 if len(columns) > 1 else None] if cell and cell.value is not None
+    ]
+    ends = [x for m in first for x in (m.value, m.low, m.high) if x is not None]
+    ends += [mark.value for row in rows for mark in row.marks]
+    low, high, chance = 0.0, 1.0, None
+    if columns[0] == "auroc":
+        low, chance = min([0.45, *(math.floor(10 * x) / 10 for x in ends)]), 0.5
+    elif columns[0] in UNBOUNDED:
+        high = 1.05 * max([*ends, 0.1])
+    # a column without a single number is not shown
+    shown = [i for i in range(len(columns)) if any(row.cells[i : i + 1] != [None] for row in rows)]
+    if len(columns) > 1:
+        rows = [replace(row, cells=[row.cells[i] for i in shown]) for row in rows]
+    return Table(title, [TITLES.get(columns[i], columns[i]) for i in shown], rows, low, high, chance, **more)
+
+
+def _leading(names: Names) -> list[tuple[str, str, str]]:
+    """(target, label, metric) that stand for their target: the macro average of several labels, else the one label."""
+    found = []
+    for target in _unique(n.target for n in names if n.target not in NOT_TARGETS):
+        for metric in ("auroc", "mae"):
+            labels = _labels(names, "", target, metric)
+            found += [(target, label, metric) for label in (["macro"] if "macro" in labels else labels)]
+    return found
+
+
+def _labels(names: Names, prefix: str, target: str, metric: str) -> list[str]:
+    """The labels a metric has in an arm, the macro average first."""
+    keys = [n for n in names if (_prefix(n), n.target, n.metric) == (prefix, target, metric) and not n.subgroup]
+    return sorted((n.label for n in keys), key=lambda label: label != "macro")
+
+
+def _key(prefix: str, target: str, label: str, metric: str) -> MetricName:
+    return parse_name(f"{prefix}:{target}/{label}/{metric}" if prefix else f"{target}/{label}/{metric}")
+
+
+def _prefix(name: MetricName) -> str:
+    return ":".join(part for part in (name.control, name.subset) if part)
+
+
+def _subset_order(prefix: str) -> tuple[int, list[int]]:
+    parts = prefix.split("+")
+    return -len(parts), [MODALITIES.index(part) for part in parts]
+
+
+def _bayes_mark(metric: Metric | None) -> list[Mark]:
+    return [Mark("Bayes", metric.value, "diamond")] if metric and metric.value is not None else []
+
+
+def _arm_note(prefix: str) -> str:
+    return "report-conditioned" if "text" in prefix.split("+") else ""
+
+
+def _unique(items: Iterable[T]) -> list[T]:
+    return list(dict.fromkeys(items))
+
+
+def arm_name(prefix: str) -> str:
+    """An arm in words: "image+record" is "image + record"."""
+    return ARMS.get(prefix, prefix.replace("+", " + "))
+
+
+def group_name(subgroup: str) -> str:
+    """A subgroup in words.
+
+    >>> group_name("age=40_65"), group_name("sex=f"), group_name("age=65_plus")
+    ('age 40–65', 'sex f', 'age 65 plus')
+    """
+    column, _, value = subgroup.partition("=")
+    return f"{column} {re.sub(r'(?<=[0-9])_(?=[0-9])', '–', value).replace('_', ' ')}"
+
+
+def pretty(*names: str) -> str:
+    """Names of targets and labels in words; `all` and the repeated name of a target go unsaid."""
+    words = [name.replace("_", " ") for name in _unique(names) if name != "all" or len(names) == 1]
+    return " · ".join(word.replace("macro", "average over labels") for word in words)
+
+
+def number(value: float | None) -> str:
+    """Three digits after the point, fewer for large numbers, a dash for an undefined one."""
+    if value is None:
+        return "—"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
