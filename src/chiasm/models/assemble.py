@@ -99,5 +99,3 @@ class Model(nn.Module):
 def build_model(recipe: Recipe, plan: Plan, text_vocabulary: int, description_vocabulary: int) -> Model:
     """The model of a resolved recipe; its first weights follow torch's random state (seed it first)."""
     return Model(recipe, plan, text_vocabulary, description_vocabulary)
-
-

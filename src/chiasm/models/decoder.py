@@ -15,7 +15,9 @@ PAD, UNKNOWN, BOS, EOS = 0, 1, 2, 3
 class Decoder(nn.Module):
     """A Transformer decoder (Vaswani et al. 2017) whose output weights are its embedding (Press & Wolf 2017)."""
 
-    def __init__(self, vocabulary_size: int, dim: int, heads: int, layers: int, max_tokens: int, dropout: float) -> None:
+    def __init__(
+        self, vocabulary_size: int, dim: int, heads: int, layers: int, max_tokens: int, dropout: float
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, dim, padding_idx=PAD)
         nn.init.normal_(self.embedding.weight, std=dim**-0.5)

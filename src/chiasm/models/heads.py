@@ -35,7 +35,7 @@ def pool_maps(map_logits: Tensor, image_mask: Tensor, sharpness: float = 5.0) ->
     real = image_mask.sum(dim=1) * map_logits[0, 0, 0].numel()
     any_real = real > 0
     flat = flat.masked_fill(~any_real[:, None, None], 0.0)
-    pooled = (torch.logsumexp(sharpness * flat, dim=2) - real.clamp(min=1).log()[:, None]) / sharpness
+    pooled = (torch.logsumexp(sharpness * flat, dim=2) - real.clamp(min=1).to(flat.dtype).log()[:, None]) / sharpness
     return pooled * any_real[:, None]
 
 

@@ -1,0 +1,432 @@
+"""From a recipe and cohorts to a run: plan, fit, calibrate, for one split or for patient folds.
+
+Everything random is keyed: the order and the augmentation of a study by (seed, epoch, index), the rest by torch's state,
+which stands in the checkpoint. So a training that was killed and resumed ends with the weights of an unbroken one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from chiasm.checkpoint import SafeCheckpointIO, random_state, read_checkpoint, restore_random_state
+from chiasm.cohort.loader import Loader, fit_plan
+from chiasm.cohort.splits import folds as patient_folds
+from chiasm.cohort.splits import split_of
+from chiasm.cohort.store import Cohort
+from chiasm.errors import CohortError, RunError, TrainingError
+from chiasm.metrics.calibration import fit_temperature
+from chiasm.metrics.classification import best_f1_threshold
+from chiasm.models.assemble import Model
+from chiasm.models.augment import augment, uniforms
+from chiasm.objectives.total import compute_losses
+from chiasm.plan import Plan
+from chiasm.predict import SCHEMA, Calibration, Member, answer, calibrated, load_member, open_recorded, read_run
+from chiasm.progress import say, track
+from chiasm.recipe import Recipe, write_recipe
+from chiasm.report.tokenizer import Tokenizer
+from chiasm.study import Kind
+from chiasm.tensors import Batch
+
+Rows = list[NDArray[np.int64]]  # rows of each cohort
+
+
+def train(
+    recipe: Recipe, cohorts: Sequence[Path], out: Path, *, resume: bool = False, folds: int = 1, repeats: int = 1
+) -> dict[str, Any]:
+    """Train a recipe on cohorts and write a run.
+
+    Args:
+        recipe: as read; what the cohorts lack is switched off and said so in `run.json` ("notes").
+        cohorts: folders; a target that one of them lacks is masked for its studies.
+        out: the run folder, new unless `resume`.
+        resume: go on from the last finished epoch of a run that was cut off.
+        folds, repeats: K patient folds, R times, instead of the cohort's split. Each fold is a model; `evaluate` pools.
+
+    Returns:
+        the content of `run.json`.
+
+    Raises:
+        RunError: `out` exists (or, to resume, does not fit), CohortError, RecipeError: see the message.
+        TrainingError: a loss that is not finite, with the step named; no target left.
+    """
+    opened = [Cohort.open(path) for path in cohorts]
+    if _is_main():
+        info = _resume(recipe, opened, out) if resume else _prepare(recipe, opened, out, folds, repeats)
+    else:
+        info = read_run(out)  # a further process of the same training: the first one has prepared everything
+    for number, name in enumerate(info["members"]):
+        if not (out / name / "calibration.json").is_file():
+            if len(info["members"]) > 1:
+                say(f"fold {number + 1} of {len(info['members'])}")
+            _fit(out / name, opened)
+    if _is_main():
+        info["status"] = "finished"
+        _write_json(out / "run.json", info)
+    return info
+
+
+def _is_main() -> bool:
+    """Lightning starts further processes by running the same command again with LOCAL_RANK set."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+# --- before the first step: splits, plan, tokenizer --------------------------------------------------------------------
+
+
+def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, repeats: int) -> dict[str, Any]:
+    if out.exists() and any(out.iterdir()):
+        raise RunError(
+            "the run folder is not empty",
+            expected="a new folder",
+            where=str(out),
+            remedy="choose another --out, or continue it with --resume",
+        )
+    if len({cohort.hash for cohort in cohorts}) < len(cohorts):
+        raise CohortError("the same cohort is named twice", remedy="name each cohort once")
+    members = {}
+    notes: list[str] = []
+    for name, rows, seed in _splits(cohorts, folds, repeats, recipe.train.seed):
+        plan, resolved, notes = fit_plan(recipe, cohorts, [r["train"] for r in rows])
+        folder = out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plan.json").write_text(plan.to_json(), "utf-8")
+        write_recipe(resolved, folder / "recipe.yaml")
+        texts = _training_texts(plan, resolved, cohorts, [r["train"] for r in rows])
+        (folder / "tokenizer.json").write_text(Tokenizer.train(texts).to_json(), "utf-8")
+        split = {
+            key: [f"{c}/{study}" for c, r in enumerate(rows) for study in cohorts[c].studies["study_id"].iloc[r[key]]]
+            for key in ("train", "validation", "test")
+        }
+        _write_json(folder / "split.json", {"seed": seed, **split})
+        members[name] = len(split["train"])
+    if out / "recipe.yaml" != folder / "recipe.yaml":
+        shutil.copy(folder / "recipe.yaml", out / "recipe.yaml")
+    info = {
+        "schema": SCHEMA,
+        "recipe": recipe.name,
+        "cohorts": [{"path": str(c.path.resolve()), "hash": c.hash, "source": c.source} for c in cohorts],
+        "seed": recipe.train.seed,
+        "folds": folds,
+        "repeats": repeats,
+        "members": list(members),
+        "notes": notes,
+        "versions": {p: version(p) for p in ("chiasm", "torch", "lightning", "numpy")},
+        "requested": recipe.model_dump(mode="json"),
+        "status": "training",
+    }
+    _write_json(out / "run.json", info)
+    for note in notes:
+        say(note)
+    return info
+
+
+def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> dict[str, Any]:
+    info = read_run(out)
+    if info["requested"] != recipe.model_dump(mode="json"):
+        raise RunError(
+            "the recipe is not the one this run was begun with",
+            where=str(out / "run.json"),
+            remedy="resume with the same recipe and --set, or choose another --out",
+        )
+    if [entry["hash"] for entry in info["cohorts"]] != [cohort.hash for cohort in cohorts]:
+        for entry in info["cohorts"]:
+            open_recorded(entry)
+        raise RunError("these are not the cohorts this run was begun with", where=str(out / "run.json"))
+    return info
+
+
+def _splits(
+    cohorts: Sequence[Cohort], folds: int, repeats: int, seed: int
+) -> Iterator[tuple[str, list[dict[str, NDArray[np.int64]]], int]]:
+    """(member name, rows of each split for each cohort, seed) of every model to train."""
+    if folds == 1:
+        yield ".", [{s: c.rows(s) for s in ("train", "validation", "test")} for c in cohorts], seed
+        return
+    patients = [f"{n}/{p}" for n, c in enumerate(cohorts) for p in c.studies["patient_id"]]
+    start = np.cumsum([0, *(len(c) for c in cohorts)])
+    for repeat, tests in enumerate(patient_folds(patients, folds, repeats, seed)):
+        for fold, test in enumerate(tests):
+            own_seed = seed + 1000 * repeat + fold
+            rest = np.setdiff1d(np.arange(len(patients)), test)
+            # the hash of a cohort's split calls a tenth of the patients "validation"; here those of training and
+            # validation share what the fold left over
+            held = np.array([split_of(patients[i], own_seed + 7919) == "validation" for i in rest], dtype=bool)
+            parts = {"train": rest[~held], "validation": rest[held], "test": test}
+            rows = [
+                {s: part[(part >= a) & (part < b)] - a for s, part in parts.items()}
+                for a, b in zip(start[:-1], start[1:], strict=True)
+            ]
+            yield f"fold-{repeat}-{fold}", rows, own_seed
+
+
+def _training_texts(plan: Plan, recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> list[str]:
+    """Every text that the model reads or writes, of training studies only."""
+    wanted = [plan.text_sections if recipe.inputs.text else (), plan.description_sections]
+    texts = []
+    for sections in dict.fromkeys(wanted):
+        for cohort, own in zip(cohorts, rows, strict=True):
+            written = cohort.texts(sections) if sections else []
+            texts += [written[r] for r in own] if written else []
+    return [text for text in texts if text]
+
+
+def _write_json(path: Path, content: Any) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=1), "utf-8")
+    os.replace(partial, path)
+
+
+# --- one model ---------------------------------------------------------------------------------------------------------
+
+
+def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
+    member = load_member(folder, cohorts, weights=False)
+    if not len(member.split["train"]) or not len(member.split["validation"]):
+        raise TrainingError(
+            "there is nothing to train or validate on",
+            got=", ".join(f"{len(rows)} {name}" for name, rows in member.split.items()) + " studies",
+            where=str(folder / "split.json"),
+            remedy="use a larger cohort, or --folds",
+        )
+    options = member.recipe.train
+    trainee = Trainee(member)
+    checkpoints = folder / "checkpoints"
+    best = ModelCheckpoint(
+        checkpoints, "best", monitor="validation_loss", save_weights_only=True, enable_version_counter=False
+    )
+    last = ModelCheckpoint(checkpoints, "last", monitor=None, save_top_k=1, enable_version_counter=False)
+    for saver in (best, last):
+        saver.FILE_EXTENSION = ".safetensors"
+    log = EpochLog(folder / "history.csv", options.epochs)
+    stop = EarlyStopping("validation_loss", patience=options.patience, check_finite=False)
+    trainer = pl.Trainer(
+        max_epochs=options.epochs,
+        precision=options.precision,  # type: ignore[arg-type]
+        accelerator=options.accelerator,
+        devices=options.devices,
+        strategy=options.strategy,
+        callbacks=[stop, best, last, log],
+        plugins=[SafeCheckpointIO()],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        gradient_clip_val=1.0,
+        default_root_dir=folder,
+    )
+    begun = checkpoints / "last.safetensors"
+    trainer.fit(trainee, ckpt_path=begun if begun.is_file() else None)
+    if not _is_main():
+        return
+    weights = read_checkpoint(checkpoints / "best.safetensors")["state_dict"]
+    save_file({k.removeprefix("model."): v for k, v in weights.items()}, folder / "weights.safetensors")
+    member = load_member(folder, cohorts)
+    _write_json(folder / "calibration.json", calibrate(member))
+
+
+class Trainee(pl.LightningModule):  # type: ignore[misc]
+    """The model as Lightning trains it: modality dropout, losses by name, AdamW under a warm-up and a cosine."""
+
+    def __init__(self, member: Member) -> None:
+        super().__init__()
+        self.model: Model = member.model
+        self.recipe, self.plan, self.loader, self.split = member.recipe, member.plan, member.loader, member.split
+        self.seed_ = int(json.loads((member.folder / "split.json").read_text("utf-8"))["seed"])
+        self.random: dict[str, Tensor] | None = None
+        self.seen: list[tuple[int, dict[str, float]]] = []
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The epoch's order is a permutation keyed by (seed, epoch); each process takes its share of every batch."""
+        rows = self.split["train"]
+        order = rows[np.argsort(uniforms(self.seed_, self.current_epoch, rows, 1)[:, 0], kind="stable")]
+        size, world, rank = self.recipe.train.batch_size, self.trainer.world_size, self.trainer.global_rank
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        batches = [b[rank::world] for b in batches if len(b) >= world]
+        return self._loader(batches)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Each process takes every world-th study: none twice, none padded."""
+        rows = self.split["validation"][self.trainer.global_rank :: self.trainer.world_size]
+        size = self.recipe.train.batch_size
+        return self._loader([rows[i : i + size] for i in range(0, len(rows), size)])
+
+    def _loader(self, batches: list[NDArray[np.int64]]) -> DataLoader[Batch]:
+        return DataLoader(
+            _Batches(self.loader, batches),
+            batch_size=None,
+            num_workers=self.recipe.train.workers,
+            generator=torch.Generator().manual_seed(0),  # drawing worker seeds must not move torch's state
+        )
+
+    def on_train_epoch_start(self) -> None:
+        if self.random is not None:
+            restore_random_state(self.random)
+
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        keys = batch.indices.cpu().numpy()
+        kept = keep_modalities(batch, self.recipe.fusion.modality_dropout, self.seed_, self.current_epoch, keys)
+        batch = batch.keep(kept)
+        if batch.images is not None and self.recipe.inputs.image is not None and self.recipe.inputs.image.augment:
+            batch = augment(batch, self.seed_, self.current_epoch)
+        losses = compute_losses(self.model(batch), batch, self.recipe, self.plan.kinds)
+        total = torch.stack(list(losses.values())).sum()
+        if not torch.isfinite(total):
+            wrong = [name for name, loss in losses.items() if not torch.isfinite(loss)]
+            raise TrainingError(
+                "the loss is not finite",
+                got=", ".join(wrong),
+                where=f"epoch {self.current_epoch}, step {step} of the epoch (global step {self.global_step})",
+                remedy="lower train.learning_rate, or use train.precision=32-true; the last good epoch is kept",
+            )
+        self.log("training_loss", total.detach(), on_epoch=True, on_step=False, batch_size=len(batch), sync_dist=True)
+        return total
+
+    def validation_step(self, batch: Batch, step: int) -> None:
+        losses = compute_losses(self.model(batch), batch, self.recipe, self.plan.kinds)
+        self.seen.append((len(batch), {name: float(loss) for name, loss in losses.items()}))
+
+    def on_validation_epoch_end(self) -> None:
+        names = [*self.recipe_losses()]
+        table = torch.tensor([[n, *(n * losses.get(k, 0.0) for k in names)] for n, losses in self.seen])
+        sums = table.reshape(-1, len(names) + 1).sum(dim=0).to(self.device, torch.float64)
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(sums)
+        self.seen.clear()
+        means = (sums[1:] / sums[0]).float()
+        self.log("validation_studies", sums[0].float())
+        for name, mean in zip(names, means, strict=True):
+            self.log(f"validation_{name}", mean)
+        # the description is long and learned slowly: it would decide alone when to stop
+        chosen = [i for i, name in enumerate(names) if name != "description_loss" or len(names) == 1]
+        self.log("validation_loss", means[chosen].sum())
+        self.random = random_state()
+
+    def recipe_losses(self) -> list[str]:
+        """Names of the losses this recipe has, in order."""
+        heads = self.recipe.heads
+        names = [f"{target}_loss" for target in self.recipe.targets]
+        if self.model.map_head is not None:
+            names.append("localization_loss")
+        return [*names, "description_loss"] if heads.description is not None else names
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["random"] = self.random
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.random = checkpoint["random"]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        options = self.recipe.train
+        trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        fine = [p for n, p in trained if ".backbone." in n and _is_pretrained(self.recipe)]
+        rest = [p for n, p in trained if not (".backbone." in n and _is_pretrained(self.recipe))]
+        groups = [{"params": rest}, *([{"params": fine, "lr": options.learning_rate / 10}] if fine else [])]
+        optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
+        steps = max(1, len(self.split["train"]) // options.batch_size + 1)
+        total, warm = steps * options.epochs, min(steps, 200)
+
+        def factor(step: int) -> float:
+            if step < warm:
+                return (step + 1) / warm
+            return 0.5 * (1 + float(np.cos(np.pi * min(1.0, (step - warm) / max(1, total - warm)))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _is_pretrained(recipe: Recipe) -> bool:
+    image = recipe.inputs.image
+    return image is not None and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf")
+
+
+class _Batches(Dataset[Batch]):
+    """Batches by number; the loader does the work of a batch at once."""
+
+    def __init__(self, loader: Loader, batches: list[NDArray[np.int64]]) -> None:
+        self.loader, self.batches = loader, batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        return self.loader.batch(self.batches[number])
+
+
+def keep_modalities(batch: Batch, share: float, seed: int, epoch: int, keys: NDArray[np.int64]) -> dict[str, Tensor]:
+    """Which modalities each study may show: each is hidden with chance `share`, but never the last one left."""
+    present = batch.present()
+    draws = torch.from_numpy(uniforms(seed + 1, epoch, keys, len(present))).to(batch.indices.device)
+    here = torch.stack(list(present.values()), dim=1)
+    chance = torch.where(here, draws, -1.0)
+    kept = (chance >= share) | (chance == chance.amax(dim=1, keepdim=True))
+    return {m: kept[:, i] for i, m in enumerate(present)}
+
+
+class EpochLog(Callback):  # type: ignore[misc]
+    """One line an epoch in `history.csv`, and a progress bar or plain lines for the person who waits."""
+
+    def __init__(self, path: Path, epochs: int) -> None:
+        self.path, self.epochs = path, epochs
+        self.bar: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.bar = track("training", self.epochs, done=trainer.current_epoch)
+            self.bar.__enter__()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        row = {"epoch": trainer.current_epoch, **{k: float(v) for k, v in sorted(trainer.callback_metrics.items())}}
+        known = self.path.read_text("utf-8").splitlines() if self.path.is_file() else [",".join(row)]
+        kept = [known[0], *(line for line in known[1:] if int(line.split(",")[0]) < row["epoch"])]  # resumed
+        self.path.write_text("\n".join([*kept, ",".join(f"{v:.7g}" for v in row.values())]) + "\n", "utf-8")
+        self.bar.advance(1, f"loss {row['training_loss']:.3f}, validation {row['validation_loss']:.3f}")
+
+    def on_train_end(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)
+
+    def on_exception(self, trainer: pl.Trainer, trainee: pl.LightningModule, exception: BaseException) -> None:
+        self.on_train_end(trainer, trainee)
+
+
+# --- after the last step: temperatures and thresholds ------------------------------------------------------------------
+
+
+def calibrate(member: Member) -> Calibration:
+    """Temperature (Guo et al. 2017) and best-F1 threshold of each binary label, fitted on the validation patients."""
+    rows = member.split["validation"]
+    answers = answer(member, rows)
+    calibration: Calibration = {}
+    for target, labels in member.plan.targets.items():
+        if member.plan.kinds[target] is not Kind.BINARY:
+            continue
+        truth, mask = member.loader.labels[target][rows], member.loader.label_mask[target][rows]
+        calibration[target] = {}
+        for k, label in enumerate(labels):
+            seen = mask[:, k]
+            temperature = fit_temperature(answers.logits[target][seen, k], truth[seen, k])
+            calibration[target][label] = {"temperature": temperature}
+        probability = calibrated(answers.logits, member.plan, calibration)[target]
+        for k, label in enumerate(labels):
+            seen = mask[:, k]
+            calibration[target][label]["threshold"] = best_f1_threshold(probability[seen, k], truth[seen, k])
+    return calibration

@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from chiasm.models.fusion.co_attention import CoAttention
+from chiasm.tensors import Tokens
+
+MODALITIES = ("image", "text", "record")
+
+
+@pytest.fixture
+def fusion():
+    torch.manual_seed(0)
+    return CoAttention(MODALITIES, dim=16, heads=2, dropout=0.0).eval()
+
+
+def _tokens(batch=4):
+    torch.manual_seed(1)
+    sizes = {"image": 6, "text": 5, "record": 3}
+    return {m: Tokens(torch.randn(batch, n, 16), torch.ones(batch, n, dtype=torch.bool)) for m, n in sizes.items()}
+
+
+@pytest.mark.parametrize("absent", MODALITIES)
+def test_what_an_absent_modality_holds_changes_nothing(fusion, absent):
+    tokens = _tokens()
+    tokens[absent].mask[:2] = False
+    before = fusion(tokens)
+    tokens[absent].values[:2] = 1e3
+    after = fusion(tokens)
+    assert torch.equal(before.vector, after.vector)
+    for name in MODALITIES:
+        if name != absent:
+            assert torch.equal(before.tokens[name].values, after.tokens[name].values)
+
+
+def test_each_modality_looks_at_each_other(fusion):
+    for changed in MODALITIES:
+        tokens = _tokens()
+        before = fusion(tokens)
+        tokens[changed].values.mul_(2.0)
+        after = fusion(tokens)
+        for name in MODALITIES:
+            assert not torch.allclose(before.tokens[name].values, after.tokens[name].values)
+
+
+def test_permuting_the_batch_permutes_the_result(fusion):
+    tokens = _tokens()
+    tokens["text"].mask[1] = False
+    order = torch.tensor([2, 0, 3, 1])
+    moved = {m: Tokens(t.values[order], t.mask[order]) for m, t in tokens.items()}
+    assert torch.allclose(fusion(tokens).vector[order], fusion(moved).vector, atol=1e-6)
+
+
+def test_the_gate_of_two_modalities_is_the_sigmoid_of_the_difference(fusion):
+    pair = CoAttention(("image", "text"), dim=16, heads=2, dropout=0.0).eval()
+    tokens = {m: t for m, t in _tokens().items() if m != "record"}
+    pooled = []
+    for name, other in (("image", "text"), ("text", "image")):
+        updated = pair.look[name](tokens[name], tokens[other].values, tokens[other].mask)
+        pooled.append(pair.norm[name](pair.pool[name](updated)[0]))
+    v, s = pooled
+    both = torch.cat([v, s], dim=1)
+    z = torch.sigmoid(pair.gate["image"](both) - pair.gate["text"](both))
+    assert torch.allclose(pair(tokens).vector, z * v + (1 - z) * s, atol=1e-6)
+
+
+def test_a_study_of_which_nothing_is_known_is_the_zero_vector(fusion):
+    tokens = _tokens()
+    for t in tokens.values():
+        t.mask[0] = False
+    assert torch.equal(fusion(tokens).vector[0], torch.zeros(16))

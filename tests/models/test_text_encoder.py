@@ -1,0 +1,48 @@
+import math
+
+import torch
+
+from chiasm.models.text_encoder import AttentionPool, BiLSTM
+from chiasm.tensors import Tokens
+
+
+def test_attention_pool_is_the_published_formula():
+    torch.manual_seed(0)
+    pool = AttentionPool(4).double().requires_grad_(False)
+    h = torch.randn(1, 3, 4, dtype=torch.float64)
+    vector, weights = pool(Tokens(h, torch.ones(1, 3, dtype=torch.bool)))
+    scores = []
+    for t in range(3):
+        u = [
+            math.tanh(
+                sum(float(pool.project.weight[i, j] * h[0, t, j]) for j in range(4)) + float(pool.project.bias[i])
+            )
+            for i in range(4)
+        ]
+        scores.append(sum(float(pool.query.weight[0, i]) * u[i] for i in range(4)))
+    exp = [math.exp(s) for s in scores]
+    slow = [e / sum(exp) for e in exp]
+    assert torch.allclose(weights[0], torch.tensor(slow, dtype=torch.float64))
+    assert torch.allclose(vector[0], sum(a * h[0, t] for t, a in enumerate(slow)))
+
+
+def test_attention_pool_gives_zeros_where_there_is_nothing():
+    pool = AttentionPool(4)
+    values = torch.full((2, 3, 4), torch.nan)
+    values[1] = 1.0
+    mask = torch.tensor([[False] * 3, [True, True, False]])
+    vector, weights = pool(Tokens(values.nan_to_num(1e9), mask))
+    assert torch.equal(vector[0], torch.zeros(4))
+    assert torch.equal(weights[1], torch.tensor([0.5, 0.5, 0.0]))
+
+
+def test_bilstm_of_a_padded_report_is_that_of_the_report_alone():
+    torch.manual_seed(0)
+    encoder = BiLSTM(10, 8, dropout=0.0).eval()
+    ids = torch.tensor([[4, 5, 6, 0, 0], [7, 8, 9, 4, 5]])
+    mask = torch.tensor([[True] * 3 + [False] * 2, [True] * 5])
+    together = encoder(ids, mask).values
+    alone = encoder(ids[:1, :3], mask[:1, :3]).values
+    assert torch.allclose(together[0, :3], alone[0], atol=1e-6)
+    ids[0, 3:] = 9  # what stands under the mask
+    assert torch.equal(encoder(ids, mask).values, together)
