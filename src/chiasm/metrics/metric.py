@@ -128,7 +128,9 @@ def parse_name(name: str) -> MetricName:
     parts = body.split("/")
     subset = prefixes.pop() if prefixes and set(prefixes[-1].split("+")) <= set(_MODALITIES) else None
     if len(parts) == 3 and len(prefixes) <= 1:
-        parsed = MetricName(*parts, control=prefixes[0] if prefixes else None, subset=subset, subgroup=subgroup or None)
+        target, label, metric = parts
+        control = prefixes[0] if prefixes else None
+        parsed = MetricName(target, label, metric, control, subset, subgroup or None)
         if name == metric_name(**parsed._asdict()):
             return parsed
     raise ValueError(f"[control:][subset:]target/label/metric[@subgroup] expected, got {name!r}")

@@ -1,0 +1,209 @@
+"""Intervals by resampling patients, for every metric by one road.
+
+A metric is a function of sums over rows (true positives, squared errors, clipped n-grams, counts per threshold). A
+resample of patients is one integer weight per patient, so all its sums are one product `statistics @ weights`, and a
+metric of 1,000 resamples costs little more than one. Column 0 of the weights is all ones: the sample itself goes the
+same road as its resamples.
+
+>>> resamples = Resamples.draw(["ann", "ann", "bob"], resamples=200)
+>>> resamples.mean(np.array([1.0, 1.0, 0.0]), "share").metric().value
+0.6666666666666666
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from chiasm.metrics.metric import Metric
+
+Floats = NDArray[np.float64]
+Statistics = Floats | sparse.csr_array
+Interval = Literal["percentile", "basic", "none"]
+_CACHED = 2**19  # numbers of a block of sums: small enough to stay in the cache of a core
+
+
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """Resamples of patients, drawn once and shared by every metric of an evaluation, so that differences are paired.
+
+    Attributes:
+        patients: [n] number of the patient of each row. All rows of a patient are drawn together.
+        weights: [patients, R + 1] how often each patient stands in each resample; column 0 is the sample itself.
+        key: names patients, R and seed; two estimates can be compared where it is the same.
+    """
+
+    patients: NDArray[np.intp]
+    weights: NDArray[np.uint8]
+    key: str
+
+    @classmethod
+    def draw(cls, patient_ids: ArrayLike, resamples: int = 1000, seed: int = 0) -> Self:
+        """Draw with replacement as many patients as there are; the draw does not depend on the order of the rows."""
+        names, patients = np.unique(np.asarray(patient_ids, dtype=np.str_), return_inverse=True)
+        n, rng = len(names), np.random.default_rng(seed)
+        weights = np.ones((resamples + 1, n), np.uint8)  # P(a patient is drawn > 255 times) < 1e-500
+        for row in weights[1:]:
+            row[:] = np.bincount(rng.integers(n, size=n, dtype=np.uint32), minlength=n) if n else 0
+        digest = hashlib.sha256("\0".join([str(resamples), str(seed), *names.tolist()]).encode())
+        return cls(patients, np.ascontiguousarray(weights.T), digest.hexdigest())
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    def at(self, rows: ArrayLike) -> Self:
+        """The same resamples over other rows: a subgroup (numbers or a bool mask of rows), or images of the studies."""
+        return replace(self, patients=self.patients[np.asarray(rows, dtype=np.intp if np.size(rows) == 0 else None)])
+
+    def draws(self, statistics: Statistics, function: Callable[[Floats], Floats]) -> Floats:
+        """A function of weighted sums, on the sample and on every resample.
+
+        Args:
+            statistics: [k, n] or [n], a value per row; dense, or sparse where most are 0. The identity matrix hands the
+                row weights themselves to `function`.
+            function: [k, r] sums -> [..., r], each column by itself; 0 / 0 is welcome, NaN means undefined. Called from
+                several threads.
+
+        Returns:
+            [..., R + 1].
+        """
+        present, patients = np.unique(self.patients, return_inverse=True)
+        belongs = sparse.csr_array((np.ones(len(self)), (np.arange(len(self)), patients)), (len(self), len(present)))
+        totals = (statistics if sparse.issparse(statistics) else np.atleast_2d(statistics)) @ belongs
+        weights = self.weights if len(present) == len(self.weights) else self.weights[present]
+        width = max(8, _CACHED // max(*totals.shape, 1))
+
+        def block(start: int) -> Floats:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return function(np.asarray(totals @ weights[:, start : start + width].astype(np.float64)))
+
+        starts = range(0, weights.shape[1], width)
+        if len(starts) == 1:
+            return block(0)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return np.concatenate(list(pool.map(block, starts)), axis=-1)
+
+    def estimate(
+        self, draws: Floats, protocol: str, *, detail: str = "", undefined: str = "", interval: Interval = "percentile"
+    ) -> Estimate:
+        """Give draws [R + 1] of these rows a protocol. `undefined` is the reason should the sample's value be NaN."""
+        reason = undefined if len(self) else "no patient here has this truth"
+        return Estimate(draws, np.unique(self.patients), protocol, detail, reason, interval, self.key)
+
+    def mean(self, values: ArrayLike, protocol: str) -> Estimate:
+        """The mean of a value per row [n], every row of equal weight. NaN is an undefined row: left out and counted."""
+        values = np.asarray(values, np.float64)
+        defined = ~np.isnan(values)
+        rows, kept = self.at(defined), values[defined]
+        draws = rows.draws(np.stack([kept, np.ones_like(kept)]), lambda sums: sums[0] / sums[1])
+        lost = len(values) - len(kept)
+        detail = f"{lost:,} of {len(values):,} undefined and left out" if lost else ""
+        return rows.estimate(draws, protocol, detail=detail)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A figure on the sample and on each resample; `metric()` sums it up, `a - b` is the paired difference.
+
+    Attributes:
+        draws: [R + 1], the sample itself first; NaN where undefined.
+        patients: numbers of the patients it rests on.
+        protocol: what is computed; two estimates can be averaged or compared where it is the same.
+        detail: what holds for this one alone: its threshold, the rows it left out.
+        reason: why it is undefined, should it be so.
+        interval: "percentile"; "basic" (2 value - percentiles, cut at 0) for figures that resampling inflates (a
+            calibration error); "none" for figures that resampling makes meaningless (a share of distinct texts).
+        key: of the resamples.
+    """
+
+    draws: Floats
+    patients: NDArray[np.intp]
+    protocol: str
+    detail: str
+    reason: str
+    interval: Interval
+    key: str
+
+    def metric(self) -> Metric:
+        """Value and 95% interval. Resamples in which the figure is undefined are left out; the protocol counts them."""
+        value, draws, n = float(self.draws[0]), self.draws[1:], len(self.patients)
+        protocol = "; ".join(filter(None, [self.protocol, self.detail]))
+        if np.isnan(value):
+            return Metric(None, None, None, n, protocol, self.reason or "undefined")
+        defined = draws[~np.isnan(draws)]
+        lost = len(draws) - len(defined)
+        why_not = {
+            "resampling patients makes it meaningless": self.interval == "none",
+            "one patient": n < 2,
+            f"undefined in {lost:,} of {len(draws):,} resamples": 2 * lost >= len(draws),
+        }
+        for why, applies in why_not.items():
+            if applies:
+                return Metric(value, None, None, n, f"{protocol}; no interval: {why}")
+        low, high = np.percentile(defined, [2.5, 97.5]).tolist()
+        if self.interval == "basic":
+            low, high = max(0.0, 2 * value - high), max(0.0, 2 * value - low)
+        how = "percentiles" if self.interval == "percentile" else "2 value - percentiles, cut at 0,"
+        left_out = f", {lost:,} of them undefined and left out" if lost else ""
+        resampled = f"95% interval: {how} of {len(draws):,} resamples of patients{left_out}"
+        return Metric(value, low, high, n, f"{protocol}; {resampled}")
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """The paired difference over the same resamples.
+
+        Raises:
+            ValueError: the two rest on different resamples or follow different protocols.
+        """
+        _check_alike([self, other])
+        return replace(
+            self,
+            draws=self.draws - other.draws,
+            patients=np.union1d(self.patients, other.patients),
+            protocol=f"paired difference of {self.protocol}",
+            detail=" minus ".join(e.detail for e in (self, other)) if self.detail or other.detail else "",
+            reason=next((e.reason for e in (self, other) if np.isnan(e.draws[0])), ""),
+            interval="percentile" if self.interval == "basic" else self.interval,
+        )
+
+
+def macro(estimates: Mapping[str, Estimate]) -> Estimate:
+    """The mean over the labels on which the figure is defined; the protocol names them.
+
+    A resample in which one of them is undefined is undefined, so that all resamples average the same labels.
+
+    Raises:
+        ValueError: there are no estimates, or they rest on different resamples or follow different protocols.
+    """
+    _check_alike(list(estimates.values()))
+    kept = {label: e for label, e in estimates.items() if not np.isnan(e.draws[0])}
+    undefined = [label for label in estimates if label not in kept]
+    used = list((kept or estimates).values())
+    return replace(
+        used[0],
+        draws=np.mean([e.draws for e in used], axis=0),
+        patients=np.unique(np.concatenate([e.patients for e in used])),
+        protocol=f"mean over {', '.join(kept) or 'no label'} of {used[0].protocol}",
+        detail=f"undefined and left out: {', '.join(undefined)}" if undefined else "",
+        reason="undefined for every label",
+    )
+
+
+def indicator(groups: NDArray[np.integer], n_groups: int, values: Floats | None = None) -> sparse.csr_array:
+    """[n_groups, n] sparse statistics: row j of the data adds values[j] (default 1) to the sum of its group."""
+    n = len(groups)
+    return sparse.csr_array((np.ones(n) if values is None else values, (groups, np.arange(n))), (n_groups, n))
+
+
+def _check_alike(estimates: Sequence[Estimate]) -> None:
+    if len({e.key for e in estimates}) != 1:
+        raise ValueError("estimates of one comparison must rest on the same patients, number of resamples and seed")
+    if len({e.protocol for e in estimates}) != 1:
+        raise ValueError(f"estimates of one protocol expected, got {sorted({e.protocol for e in estimates})}")
