@@ -187,6 +187,11 @@ class Cohort:
         pixels: NDArray[np.uint8] = self.arrays[image["array"]][image["index"]]
         return pixels
 
+    def array(self, ndim: int) -> NDArray[np.uint8]:
+        """All stored images [n, H, W] (ndim 2) or volumes [n, D, H, W] (ndim 3); `images.index` points into it."""
+        shape = (0, self.size, self.size) if ndim == 2 else (0, *self.volume_size)
+        return self.arrays.get(f"pixels_{ndim}d", np.empty(shape, np.uint8))
+
     def geometry(self, image_row: int) -> Geometry:
         return Geometry.from_json(self._row("images", image_row)["geometry"])
 

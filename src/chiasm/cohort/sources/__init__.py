@@ -1,4 +1,4 @@
-"""Where studies come from: one module a layout, each with `read(path, *, options)`, which yields studies, and `ABOUT`."""
+"""Where studies come from: one module a layout, each with `ABOUT` and `read(path, *, options)`, an iterator of studies."""
 
 from __future__ import annotations
 

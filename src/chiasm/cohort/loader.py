@@ -1,0 +1,312 @@
+"""From rows of cohorts to batches. All but pixels is encoded once, compactly; pixels are copied from the mapped files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from chiasm.cohort.planning import fit_plan, record_column, size_error
+from chiasm.cohort.raster import cover
+from chiasm.cohort.store import Cohort
+from chiasm.errors import CohortError
+from chiasm.plan import Plan
+from chiasm.study import View
+from chiasm.tensors import Batch
+
+__all__ = ["Loader", "Plan", "fit_plan"]
+
+BOS, EOS = 2, 3
+_VIEWS = {view.value: code for code, view in enumerate(View)}
+
+
+class TextEncoder(Protocol):
+    """What the loader needs of a tokenizer: ids of texts without specials; 2 is <bos>, 3 is <eos>."""
+
+    def encode_batch(self, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]: ...
+
+
+class Ragged:
+    """Rows of different lengths in one flat array."""
+
+    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
+        self.start = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+        self.values = np.fromiter((v for row in rows for v in row), np.int32, int(self.start[-1]))
+
+    def padded(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """[B, T] values (0 beyond the end) and [B, T] mask; T is the longest row's length, at least 1."""
+        places, mask = _spread(self.start, rows)
+        values = np.zeros(mask.shape, np.int64)
+        values[mask] = self.values[places[mask]]
+        return torch.from_numpy(values), torch.from_numpy(mask)
+
+
+def _spread(start: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """[B, T] places and mask of rows that lie one after another, row i from start[i] to start[i + 1]; T >= 1."""
+    length = start[rows + 1] - start[rows]
+    steps = np.arange(max(1, length.max(initial=0)))
+    return start[rows][:, None] + steps, steps < length[:, None]
+
+
+class Loader:
+    """Rows of several cohorts as one index space, offset[cohort] + row, and batches of them.
+
+    Attributes:
+        labels, label_mask: target -> [n, L] float32 (standardized where the plan has a scaling) and bool.
+        finding_targets: targets whose labels are findings with states.
+        patient_ids, study_ids: [n] strings; keys: [n] "COHORT NUMBER/STUDY ID", unique over all cohorts.
+    """
+
+    def __init__(
+        self,
+        cohorts: Sequence[Cohort],
+        plan: Plan,
+        tokenizer: TextEncoder | None,
+        features: Sequence[Sequence[NDArray[np.float16]]] | None = None,
+        *,
+        describer: TextEncoder | None = None,
+    ) -> None:
+        """
+        Args:
+            tokenizer: of the report as an input; describer: of the description (the same, if None).
+            features: [cohort][level] -> [n, c, *s] maps of `cohort.array(ndim)`, which stand in for images.
+
+        Raises:
+            CohortError: stored images have another shape than the plan, or a target is of another kind.
+        """
+        self.cohorts, self.plan, self.features = list(cohorts), plan, features
+        self.offsets = np.concatenate([[0], np.cumsum([len(cohort) for cohort in cohorts], dtype=np.int64)])
+        self.finding_targets = {
+            t for t in plan.targets for c in cohorts if t in c.targets and c.targets[t].of == "findings"
+        }
+        self._check()
+        self._index_images()
+        self._encode_record()
+        self._encode_labels()
+        self._tokens = self._descriptions = None
+        if plan.text_sections:
+            texts = self._texts(plan.text_sections)
+            self._tokens = Ragged(_required(tokenizer).encode_batch(texts, plan.max_tokens))
+        if plan.description_sections:
+            texts, longest = self._texts(plan.description_sections), plan.description_max_tokens
+            encoded = _required(describer or tokenizer).encode_batch(texts, longest + 1)
+            # a text that was cut off has no end to learn
+            ended = [[BOS, *ids[:longest], *([EOS] if len(ids) <= longest else [])] if ids else [] for ids in encoded]
+            self._descriptions = Ragged(ended)
+        if plan.localized:
+            self._rasterize()
+
+    def __len__(self) -> int:
+        return int(self.offsets[-1])
+
+    def cohort_of(self, index: int) -> tuple[int, int]:
+        """(number of the cohort, row in it) of an index."""
+        number = int(np.searchsorted(self.offsets, index, side="right")) - 1
+        return number, int(index - self.offsets[number])
+
+    def image_rows(self, index: int) -> list[int]:
+        """Rows in the cohort's `images` of a study's images, in the order of the batch."""
+        rows: list[int] = self._image_row[self._image_start[index] : self._image_start[index + 1]].tolist()
+        return rows
+
+    @cached_property
+    def patient_ids(self) -> NDArray[np.str_]:
+        return self._strings("patient_id")
+
+    @cached_property
+    def study_ids(self) -> NDArray[np.str_]:
+        return self._strings("study_id")
+
+    @property
+    def keys(self) -> list[str]:
+        return [f"{number}/{study}" for number, c in enumerate(self.cohorts) for study in _column(c, "study_id")]
+
+    def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """The studies of these indices as tensors, padded to the batch's most images and longest texts."""
+        rows = np.asarray(indices, np.int64)
+        batch = Batch(torch.from_numpy(rows.copy()))
+        if self.plan.image_shape is not None:
+            self._add_images(batch, rows)
+        if self._tokens is not None:
+            batch.token_ids, batch.token_mask = self._tokens.padded(rows)
+        if self._descriptions is not None:
+            batch.description_ids, batch.description_mask = self._descriptions.padded(rows)
+        if self.plan.numeric or self.plan.categories:
+            batch.record_values = torch.from_numpy(self._numbers[rows])
+            batch.record_observed = torch.from_numpy(self._observed[rows])
+            batch.record_codes = torch.from_numpy(self._codes[rows].astype(np.int64))
+        batch.labels = {target: torch.from_numpy(values[rows]) for target, values in self.labels.items()}
+        batch.label_mask = {target: torch.from_numpy(mask[rows]) for target, mask in self.label_mask.items()}
+        return batch
+
+    def _add_images(self, batch: Batch, rows: NDArray[np.int64]) -> None:
+        places, mask = _spread(self._image_start, rows)
+        study, slot = np.nonzero(mask)
+        images = places[study, slot]
+        pointers = self._pointer[images]
+        cohort = np.searchsorted(self.offsets, rows[study], side="right") - 1
+        view = np.full(mask.shape, _VIEWS[View.OTHER.value], np.int64)
+        view[study, slot] = self._view[images]
+        batch.image_mask, batch.view = torch.from_numpy(mask), torch.from_numpy(view)
+        if self.features is None:
+            batch.images = torch.from_numpy(_gather(self._arrays, mask, cohort, pointers))
+        else:
+            levels = [[np.asarray(m) for m in level] for level in zip(*filter(len, self.features), strict=True)]
+            # a cohort without images has no levels, and no image that points to it
+            where = np.cumsum([len(level) > 0 for level in self.features])[cohort] - 1
+            batch.features = [torch.from_numpy(_gather(level, mask, where, pointers)) for level in levels]
+        if self.plan.localized:
+            self._add_lesions(batch, rows, mask, images)
+
+    def _add_lesions(
+        self, batch: Batch, rows: NDArray[np.int64], mask: NDArray[np.bool_], images: NDArray[np.int64]
+    ) -> None:
+        assert self.plan.grid is not None
+        known = mask[:, :, None] & self._ruled_out[rows][:, None]
+        lesions = np.zeros((*known.shape, *self.plan.grid), np.float32)
+        drawn, real = _spread(self._drawn_start, images)
+        which, _ = np.nonzero(real)
+        drawn = drawn[real]
+        study, slot = (axis[which] for axis in np.nonzero(mask))
+        lesions[study, slot, self._drawn_channel[drawn]] = self._covered[drawn]
+        known[study, slot, self._drawn_channel[drawn]] = True
+        batch.lesion_mask, batch.lesion_label_mask = torch.from_numpy(lesions), torch.from_numpy(known)
+
+    # --- what is encoded once ------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        plan = self.plan
+        for cohort in self.cohorts:
+            shape = () if plan.image_shape is None else cohort.array(len(plan.image_shape)).shape[1:]
+            if shape and shape != plan.image_shape and len(cohort.array(len(shape))):
+                raise size_error(cohort, plan.image_shape or ())
+            for target, kind in plan.kinds.items():
+                own = cohort.targets.get(target)
+                if own is not None and own.kind is not kind:
+                    raise CohortError(
+                        f"the target {target} is of another kind here",
+                        expected=kind.value,
+                        got=own.kind.value,
+                        where=str(cohort.path),
+                    )
+
+    def _strings(self, column: str) -> NDArray[np.str_]:
+        return np.concatenate([np.asarray(_column(cohort, column), dtype=np.str_) for cohort in self.cohorts])
+
+    def _texts(self, sections: Sequence[str]) -> list[str]:
+        return [text for cohort in self.cohorts for text in cohort.texts(sections)]
+
+    def _index_images(self) -> None:
+        """The images of the plan's dimension, study by study: row in `images`, place in the array, view."""
+        ndim = len(self.plan.image_shape or ())
+        study, row, pointer, view = [], [], [], []
+        for offset, cohort in zip(self.offsets[:-1], self.cohorts, strict=True):
+            table = cohort.table("images", ["array", "index", "view"])
+            rows = np.flatnonzero(table["array"].to_numpy() == f"pixels_{ndim}d")
+            study.append(cohort.image_study[rows] + offset)
+            row.append(rows)
+            pointer.append(table["index"].to_numpy()[rows])
+            view.append(np.array([_VIEWS[v] for v in table["view"].to_pylist()], np.int64)[rows])
+        self._image_row, self._pointer, self._view = (np.concatenate(parts) for parts in (row, pointer, view))
+        self._image_start = np.searchsorted(np.concatenate(study), np.arange(len(self) + 1))
+        self._arrays = [np.asarray(cohort.array(ndim)) for cohort in self.cohorts] if ndim else []
+
+    def _encode_record(self) -> None:
+        plan, n = self.plan, len(self)
+        self._numbers = np.zeros((n, len(plan.numeric)), np.float32)
+        self._observed = np.zeros((n, len(plan.numeric)), bool)
+        self._codes = np.zeros((n, len(plan.categories)), np.int32)
+        for start, cohort in zip(self.offsets[:-1], self.cohorts, strict=True):
+            own = slice(start, start + len(cohort))
+            for column, (name, (mean, std)) in enumerate(plan.numeric.items()):
+                if name in cohort.record:
+                    values = np.asarray(record_column(cohort, name, "numeric"), np.float64)
+                    self._observed[own, column] = ~np.isnan(values)
+                    self._numbers[own, column] = np.nan_to_num((values - mean) / std)
+            for column, (name, words) in enumerate(plan.categories.items()):
+                if name in cohort.record:
+                    codes = {word: code for code, word in enumerate(words, 1)}
+                    self._codes[own, column] = [codes.get(w, 0) for w in record_column(cohort, name, "categorical")]
+
+    def _encode_labels(self) -> None:
+        self.labels: dict[str, NDArray[np.float32]] = {}
+        self.label_mask: dict[str, NDArray[np.bool_]] = {}
+        for target, labels in self.plan.targets.items():
+            uncertain = self.plan.uncertain.get(target, "ignore")
+            parts = [cohort.labels(target, labels, uncertain) for cohort in self.cohorts]
+            values, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
+            if target in self.plan.scaling:
+                mean, std = np.array(self.plan.scaling[target]).T
+                values = np.where(mask, (values - mean) / std, 0).astype(np.float32)
+            self.labels[target], self.label_mask[target] = values, mask
+
+    def _rasterize(self) -> None:
+        """Regions as shares of cells, an image and channel at a time; and which labels a study's reader ruled out.
+
+        An absent label counts as an empty map only where its cohort draws regions for that label at all.
+        """
+        plan, channels = self.plan, {key: channel for channel, key in enumerate(self.plan.localized)}
+        assert plan.grid is not None
+        self._ruled_out = np.zeros((len(self), len(channels)), bool)
+        starts: list[int] = [0]
+        covered: list[NDArray[np.float32]] = []
+        drawn: list[int] = []
+        for number, cohort in enumerate(self.cohorts):
+            named = cohort.table("regions", ["target", "label", "image_id"])
+            keys = list(zip(named["target"].to_pylist(), named["label"].to_pylist(), strict=True))
+            for key in channels.keys() & set(keys):
+                values, mask = cohort.labels(key[0], [key[1]])
+                self._ruled_out[self.offsets[number] : self.offsets[number + 1], channels[key]] = (
+                    mask & (values == 0)
+                )[:, 0]
+            wanted = {i for i, key in zip(named["image_id"].to_pylist(), keys, strict=True) if key in channels}
+            ids = cohort.table("images", ["image_id"])["image_id"].to_pylist() if wanted else []
+            first, last = self._image_start[self.offsets[number : number + 2]]
+            for row in self._image_row[first:last].tolist():
+                if wanted and ids[row] in wanted:
+                    for channel, grid in _shares(cohort, row, channels, plan.grid).items():
+                        drawn.append(channel)
+                        covered.append(grid)
+                starts.append(len(drawn))
+        self._drawn_start, self._drawn_channel = np.array(starts), np.array(drawn, np.int64)
+        self._covered = np.stack(covered) if covered else np.zeros((0, *plan.grid), np.float32)
+
+
+def _shares(
+    cohort: Cohort, row: int, channels: dict[tuple[str, str], int], grid: tuple[int, ...]
+) -> dict[int, NDArray[np.float32]]:
+    regions = [(channels.get((r.target, r.label)), r) for r in cohort.regions_of(row)]
+    found = sorted({channel for channel, _ in regions if channel is not None})
+    geometry = cohort.geometry(row)
+    return {channel: cover([r for c, r in regions if c == channel], geometry, grid) for channel in found}
+
+
+def _gather(
+    arrays: Sequence[NDArray[np.generic]],
+    mask: NDArray[np.bool_],
+    which: NDArray[np.int64],
+    pointers: NDArray[np.int64],
+) -> NDArray[np.generic]:
+    """[B, N, *S] rows `pointers` of arrays `which`, laid where mask is True; zeros elsewhere."""
+    make = np.empty if mask.all() else np.zeros
+    result = make((mask.size, *arrays[0].shape[1:]), arrays[0].dtype)
+    places = np.flatnonzero(mask)
+    for place, number, pointer in zip(places.tolist(), which.tolist(), pointers.tolist(), strict=True):
+        result[place] = arrays[number][pointer]
+    return result.reshape(*mask.shape, *result.shape[1:])
+
+
+def _column(cohort: Cohort, name: str) -> list[str]:
+    values: list[str] = cohort.table("studies", [name])[name].to_pylist()
+    return values
+
+
+def _required(tokenizer: TextEncoder | None) -> TextEncoder:
+    if tokenizer is None:
+        raise ValueError("the plan has texts, so the loader needs a tokenizer. Got None.")
+    return tokenizer

@@ -1,0 +1,257 @@
+"""From a recipe and the training rows of cohorts to the plan of their tensors, and the recipe as it can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiasm.cohort.store import Cohort
+from chiasm.errors import CohortError, RecipeError
+from chiasm.plan import Plan
+from chiasm.recipe import Recipe
+from chiasm.study import Kind
+
+Rows = Sequence[NDArray[np.int64]]
+
+
+def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Plan, Recipe, list[str]]:
+    """How studies become tensors, learned from the training rows alone.
+
+    Args:
+        rows: of each cohort, the training studies.
+
+    Returns:
+        the plan; the resolved recipe, in which every modality, head, target and label that no training study has is
+        switched off, and labels and columns are named; and a sentence for each thing that was switched off.
+
+    Raises:
+        RecipeError: no target or no input is left; a record column of unknown time is taken without opt-in.
+        CohortError: no training study, stored images of another size than the recipe's, or cohorts at odds.
+    """
+    if not sum(len(own) for own in rows):
+        raise CohortError(
+            "there is no study to train on", got="0 training studies", remedy="import with another --seed"
+        )
+    notes: list[str] = []
+    targets, kinds, scaling = _targets(recipe, cohorts, rows, notes)
+    shape, most = _images(recipe, cohorts, rows, notes)
+    numeric, categories = _record(recipe, cohorts, rows, notes)
+    text = recipe.inputs.text
+    if text and not _any_text(cohorts, rows, text.sections):
+        notes.append(f"Text is switched off: no training study has a report with {_or(text.sections)}.")
+        text = None
+    localization, description = recipe.heads.localization, recipe.heads.description
+    findings = [t for t in targets if any(t in c.targets and c.targets[t].of == "findings" for c in cohorts)]
+    if localization and not (shape and findings):
+        notes.append(f"Localization is switched off: there are no {'findings' if shape else 'images'} to localize.")
+        localization = None
+    if description and not shape:
+        notes.append("Description is switched off: there are no images to describe.")
+        description = None
+    if description and not _any_text(cohorts, rows, description.sections):
+        notes.append(f"Description is switched off: no training study has text under {_or(description.sections)}.")
+        description = None
+    columns = (*numeric, *categories)
+    resolved = recipe.model_copy(
+        update={
+            "inputs": recipe.inputs.model_copy(
+                update={
+                    "image": recipe.inputs.image if shape else None,
+                    "text": text,
+                    "record": recipe.inputs.record.model_copy(update={"columns": columns})
+                    if recipe.inputs.record and columns
+                    else None,
+                }
+            ),
+            "targets": {t: recipe.targets[t].model_copy(update={"labels": labels}) for t, labels in targets.items()},
+            "heads": recipe.heads.model_copy(update={"localization": localization, "description": description}),
+        }
+    )
+    if resolved.inputs.image is None and text is None and not columns:
+        raise RecipeError("no input is left", got=" ".join(notes), remedy="give the recipe inputs that the cohort has")
+    plan = Plan(
+        image_shape=shape,
+        max_images=most,
+        numeric=numeric,
+        categories=categories,
+        text_sections=text.sections if text else (),
+        max_tokens=text.max_tokens if text else 0,
+        description_sections=description.sections if description else (),
+        description_max_tokens=description.max_tokens if description else 0,
+        targets=targets,
+        kinds=kinds,
+        uncertain={target: recipe.targets[target].uncertain for target in targets},
+        scaling=scaling,
+        localized=tuple((t, label) for t in findings for label in targets[t]) if localization else (),
+        grid=_grid(shape, localization.stride if localization else None) if shape else None,
+    )
+    return plan, resolved, notes
+
+
+def size_error(cohort: Cohort, shape: tuple[int, ...]) -> CohortError:
+    """Stored images do not fit: the error that names the import to run."""
+    flat = len(shape) == 2
+    option = f"--size {shape[0]}" if flat else f"--volume-size {' '.join(map(str, shape))}"
+    return CohortError(
+        "the cohort's images have another size than the model's",
+        expected=f"{shape} pixels",
+        got=f"{cohort.array(len(shape)).shape[1:]} pixels",
+        where=str(cohort.path),
+        remedy=f"chiasm import {cohort.source} PATH --out COHORT {option}",
+    )
+
+
+def record_column(cohort: Cohort, name: str, kind: str) -> NDArray[Any]:
+    """[n] floats with NaN for missing ("numeric"), or words with None ("categorical").
+
+    Raises:
+        CohortError: the cohort has the column in the other kind.
+    """
+    if cohort.record[name].kind != kind:
+        raise CohortError(
+            f"the record column {name} is of another kind in this cohort",
+            expected=kind,
+            got=cohort.record[name].kind,
+            where=str(cohort.path),
+            remedy="import it again with one meaning of the column, or leave it out with inputs.record.columns",
+        )
+    values: NDArray[Any] = cohort.table("studies", [f"record.{name}"])[f"record.{name}"].to_numpy()
+    return values
+
+
+def _targets(
+    recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[str]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, Kind], dict[str, tuple[tuple[float, float], ...]]]:
+    """Labels with a known value in training; kinds; mean and standard deviation where the kind is not binary."""
+    targets: dict[str, tuple[str, ...]] = {}
+    kinds, scaling = {}, {}
+    for target, options in recipe.targets.items():
+        infos = [cohort.targets[target] for cohort in cohorts if target in cohort.targets]
+        if len({(info.kind, info.of) for info in infos}) > 1:
+            raise CohortError(
+                f"the target {target} is of different kinds in these cohorts",
+                got=", ".join(f"{info.of}, {info.kind}" for info in infos),
+                remedy="train on them one at a time, or rename the target in one import",
+            )
+        asked = options.labels or tuple(dict.fromkeys(label for info in infos for label in info.labels))
+        parts = [cohort.labels(target, asked, options.uncertain) for cohort in cohorts]
+        values = np.concatenate([part[own] for (part, _), own in zip(parts, rows, strict=True)])
+        mask = np.concatenate([part[own] for (_, part), own in zip(parts, rows, strict=True)])
+        kept = np.flatnonzero(mask.any(axis=0))
+        if missing := [label for i, label in enumerate(asked) if i not in kept and len(kept)]:
+            notes.append(f"Labels of {target} without a known value in training are left out: {', '.join(missing)}.")
+        if not len(kept):
+            notes.append(f"Target {target} is switched off: no training study has a known value of it.")
+            continue
+        targets[target], kinds[target] = tuple(asked[i] for i in kept), infos[0].kind
+        if infos[0].kind is not Kind.BINARY:
+            scaling[target] = tuple(_mean_std(values[mask[:, i], i]) for i in kept)
+    if not targets:
+        known = sorted({target for cohort in cohorts for target in cohort.targets})
+        raise RecipeError(
+            "no target of the recipe can be learned from these cohorts",
+            expected=f"one of {', '.join(known)}" if known else "a cohort with findings or outcomes",
+            got=", ".join(recipe.targets),
+            remedy=f"--set targets=[{known[0]}]" if known else "import a source that has labels",
+        )
+    return targets, kinds, scaling
+
+
+def _mean_std(values: NDArray[np.floating]) -> tuple[float, float]:
+    """Of observed values; a constant has the standard deviation 1, so it is centred and not blown up."""
+    mean, std = float(np.mean(values, dtype=np.float64)), float(np.std(values, dtype=np.float64))
+    return mean, std if std > 1e-6 * max(1.0, abs(mean)) else 1.0
+
+
+def _images(
+    recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[str]
+) -> tuple[tuple[int, ...] | None, int]:
+    """Shape of the images that most training studies have, and the most images of one study."""
+    if recipe.inputs.image is None:
+        return None, 0
+    counts = {ndim: [_count(cohort, ndim)[own] for cohort, own in zip(cohorts, rows, strict=True)] for ndim in (2, 3)}
+    studies = {ndim: sum(int((c > 0).sum()) for c in per_study) for ndim, per_study in counts.items()}
+    if not any(studies.values()):
+        notes.append("Images are switched off: no training study has one.")
+        return None, 0
+    ndim = 3 if studies[3] > studies[2] else 2
+    if other := studies[5 - ndim]:
+        left = "volumes" if ndim == 2 else "single images"
+        notes.append(f"The {left} of {other} training studies are not read: most studies have the other kind of image.")
+    first = next(cohort for cohort in cohorts if len(cohort.array(ndim)))
+    size = recipe.inputs.image.size
+    shape = (size, size) if ndim == 2 else first.array(3).shape[1:]
+    for cohort in cohorts:
+        if len(cohort.array(ndim)) and cohort.array(ndim).shape[1:] != shape:
+            raise size_error(cohort, shape)
+    return shape, max(int(c.max(initial=0)) for c in counts[ndim])
+
+
+def _count(cohort: Cohort, ndim: int) -> NDArray[np.int64]:
+    """[n] images of a dimension in each study."""
+    arrays = cohort.table("images", ["array"])["array"].to_numpy()
+    return np.bincount(cohort.image_study[arrays == f"pixels_{ndim}d"], minlength=len(cohort))
+
+
+def _record(
+    recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[str]
+) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[str, ...]]]:
+    """Numeric columns with mean and standard deviation, categorical ones with their words, of training."""
+    numeric: dict[str, tuple[float, float]] = {}
+    categories: dict[str, tuple[str, ...]] = {}
+    options = recipe.inputs.record
+    if options is None:
+        return numeric, categories
+    infos = {name: info for cohort in cohorts for name, info in cohort.record.items()}
+    late = {name for cohort in cohorts for name, info in cohort.record.items() if info.unknown_time}
+    if closed := sorted(late & set(options.columns or ()) - set(options.opt_in)):
+        raise RecipeError(
+            "the time of a record column is unknown, so it may hold the answer",
+            got=", ".join(closed),
+            remedy=f"if it is known at prediction time: --set inputs.record.opt_in=[{', '.join(closed)}]",
+        )
+    asked = (*(sorted(infos.keys() - late) if options.columns is None else options.columns), *options.opt_in)
+    lacking = []
+    for name in dict.fromkeys(asked):
+        having = [(cohort, own) for cohort, own in zip(cohorts, rows, strict=True) if name in cohort.record]
+        kind = infos[name].kind if having else ""
+        values = [record_column(cohort, name, kind)[own] for cohort, own in having]
+        if kind == "numeric" and (~np.isnan(observed := np.concatenate(values))).any():
+            numeric[name] = _mean_std(observed[~np.isnan(observed)])
+        elif kind == "categorical" and (words := {word for part in values for word in part if word is not None}):
+            categories[name] = tuple(sorted(words))
+        else:
+            lacking.append(name)
+    if lacking:
+        notes.append(f"Record columns without a value in training are left out: {', '.join(lacking)}.")
+    if not numeric and not categories:
+        hidden = f" Columns of unknown time need an opt-in: {', '.join(sorted(late))}." if late else ""
+        notes.append(f"The record is switched off: no training study has a value in it.{hidden}")
+    return numeric, categories
+
+
+def _any_text(cohorts: Sequence[Cohort], rows: Rows, sections: Sequence[str]) -> bool:
+    for cohort, own in zip(cohorts, rows, strict=True):
+        texts = cohort.texts(sections)
+        if any(texts[row] for row in own):
+            return True
+    return False
+
+
+def _grid(shape: tuple[int, ...], stride: int | None) -> tuple[int, ...]:
+    """Cells of an image: those of the maps, or without maps one for about 16 pixels."""
+    if stride is not None and any(side % stride for side in shape):
+        raise RecipeError(
+            "the image size is no multiple of the localization stride",
+            expected=f"a multiple of {stride}",
+            got=str(shape),
+            remedy="change inputs.image.size, or import volumes of another --volume-size",
+        )
+    return tuple(max(1, side // (stride or 16)) for side in shape)
+
+
+def _or(words: Iterable[str]) -> str:
+    return " or ".join(words)
