@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
-from chiasm.errors import RunError
+from chiasm.errors import RecipeError, RunError
 
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
 PAD, UNK, BOS, EOS = range(4)
@@ -103,6 +103,49 @@ class Tokenizer:
         except Exception as error:  # noqa: BLE001  the library raises bare Exception
             raise RunError("the tokenizer file is damaged", got=type(error).__name__) from None
         return cls(sorted(vocabulary, key=lambda word: vocabulary[word]))
+
+
+class PretrainedTokenizer:
+    """The tokenizer of a Hugging Face text model, with the part of `Tokenizer`'s interface that reading needs.
+
+    Args:
+        name: a model id of the hub or a local folder with its tokenizer files.
+
+    Raises:
+        RecipeError: no tokenizer can be loaded from there.
+    """
+
+    def __init__(self, name: str) -> None:
+        from transformers import AutoTokenizer
+
+        try:
+            self._backend = AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise RecipeError(
+                "the tokenizer of the Hugging Face model cannot be loaded",
+                expected="a model id of the hub or a local folder with tokenizer.json",
+                got=f"{name} ({type(error).__name__})",
+                where="inputs.text.encoder",
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self._backend)
+
+    def encode_batch(self, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
+        """The ids of each text with the model's own special tokens; an empty text has none: no report is no token."""
+        kept = [i for i, text in enumerate(texts) if text.strip()]
+        ids: list[list[int]] = [[] for _ in texts]
+        if kept:
+            found = self._backend([texts[i] for i in kept], truncation=max_tokens is not None, max_length=max_tokens)
+            for i, row in zip(kept, found["input_ids"], strict=True):
+                ids[i] = list(row)
+        return ids
+
+
+def build_tokenizer(encoder: str, words: Tokenizer) -> Tokenizer | PretrainedTokenizer:
+    """What reads the reports for a recipe's `inputs.text.encoder`: `words`, or the tokenizer of a Hugging Face model."""
+    family, _, name = encoder.partition(":")
+    return PretrainedTokenizer(name) if family == "hf" else words
 
 
 def _backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:

@@ -1,0 +1,105 @@
+"""Reports from files: a text, a folder or zip of texts or Open-i XML, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from chiasm.errors import InputError
+from chiasm.report.sections import split_sections
+from chiasm.study import Report
+
+_READ = (".txt", ".xml")
+_FORMS = "a .txt or .jsonl file (id, text), or a folder or .zip of .txt or Open-i .xml files"
+
+
+class Text(NamedTuple):
+    """A report and its id: the file's name without its ending, the XML's own id, or the JSON line's `id`."""
+
+    id: str
+    report: Report
+
+
+def read_texts(path: Path) -> Iterator[Text]:
+    """Every report of a file, folder or zip, in the order of the file names.
+
+    Raises:
+        InputError: no such path, nothing to read in it, or a file that is not UTF-8, not XML, not JSON lines.
+    """
+    if not path.exists():
+        raise InputError("no such file or folder", expected=_FORMS, where=str(path))
+    empty = True
+    for text in _walk(path):
+        empty = False
+        yield text
+    if empty:
+        raise InputError("there is no report to read", expected=_FORMS, where=str(path))
+
+
+def _walk(path: Path) -> Iterator[Text]:
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in _READ):
+            yield _read(file.stem, file.suffix, file.read_bytes(), str(file))
+    elif path.suffix.lower() == ".zip":
+        yield from _read_zip(path)
+    elif path.suffix.lower() == ".jsonl":
+        yield from _read_lines(path)
+    else:
+        yield _read(path.stem, path.suffix, path.read_bytes(), str(path))
+
+
+def read_openi_xml(data: bytes, where: str) -> Text:
+    """One report of the Open-i collection: the abstract's sections. The MeSH codes are labels and stay unread.
+
+    Raises:
+        InputError: not XML, or without an id.
+    """
+    try:
+        root = ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise InputError("the file is not XML", got=str(error), where=where) from None
+    identity = root.find("uId")
+    if identity is None or not identity.get("id"):
+        raise InputError("the XML is no report of Open-i", expected='an element <uId id="...">', where=where)
+    sections = {(node.get("Label") or "other").lower(): (node.text or "").strip() for node in root.iter("AbstractText")}
+    return Text(identity.attrib["id"], Report({name: text for name, text in sections.items() if text}))
+
+
+def _read(name: str, suffix: str, data: bytes, where: str) -> Text:
+    if suffix.lower() == ".xml":
+        return read_openi_xml(data, where)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError("the file is not UTF-8 text", got=f"byte {error.start} cannot be read", where=where) from None
+    return Text(name, Report(split_sections(text)))
+
+
+def _read_zip(path: Path) -> Iterator[Text]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                member = Path(name)
+                if member.suffix.lower() in _READ:
+                    yield _read(member.stem, member.suffix, archive.read(name), f"{path}: {name}")
+    except zipfile.BadZipFile:
+        raise InputError("the file is not a zip archive", where=str(path)) from None
+
+
+def _read_lines(path: Path) -> Iterator[Text]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                row = json.loads(line)
+            except ValueError:
+                raise InputError("the line is not JSON", expected='{"id": ..., "text": ...}', where=where) from None
+            if not isinstance(row, dict) or not isinstance(row.get("text"), str) or "id" not in row:
+                raise InputError("the line is no report", expected='{"id": ..., "text": "..."}', where=where)
+            yield Text(str(row["id"]), Report(split_sections(row["text"])))

@@ -1,0 +1,65 @@
+"""Reading reports from files: each form, and each way a file can be wrong."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from chiasm.errors import InputError
+from chiasm.report.texts import read_openi_xml, read_texts
+
+XML = """<eCitation><uId id="CXR7"/><AbstractText Label="FINDINGS">No effusion.</AbstractText>
+<AbstractText Label="IMPRESSION"/><MeSH><major>Cardiomegaly/mild</major></MeSH></eCitation>"""
+
+
+def test_openi_xml_reads_the_sections_and_never_the_codes() -> None:
+    name, report = read_openi_xml(XML.encode(), "7.xml")
+    assert (name, dict(report.sections)) == ("CXR7", {"findings": "No effusion."})
+
+
+def test_folder_and_zip_hold_texts_and_xml_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "reports"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "b.txt").write_text("FINDINGS: Mass.", "utf-8")
+    (folder / "deep" / "c.xml").write_text(XML, "utf-8")
+    (folder / "ignored.csv").write_text("x", "utf-8")
+    with zipfile.ZipFile(tmp_path / "reports.zip", "w") as archive:
+        for file in folder.rglob("*.*"):
+            archive.write(file, file.relative_to(folder))
+    for path in (folder, tmp_path / "reports.zip"):
+        assert [(t.id, t.report.text) for t in read_texts(path)] == [("b", "Mass."), ("CXR7", "No effusion.")]
+
+
+def test_text_file_and_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_bytes(b"\xef\xbb\xbfIMPRESSION: Clear.")
+    assert [(t.id, dict(t.report.sections)) for t in read_texts(tmp_path / "one.txt")] == [
+        ("one", {"impression": "Clear."})
+    ]
+    (tmp_path / "many.jsonl").write_text('{"id": 1, "text": "Clear."}\n\n{"id": "x", "text": ""}\n', "utf-8")
+    assert [(t.id, t.report.text) for t in read_texts(tmp_path / "many.jsonl")] == [("1", "Clear."), ("x", "")]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.txt", b"caf\xe9", "not UTF-8"),
+        ("a.xml", b"<x>", "not XML"),
+        ("a.xml", b"<x/>", "no report of Open-i"),
+        ("a.zip", b"PK", "not a zip"),
+        ("a.jsonl", b"{", "line 1"),
+        ("a.jsonl", b'{"id": 1}', "line is no report"),
+        ("a.jsonl", b"", "no report to read"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=message) as caught:
+        list(read_texts(tmp_path / name))
+    assert name in caught.value.where
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        list(read_texts(tmp_path / "absent"))
+    with pytest.raises(InputError, match="no report to read"):
+        list(read_texts(tmp_path))
