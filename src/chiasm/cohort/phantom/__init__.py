@@ -1,0 +1,1 @@
+"""Generative models with known truth: what the phantom sources are made of."""
