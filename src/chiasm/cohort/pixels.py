@@ -122,12 +122,13 @@ def to_uint8(pixels: NDArray[np.generic], where: str = "") -> NDArray[np.uint8]:
     if pixels.dtype.kind not in "buif" or not pixels.size:
         got = f"{pixels.dtype} {list(pixels.shape)}"
         raise ImageError("The pixels are no image", expected="real numbers", got=got, where=where)
-    values: NDArray[Any] = pixels.astype(np.float32 if pixels.dtype.itemsize <= 2 else np.float64)
+    exact = pixels.dtype.itemsize <= 2 or pixels.dtype == np.float32
+    values: NDArray[Any] = pixels.astype(np.float32 if exact else np.float64)
     if bad := values.size - int(np.count_nonzero(np.isfinite(values))):
         got = f"{bad:,} NaN or infinite of {values.size:,}"
         raise ImageError("The pixels are not all numbers", expected="finite values", got=got, where=where)
     least, most = float(values.min()), float(values.max())
-    if not np.isfinite(most - least):
+    if most - least > np.finfo(values.dtype).max:
         raise ImageError("The pixel values span too wide a range", got=f"{least:g} .. {most:g}", where=where)
     low, high = (float(p) for p in np.percentile(values, _PERCENTILES))
     if low == high:
