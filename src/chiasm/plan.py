@@ -28,6 +28,7 @@ class Plan:
             standardized by it.
         localized: (target, label) of each channel of the localization maps.
         grid: cells of an image's tokens and maps, or None without images.
+        findings: the targets whose labels are findings with states; the others are outcomes.
     """
 
     image_shape: tuple[int, ...] | None
@@ -44,6 +45,7 @@ class Plan:
     scaling: dict[str, tuple[tuple[float, float], ...]]
     localized: tuple[tuple[str, str], ...]
     grid: tuple[int, ...] | None
+    findings: Words = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -103,6 +104,17 @@ class Loader:
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For worker processes: mapped files go by their names, never by their content."""
+        features = None if self.features is None else [[_file_of(m) for m in levels] for levels in self.features]
+        return {**self.__dict__, "_arrays": None, "features": features}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._arrays = self._map_pixels()
+        if self.features is not None:
+            self.features = [[_mapped(m) for m in levels] for levels in self.features]
 
     def cohort_of(self, index: int) -> tuple[int, int]:
         """(number of the cohort, row in it) of an index."""
@@ -214,7 +226,11 @@ class Loader:
             view.append(np.array([_VIEWS[v] for v in table["view"].to_pylist()], np.int64)[rows])
         self._image_row, self._pointer, self._view = (np.concatenate(parts) for parts in (row, pointer, view))
         self._image_start = np.searchsorted(np.concatenate(study), np.arange(len(self) + 1))
-        self._arrays = [np.asarray(cohort.array(ndim)) for cohort in self.cohorts] if ndim else []
+        self._arrays = self._map_pixels()
+
+    def _map_pixels(self) -> list[NDArray[np.uint8]]:
+        ndim = len(self.plan.image_shape or ())
+        return [np.asarray(cohort.array(ndim)) for cohort in self.cohorts] if ndim else []
 
     def _encode_record(self) -> None:
         plan, n = self.plan, len(self)
@@ -299,6 +315,14 @@ def _gather(
     for place, number, pointer in zip(places.tolist(), which.tolist(), pointers.tolist(), strict=True):
         result[place] = arrays[number][pointer]
     return result.reshape(*mask.shape, *result.shape[1:])
+
+
+def _file_of(array: Any) -> Any:
+    return Path(array.filename) if isinstance(array, np.memmap) and array.filename else array
+
+
+def _mapped(array: Any) -> Any:
+    return np.load(array, mmap_mode="r", allow_pickle=False) if isinstance(array, Path) else array
 
 
 def _column(cohort: Cohort, name: str) -> list[str]:

@@ -87,6 +87,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         scaling=scaling,
         localized=tuple((t, label) for t in findings for label in targets[t]) if localization else (),
         grid=_grid(shape, localization.stride if localization else None) if shape else None,
+        findings=tuple(findings),
     )
     return plan, resolved, notes
 

@@ -15,7 +15,7 @@ HASH_RULE = "hash 70/10/20"
 def split_of(patient_id: str, seed: int) -> str:
     """The split of a patient by a hash of seed and id: 70% train, 10% validation, 20% test, whoever else is there.
 
-    >>> [split_of(patient, seed=0) for patient in ("ann", "bob", "cid")]
+    >>> [split_of(patient, seed=0) for patient in ("ann", "bob", "eve")]
     ['train', 'validation', 'test']
     """
     share = _uniform(f"{seed}:{patient_id}")

@@ -159,7 +159,7 @@ class Cohort:
 
     @cached_property
     def _arrow(self) -> dict[str, pa.Table]:
-        return {name: self.table(name) for name in ("studies", "images", "regions")}
+        return {name: self.table(name).combine_chunks() for name in ("studies", "images", "regions")}
 
     def _row(self, name: str, row: int) -> dict[str, Any]:
         found: dict[str, Any] = self._arrow[name].slice(row, 1).to_pylist()[0]
@@ -230,7 +230,7 @@ class Cohort:
     def regions_of(self, image_row: int) -> list[Region]:
         """Every region drawn in an image, in the original frame."""
         rows = self._regions_of.get(self._row("images", image_row)["image_id"], [])
-        return [_region(self._row("regions", row)) for row in rows]
+        return [_region(row) for row in self._arrow["regions"].take(pa.array(rows, pa.int64())).to_pylist()]
 
     def boxes(self, image_row: int, target: str, label: str) -> NDArray[np.float64]:
         """[k, 4] boxes of a label in pixels of the original; a mask without a box counts by its bounding box."""

@@ -106,6 +106,8 @@ def content_hash(tables: Mapping[str, pa.Table], described: Mapping[str, Any]) -
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name in sorted(tables):
         for column in sorted(set(tables[name].column_names) - _NOT_CONTENT.get(name, set())):
-            values = tables[name].column(column).to_pylist()
-            digest.update(json.dumps([name, column, values], allow_nan=False, separators=(",", ":")).encode())
+            digest.update(f"{name}.{column}".encode())
+            for start in range(0, len(tables[name]), 10_000):  # by parts, so that long tables need no second memory
+                values = tables[name].column(column).slice(start, 10_000).to_pylist()
+                digest.update(json.dumps(values, allow_nan=False, separators=(",", ":")).encode())
     return digest.hexdigest()

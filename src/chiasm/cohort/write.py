@@ -344,7 +344,7 @@ class CohortWriter:
         targets = {}
         for target in sorted({target for target, _, _ in keys}):
             of, kind = self.targets[target]
-            mine = [key for key in keys if key[0] == target]
+            mine = sorted((key for key in keys if key[0] == target), key=lambda key: names[key])
             labels = tuple(names[key] for key in mine)
             if len(set(labels)) < len(labels):
                 raise CohortError(f"two labels of the target {target} have one name", got=", ".join(labels))
