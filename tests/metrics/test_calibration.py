@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+
+from chiasm.errors import ChiasmError
+from chiasm.metrics import calibration as cal
+from chiasm.metrics.bootstrap import Resamples
+
+
+def calibrated(n: int, seed: int = 0, temperature: float = 1.0, shift: float = 0.0):
+    """Labels drawn from sigmoid(z), and the logits of a model that says temperature * z + shift instead."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=n) * 2 - 1
+    return rng.random(n) < expit(z), temperature * z + shift
+
+
+def test_ece_by_hand():
+    """Three bins of two: gaps .1 + .1, -.4 + -.3 and 0."""
+    p = np.array([0.1, 0.1, 0.6, 0.7, 1.0, 1.0])
+    labels = np.array([0, 0, 1, 1, 1, 1])
+    resamples = Resamples.draw(range(6), 100)
+    assert cal.ece(labels, p, resamples, bins=3).draws[0] == pytest.approx((0.2 + 0.7 + 0) / 6)
+    table = cal.reliability(labels, p, resamples, bins=3)
+    assert table.probability == pytest.approx([0.1, 0.65, 1.0])
+    assert table.observed.tolist() == [0, 1, 1]
+    assert table.n.tolist() == [2, 2, 2]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 20), st.integers(0, 3))
+def test_ece_equals_the_slow_sum_over_the_bins_of_the_table(seed, n, bins, digits):
+    rng = np.random.default_rng(seed)
+    p, labels = np.round(rng.random(n), digits), rng.random(n) < 0.4
+    resamples = Resamples.draw(rng.integers(7, size=n), 6, seed=seed)
+    table, found = cal.reliability(labels, p, resamples, bins=bins), cal.ece(labels, p, resamples, bins=bins)
+    slow = np.sum(table.n / n * np.abs(table.probability - table.observed))
+    assert found.draws[0] == pytest.approx(slow)
+    assert table.n.sum() == n
+    assert len(table.n) <= bins
+    assert (np.diff(table.probability) > 0).all()  # equal probabilities were not parted
+    assert np.sum(table.n * table.observed) == pytest.approx(labels.sum())
+    assert abs(p.mean() - labels.mean()) - 1e-9 <= found.draws[0] <= 1
+
+
+def test_bins_hold_equal_shares():
+    labels, logits = calibrated(1500)
+    table = cal.reliability(labels, expit(logits - 3), Resamples.draw(range(1500), 100))
+    assert table.n.tolist() == [100] * 15
+
+
+def test_overconfidence_costs_and_the_fitted_temperature_mends_it():
+    labels, logits = calibrated(6000, temperature=3.0)
+    resamples = Resamples.draw(range(6000), 200)
+    temperature = cal.fit_temperature(labels, logits)
+    assert temperature == pytest.approx(3, rel=0.1)
+    before, after = (cal.ece(labels, expit(logits / t), resamples).metric() for t in (1, temperature))
+    assert before.low > after.high
+    assert after.value < 0.02
+
+
+def test_the_ece_interval_allows_for_the_error_that_chance_makes():
+    """Perfect probabilities: the value is above 0 by chance, and percentiles of resamples would all lie higher still."""
+    labels, logits = calibrated(400)
+    estimate = cal.ece(labels, expit(logits), Resamples.draw(range(400), 300))
+    metric = estimate.metric()
+    assert np.percentile(estimate.draws[1:], 2.5) > 0.8 * metric.value
+    assert metric.low < 0.5 * metric.value
+    assert "15 bins of equal mass" in metric.protocol
+    assert "2 value - percentiles" in metric.protocol
+
+
+def test_reliability_intervals_cover_the_truth():
+    labels, logits = calibrated(3000, seed=3)
+    table = cal.reliability(labels, expit(logits), Resamples.draw(range(3000), 300))
+    covered = (table.low <= table.probability) & (table.probability <= table.high)
+    assert covered.sum() >= 12
+    assert (table.high - table.low > 0.01).all()
+
+
+@given(st.integers(0, 10**4), st.floats(0.3, 4))
+def test_temperature_is_the_minimum_and_scales_with_the_logits(seed, factor):
+    labels, logits = calibrated(300, seed=seed)
+    t = cal.fit_temperature(labels, logits)
+    assert cal.fit_temperature(labels, logits * factor) == pytest.approx(t * factor, rel=1e-3)
+    smooth = np.where(labels, (labels.sum() + 1) / (labels.sum() + 2), 1 / ((~labels).sum() + 2))
+
+    def loss(temperature: float) -> float:
+        p = expit(logits / temperature)
+        return -np.mean(smooth * np.log(p) + (1 - smooth) * np.log(1 - p))
+
+    assert loss(t) <= min(loss(t * 1.01), loss(t / 1.01))
+
+
+def test_a_perfectly_told_small_sample_does_not_become_certain():
+    labels, logits = np.array([0, 0, 0, 1, 1, 1]), np.array([-9.0, -8, -7, 7, 8, 9])
+    t = cal.fit_temperature(labels, logits)
+    assert 0.7 < expit(7 / t) < 0.9
+
+
+def test_one_class_has_no_temperature_and_a_mask_is_respected():
+    assert cal.fit_temperature([1, 1, 1], [0.3, 0.2, 0.1]) is None
+    labels, logits = calibrated(200)
+    mask = np.arange(200) % 2 == 0
+    spoiled = np.where(mask, logits, np.nan)
+    assert cal.fit_temperature(labels, spoiled, mask) == cal.fit_temperature(labels[mask], logits[mask])
+    with pytest.raises(ChiasmError, match="NaN"):
+        cal.fit_temperature(labels, spoiled)
+
+
+def test_the_calibration_line_equals_scikit_learn_on_the_sample_and_nearly_on_resamples():
+    labels, logits = calibrated(2000, temperature=2.0, shift=0.7)
+    resamples = Resamples.draw(np.arange(2000) // 2, 20)
+    line = cal.calibration_line(labels, logits, resamples)
+    for r, weights in enumerate(resamples.weights[resamples.patients].T):
+        model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
+        model.fit(logits[:, None], labels, sample_weight=weights)
+        close = 1e-5 if r == 0 else 0.01
+        assert line["slope"].draws[r] == pytest.approx(model.coef_[0, 0], abs=close)
+        assert line["intercept"].draws[r] == pytest.approx(model.intercept_[0], abs=close)
+    assert line["slope"].draws[0] == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits"),
+    [
+        ([1, 1, 1], [1, 2, 3]),
+        ([0, 0, 1], [1, 2, 3]),
+        ([1, 0, 0], [1, 2, 3]),
+        ([0, 1, 0], [1, 1, 1]),
+        ([0, 0, 1], [1, 2, 2]),
+    ],
+)
+def test_without_overlap_there_is_no_line(labels, logits):
+    for estimate in cal.calibration_line(labels, logits, Resamples.draw(range(3), 10)).values():
+        assert estimate.metric().reason.startswith("one class only, or")
+
+
+def test_without_a_row_everything_is_undefined_or_empty():
+    resamples = Resamples.draw(range(3), 10)
+    hidden = ([0, 1, 0], [0.1, 0.2, 0.3], resamples, [False] * 3)
+    assert cal.ece(*hidden).metric().reason == "no patient here has this truth"
+    assert len(cal.reliability(*hidden).n) == 0
+    assert cal.calibration_line(*hidden)["slope"].metric().value is None
