@@ -1,1 +1,106 @@
-"""chiasm: models that read a medical image, the radiology report and the chart together, with the evidence. Not for clinical use."""
+"""chiasm: models that read a medical image, the radiology report and the chart together, with the evidence.
+
+Not for clinical use. The names below are the public ones. Importing chiasm imports none of them: each comes from its
+room when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC = {
+    "ChiasmError": "chiasm.errors",
+    "Cohort": "chiasm.cohort.store",
+    "Finding": "chiasm.study",
+    "Geometry": "chiasm.geometry",
+    "Image": "chiasm.study",
+    "Kind": "chiasm.study",
+    "Outcome": "chiasm.study",
+    "Prediction": "chiasm.study",
+    "Recipe": "chiasm.recipe",
+    "Record": "chiasm.study",
+    "Region": "chiasm.study",
+    "Report": "chiasm.study",
+    "State": "chiasm.study",
+    "Study": "chiasm.study",
+    "View": "chiasm.study",
+    "evaluate": "chiasm.evaluate",
+    "import_cohort": "chiasm.cohort.sources",
+    "label_report": "chiasm.report.findings",
+    "predict": "chiasm.predict",
+    "read_recipe": "chiasm.recipe",
+    "train": "chiasm.train",
+}
+_OTHERWISE_NAMED = {"predict": "predict_inputs"}
+
+__all__ = [
+    "ChiasmError",
+    "Cohort",
+    "Finding",
+    "Geometry",
+    "Image",
+    "Kind",
+    "Outcome",
+    "Prediction",
+    "Recipe",
+    "Record",
+    "Region",
+    "Report",
+    "State",
+    "Study",
+    "View",
+    "evaluate",
+    "import_cohort",
+    "label_report",
+    "predict",
+    "read_recipe",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from chiasm.cohort.sources import import_cohort
+    from chiasm.cohort.store import Cohort
+    from chiasm.errors import ChiasmError
+    from chiasm.evaluate import evaluate
+    from chiasm.geometry import Geometry
+    from chiasm.predict import predict_inputs as predict
+    from chiasm.recipe import Recipe, read_recipe
+    from chiasm.report.findings import label_report
+    from chiasm.study import (
+        Finding,
+        Image,
+        Kind,
+        Outcome,
+        Prediction,
+        Record,
+        Region,
+        Report,
+        State,
+        Study,
+        View,
+    )
+    from chiasm.train import train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), _OTHERWISE_NAMED.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(types.ModuleType):
+    """`chiasm.train` is the function, though a module of that name exists: importing the module must not hide it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _PUBLIC or not isinstance(value, types.ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

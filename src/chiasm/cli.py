@@ -1,0 +1,392 @@
+"""The command line. Every command imports what it needs when it runs, so `chiasm --help` answers at once.
+
+A command returns an `Answer`; `--json`, `--debug`, exit codes and error messages are the same for all of them and live in
+`_command`: 0 done, 1 the work failed (one message), 2 wrong use, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import json
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chiasm.errors import ChiasmError, InputError
+
+if TYPE_CHECKING:
+    from chiasm.report.texts import Text
+
+app = typer.Typer(
+    name="chiasm",
+    help="Train, evaluate and use models that read a medical image, the report and the chart together. "
+    "Not for clinical use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command has to say: a JSON document, the same for people, and the exit code."""
+
+    document: dict[str, Any]
+    text: str
+    code: int = 0
+
+
+class Split(StrEnum):
+    """How an import splits patients."""
+
+    AUTO = "auto"
+    PUBLISHED = "published"
+    HASH = "hash"
+    BOXES = "boxes-to-test"
+
+
+class Scheme(StrEnum):
+    """The columns of `chiasm label`."""
+
+    STATES = "states"
+    CHESTXRAY14 = "chestxray14"
+    CHEXPERT = "chexpert"
+
+
+class Doubt(StrEnum):
+    """What a hedged finding counts as."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+
+
+_COMMON = [
+    inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+    inspect.Parameter(
+        "as_json",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")],
+    ),
+    inspect.Parameter(
+        "debug",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
+    ),
+]
+
+
+def _command(name: str) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
+    """Make a function a command, with the options and the error messages that all commands share."""
+
+    def register(function: Callable[..., Answer]) -> Callable[..., Answer]:
+        @functools.wraps(function)
+        def run(*, context: typer.Context, as_json: bool, debug: bool, **arguments: Any) -> None:
+            try:
+                with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, standard output is the answer
+                    answer = function(**arguments)
+                shown = (
+                    json.dumps(answer.document, indent=1, allow_nan=False)
+                    if as_json
+                    else answer.text * (not answer.code)
+                )
+            except (Exception, KeyboardInterrupt) as error:
+                if isinstance(error, BrokenPipeError):
+                    raise
+                if debug or context.obj:
+                    traceback.print_exc()
+                answer = _failure(error, function)
+                shown = json.dumps(answer.document, indent=1) if as_json else ""
+            if shown:
+                typer.echo(shown)
+            if answer.code:
+                typer.echo(answer.text, err=True)
+                raise typer.Exit(answer.code)
+
+        signature = inspect.signature(function, eval_str=True)
+        run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *_COMMON])  # type: ignore[attr-defined]
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def _failure(error: BaseException, command: Callable[..., Answer]) -> Answer:
+    """One message. A fault of chiasm's own shows where it was raised, but not its words: they may hold patient data."""
+    if isinstance(error, KeyboardInterrupt):
+        again = shlex.join(["chiasm", *sys.argv[1:], *(["--resume"] if "--resume" not in sys.argv else [])])
+        text = f"interrupted, resume with: {again}" if command is train_command else "interrupted"
+        return Answer({"error": {"kind": "Interrupted", "what": text}}, text, 130)
+    if isinstance(error, ChiasmError):
+        facts = {key: getattr(error, key) for key in ("what", "expected", "got", "where", "remedy")}
+        return Answer({"error": {"kind": type(error).__name__, **facts}}, f"error: {error}", 1)
+    if isinstance(error, OSError) and error.strerror:
+        facts = {"what": error.strerror, "where": str(error.filename or "")}
+        return Answer({"error": {"kind": "OSError", **facts}}, f"error: {facts['what']}\n  where: {facts['where']}", 1)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(Path(__file__).parent)]
+    what = f"this is a bug in chiasm: {type(error).__name__} at {Path(own[-1].filename).name}:{own[-1].lineno}"
+    return Answer(
+        {"error": {"kind": "Bug", "what": what}}, f"{what}\n  what to do: report it with the output of --debug", 1
+    )
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    """What comes before the command."""
+    context.obj = debug
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"chiasm {version_of('chiasm')}")
+        raise typer.Exit()
+
+
+@_command("demo")
+def demo_command(
+    out: Annotated[Path, typer.Option(help="Folder for cohort, run, predictions and page.")] = Path("demo"),
+) -> Answer:
+    """The whole road on a phantom cohort, in minutes."""
+    from chiasm.demo import run_demo
+
+    document = run_demo(out)
+    return Answer(document, str(document.get("text", "")) or f"the page: {document.get('page', out)}")
+
+
+@_command("sources")
+def sources_command() -> Answer:
+    """What can be imported."""
+    from chiasm.cohort.sources import SOURCES
+
+    about = {name: {"about": source.about, "options": list(source.options)} for name, source in SOURCES.items()}
+    width = max(map(len, about))
+    lines = [
+        f"{name:{width}}  {entry['about']}" + (f" Options: {', '.join(entry['options'])}." if entry["options"] else "")
+        for name, entry in about.items()
+    ]
+    return Answer({"sources": about}, "\n".join(lines))
+
+
+@_command("recipes")
+def recipes_command() -> Answer:
+    """What can be trained."""
+    from chiasm.recipe import read_recipe, recipe_names
+
+    about = {name: read_recipe(name).about for name in recipe_names()}
+    width = max(map(len, about))
+    return Answer({"recipes": about}, "\n".join(f"{name:{width}}  {text}" for name, text in about.items()))
+
+
+@_command("import")
+def import_command(
+    source: Annotated[str, typer.Argument(help="One of `chiasm sources`.")],
+    path: Annotated[Path | None, typer.Argument(help="The source's folder or file; phantoms have none.")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="The new cohort.")],
+    size: Annotated[int, typer.Option(min=16, help="Pixels of a stored image, size x size.")] = 224,
+    volume_size: Annotated[str, typer.Option(metavar="D,H,W", help="Voxels of a stored volume.")] = "64,64,64",
+    split: Annotated[
+        Split, typer.Option(help="auto: as published, else 70/10/20 by a hash of the patient.")
+    ] = Split.AUTO,
+    seed: Annotated[int, typer.Option(help="Of the split, and of a phantom.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Make the first rejected input an error.")] = False,
+    map: Annotated[Path | None, typer.Option(help="YAML file that names the columns (source `table`).")] = None,
+    option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the source.")] = None,
+) -> Answer:
+    """Read studies and write them as a cohort."""
+    from chiasm.cohort.sources import import_cohort
+    from chiasm.progress import Progress
+
+    options: dict[str, Any] = dict(_parse_option(text) for text in option or [])
+    if map is not None:
+        options["map"] = map
+    with Progress(f"importing {source}", None) as bar:
+        cohort = import_cohort(
+            source,
+            path,
+            out,
+            size=size,
+            volume_size=_parse_sides(volume_size),
+            split=str(split),
+            seed=seed,
+            strict=strict,
+            options=options,
+            progress=lambda seen: bar.advance(seen - bar.done),
+        )
+    counts = cohort.meta["counts"]
+    lost = f"; {counts['rejected']} inputs were not taken, see {out / 'rejected.csv'}" if counts["rejected"] else ""
+    text = f"{counts['studies']} studies, {counts['images']} images in {out}{lost}\nnext: chiasm inspect {out}"
+    return Answer({"cohort": str(out), "hash": cohort.hash, "counts": counts}, text)
+
+
+@_command("inspect")
+def inspect_command(cohort: Annotated[Path, typer.Argument(help="A cohort.")]) -> Answer:
+    """Counts, missing values, and leakage between the splits."""
+    from chiasm.cohort.leakage import inspect_cohort, render_inspection
+    from chiasm.cohort.store import Cohort
+
+    document = inspect_cohort(Cohort.open(cohort))
+    return Answer(document, render_inspection(document))
+
+
+@_command("label")
+def label_command(
+    path: Annotated[Path, typer.Argument(help="Text file, JSONL, folder or zip of texts or Open-i XML, or a cohort.")],
+    out: Annotated[Path, typer.Option(help="The CSV file.")],
+    scheme: Annotated[Scheme, typer.Option(help="Which columns.")] = Scheme.STATES,
+    uncertain: Annotated[Doubt, typer.Option(help="What a hedged finding counts as in chestxray14.")] = Doubt.NEGATIVE,
+) -> Answer:
+    """Findings of report texts."""
+    from chiasm.report.tables import write_labels
+    from chiasm.report.texts import read_texts
+
+    texts = _cohort_texts(path) if (path / "cohort.json").is_file() else read_texts(path)
+    counts = write_labels(texts, out, scheme.value, uncertain.value)
+    silent = f"; {counts['silent']} of them mention no finding that chiasm knows" if counts["silent"] else ""
+    return Answer({"labels": str(out), **counts}, f"labels of {counts['reports']} reports in {out}{silent}")
+
+
+@_command("train")
+def train_command(
+    recipe: Annotated[str, typer.Argument(help="One of `chiasm recipes`, or a YAML file.")],
+    cohorts: Annotated[list[Path], typer.Argument(help="Cohorts; a target that one lacks is masked there.")],
+    out: Annotated[Path, typer.Option(help="The new run.")],
+    set: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the recipe.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
+    folds: Annotated[int, typer.Option(min=1, help="Patient folds instead of the cohort's split.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="How often the folds are drawn anew.")] = 1,
+) -> Answer:
+    """Train a recipe on cohorts."""
+    from chiasm.recipe import read_recipe
+
+    chosen = read_recipe(recipe, set or [])  # before torch is imported: a wrong key is answered at once
+    from chiasm.train import train
+
+    try:
+        document = train(chosen, cohorts, out, resume=resume, folds=folds, repeats=repeats)
+    except SystemExit:  # so Lightning ends a fit that was interrupted
+        raise KeyboardInterrupt from None
+    return Answer(document, f"the run is in {out}\nnext: chiasm evaluate {out}")
+
+
+@_command("evaluate")
+def evaluate_command(
+    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    cohort: Annotated[Path | None, typer.Argument(help="Another cohort: external validation.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page and figures; default RUN/evaluation.")] = None,
+) -> Answer:
+    """Score a run on patients it has not seen."""
+    from chiasm.evaluate import evaluate
+
+    evaluation = evaluate(run, cohort, out)
+    document: dict[str, Any] = json.loads(evaluation.to_json())
+    return Answer(document, f"{_render_metrics(document['metrics'])}\nthe page: {evaluation.page}")
+
+
+@_command("predict")
+def predict_command(
+    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Images, DICOM or NIfTI files, study folders, or a cohort.")],
+    out: Annotated[Path, typer.Option(help="Folder for JSON and overlays.")],
+    report: Annotated[Path | None, typer.Option(help="Text file of the report of the one input.")] = None,
+    record: Annotated[Path | None, typer.Option(help="JSON file of the record of the one input.")] = None,
+) -> Answer:
+    """Answer images, studies or a cohort."""
+    from chiasm.predict import predict_inputs, to_json
+
+    predictions = [to_json(p) for p in predict_inputs(run, inputs, out, report=report, record=record)]
+    lines = [f"{p['study_id']}: {_render_findings(p)}" for p in predictions]
+    return Answer({"predictions": predictions, "out": str(out)}, "\n".join([*lines, f"all of it in {out}"]))
+
+
+@_command("verify")
+def verify_command(run: Annotated[Path, typer.Argument(help="An evaluated run.")]) -> Answer:
+    """Compute every metric of a run again; fail on a difference."""
+    from chiasm.evaluate import verify
+
+    differences = [str(difference) for difference in verify(run)]
+    if not differences:
+        return Answer({"differences": []}, "every metric is as recorded")
+    text = "\n".join([f"error: {len(differences)} metrics differ from the record", *(f"  {d}" for d in differences)])
+    return Answer({"differences": differences}, text, 1)
+
+
+def _parse_option(text: str) -> tuple[str, Any]:
+    """`key=value` of --option; the value is YAML, so 3 is a number and [a, b] a list."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise InputError("--option needs key=value", got=text)
+    try:
+        return key.replace("-", "_"), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError("the value of --option is not YAML", got=text) from None
+
+
+def _parse_sides(text: str) -> tuple[int, int, int]:
+    """`64,64,64` of --volume-size."""
+    try:
+        depth, height, width = (int(side) for side in text.split(","))
+    except ValueError:
+        raise InputError("--volume-size does not fit", expected="three numbers D,H,W", got=text) from None
+    return depth, height, width
+
+
+def _cohort_texts(path: Path) -> Iterator[Text]:
+    """Study id and report of every study that has one."""
+    from chiasm.cohort.store import Cohort
+    from chiasm.report.texts import Text
+    from chiasm.study import Report
+
+    cohort = Cohort.open(path)
+    columns = {section: cohort.studies[f"report.{section}"] for section in cohort.sections}
+    for row, study in enumerate(cohort.studies["study_id"]):
+        sections = {
+            name: text for name, column in columns.items() if isinstance(text := column.iloc[row], str) and text
+        }
+        if sections:
+            yield Text(str(study), Report(sections))
+
+
+def _render_metrics(metrics: dict[str, Any]) -> str:
+    """The metrics of the model itself as a table; controls, modality subsets and subgroups are in the page and --json."""
+    lines = []
+    for name, metric in metrics.items():
+        if ":" in name or "@" in name:
+            continue
+        value, low, high = (metric.get(key) for key in ("value", "low", "high"))
+        shown = "undefined: " + str(metric.get("reason", "")) if value is None else f"{value:.3f}"
+        interval = f" [{low:.3f}, {high:.3f}]" if value is not None and low is not None and high is not None else ""
+        lines.append(f"{name:48}  {shown}{interval}  n={metric['n']}")
+    return "\n".join(lines)
+
+
+def _render_findings(prediction: dict[str, Any]) -> str:
+    """The answers of one study, the likeliest first."""
+    answers = [*prediction["findings"], *prediction["outcomes"]]
+    likely = sorted((a for a in answers if a["probability"] is not None), key=lambda a: -a["probability"])[:5]
+    values = [f"{a['name']} {a['value']:.3g}" for a in prediction["outcomes"] if a["probability"] is None]
+    return ", ".join([*(f"{a['name']} {a['probability']:.2f}" for a in likely), *values])
+
+
+def main() -> None:
+    """The entry point of the program `chiasm`."""
+    app(prog_name="chiasm")
