@@ -29,7 +29,7 @@ def cover(regions: Sequence[Region], geometry: Geometry, grid: tuple[int, ...]) 
             cuts += [np.array([r.box[from_end], r.box[from_end + 2]]) for r in regions if r.box is not None]
         if masked:
             cuts.append(np.arange(n + 1.0))
-        edges = np.unique(np.clip(np.concatenate(cuts), 0, n))
+        edges = np.unique(np.clip(np.concatenate(cuts), 0, n).round(9))  # no slivers of a rounding error's width
         middle = (edges[1:] + edges[:-1]) / 2
         place = np.floor((middle * scale + offset) / cell).astype(np.int64)
         width = np.diff(edges) * abs(scale) / cell
