@@ -12,3 +12,33 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data are not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory):
+    """A small phantom cohort of 64 px: images, reports, records, findings with regions, an outcome."""
+    from chiasm.cohort.sources import import_cohort
+
+    out = tmp_path_factory.mktemp("phantom") / "cohort"
+    return import_cohort("phantom-chest", None, out, size=64, options={"studies": 60, "size": 64, "missing": 0.1})
+
+
+SMALL = (
+    "inputs.image.encoder=small-cnn",
+    "inputs.image.size=64",
+    "fusion.dim=32",
+    "fusion.heads=2",
+    "heads.localization.stride=8",
+    "heads.description.max_tokens=24",
+    "heads.description.layers=1",
+    "heads.description.beams=2",
+    "inputs.text.max_tokens=48",
+    "train.batch_size=16",
+    "train.epochs=4",
+)
+
+
+@pytest.fixture(scope="session")
+def small() -> tuple[str, ...]:
+    """Overrides that make a recipe train in seconds on the phantom cohort."""
+    return SMALL

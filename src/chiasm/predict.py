@@ -1,287 +1,32 @@
-"""Answers of a trained run: arrays for evaluation, `Prediction`s for people."""
+"""One study, one answer: calibrated, located on the original pixels, with what each modality added."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
-from chiasm.cohort.loader import Loader
-from chiasm.cohort.store import Cohort
-from chiasm.errors import CohortError, RunError
+from chiasm.cohort.nifti import SUFFIXES, read_nifti
+from chiasm.cohort.pixels import read_image
+from chiasm.cohort.sources.dicom import read_study as read_dicom_study
+from chiasm.cohort.store import Cohort, write_cohort
+from chiasm.errors import ChiasmError, InputError
+from chiasm.geometry import Geometry
+from chiasm.members import Answers, Calibration, Member, answer, load_members, read_run
 from chiasm.metrics.attribution import shapley, subsets
 from chiasm.metrics.localization import map_to_boxes
-from chiasm.models.assemble import Model, build_model
-from chiasm.models.features import Levels, frozen_features
 from chiasm.plan import Plan
-from chiasm.recipe import Recipe, read_recipe
-from chiasm.report.tokenizer import Tokenizer, build_tokenizer
-from chiasm.study import Finding, Kind, Outcome, Prediction, Region, State
-from chiasm.tensors import Batch
+from chiasm.report.sections import split_sections
+from chiasm.study import Finding, Image, Kind, Outcome, Prediction, Record, Region, Report, State, Study
+from chiasm.summary.figures import overlay
 
-SCHEMA = 1
-SPLITS = ("train", "validation", "test")
-Calibration = dict[str, dict[str, dict[str, float]]]
-"""target -> label -> {"temperature", "threshold"}; regression targets have none."""
-
-
-@dataclass
-class Answers:
-    """What a model says of some studies, before calibration.
-
-    Attributes:
-        indices: [n] studies, in the index space of the loader.
-        logits: target -> [n, L] (regression targets: standardized values).
-        maps: [m, C, *grid] logits of every image, or None; map_index: [m, 2] study index and row in `images`.
-        descriptions: one text a study, or None.
-    """
-
-    indices: NDArray[np.int64]
-    logits: dict[str, NDArray[np.float32]]
-    maps: NDArray[np.float16] | None = None
-    map_index: NDArray[np.int64] | None = None
-    descriptions: list[str] | None = None
-
-
-@dataclass
-class Member:
-    """One trained model of a run (a run without folds has one).
-
-    Attributes:
-        split: "train", "validation", "test" -> indices in the index space of `loader`; empty for another cohort.
-    """
-
-    folder: Path
-    recipe: Recipe
-    plan: Plan
-    model: Model
-    loader: Loader
-    describer: Tokenizer
-    calibration: Calibration
-    split: dict[str, NDArray[np.int64]]
-
-    def probabilities(self, answers: Answers) -> dict[str, NDArray[np.float64]]:
-        """target -> [n, L]: calibrated probabilities, or values in the target's own units for regression."""
-        return calibrated(answers.logits, self.plan, self.calibration)
-
-
-def calibrated(
-    logits: dict[str, NDArray[np.float32]], plan: Plan, calibration: Calibration
-) -> dict[str, NDArray[np.float64]]:
-    """Logits of each target -> probabilities at the fitted temperature, or values in the target's own units."""
-    result = {}
-    for target, values in logits.items():
-        values = values.astype(np.float64)
-        if plan.kinds[target] is Kind.BINARY:
-            fitted = calibration.get(target, {})
-            t = np.array([fitted.get(label, {}).get("temperature", 1.0) for label in plan.targets[target]])
-            result[target] = 1.0 / (1.0 + np.exp(-values / t))
-        else:
-            mean, std = np.array(plan.scaling[target]).T
-            result[target] = values * std + mean
-    return result
-
-
-def read_run(run: Path) -> dict[str, Any]:
-    """The run's `run.json`.
-
-    Raises:
-        RunError: no run, an unfinished one, or one of another schema version.
-    """
-    path = run / "run.json"
-    if not path.is_file():
-        raise RunError(
-            "this is not a run",
-            expected="a folder written by chiasm train, with run.json",
-            where=str(run),
-            remedy="chiasm train RECIPE COHORT --out RUN",
-        )
-    try:
-        info: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        raise RunError("run.json is damaged", expected="JSON", where=str(path), remedy="train again") from None
-    if info.get("schema") != SCHEMA:
-        raise RunError(
-            "the run was written by another version of chiasm",
-            expected=f"schema {SCHEMA}",
-            got=f"schema {info.get('schema')} (chiasm {info.get('versions', {}).get('chiasm', 'unknown')})",
-            where=str(path),
-            remedy="use that version, or train again",
-        )
-    return info
-
-
-def load_members(run: Path, cohorts: Sequence[Cohort] | None = None) -> list[Member]:
-    """The models of a finished run, over the cohorts they were trained on or over others.
-
-    Raises:
-        RunError: unfinished or damaged run.
-        CohortError: the run's cohort is gone or has changed, or another cohort's images have another size.
-    """
-    info = read_run(run)
-    if info["status"] != "finished":
-        raise RunError(
-            "the run is not finished",
-            got=f"status {info['status']}",
-            where=str(run),
-            remedy="chiasm train ... --resume continues it",
-        )
-    own = cohorts is None
-    if cohorts is None:
-        cohorts = [open_recorded(entry) for entry in info["cohorts"]]
-    return [load_member(run / name, cohorts, own) for name in info["members"]]
-
-
-def open_recorded(entry: dict[str, str]) -> Cohort:
-    """A cohort that a run was trained on.
-
-    Raises:
-        CohortError: it is gone, or is no longer what it was.
-    """
-    cohort = Cohort.open(Path(entry["path"]))
-    if cohort.hash != entry["hash"]:
-        raise CohortError(
-            "the cohort has changed since the run was trained",
-            expected=f"content hash {entry['hash'][:16]}",
-            got=cohort.hash[:16],
-            where=entry["path"],
-            remedy="import it again as it was, or name the new one: chiasm evaluate RUN COHORT",
-        )
-    return cohort
-
-
-def load_member(folder: Path, cohorts: Sequence[Cohort], own: bool = True, weights: bool = True) -> Member:
-    """One model of a run with a loader over `cohorts`; `own` = they are those of its split."""
-    recipe = read_recipe(folder / "recipe.yaml")
-    plan = Plan.from_json((folder / "plan.json").read_text("utf-8"))
-    describer = Tokenizer.from_json((folder / "tokenizer.json").read_text("utf-8"))
-    text = recipe.inputs.text
-    reader = build_tokenizer(text.encoder, describer) if text is not None else None
-    seed = int(json.loads((folder / "split.json").read_text("utf-8"))["seed"])
-    torch.manual_seed(seed)
-    model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
-    if weights:
-        model.load_state_dict(load_file(folder / "weights.safetensors"))
-    model.eval()
-    loader = Loader(cohorts, plan, reader, features=_features(model, recipe, cohorts, plan), describer=describer)
-    calibration: Calibration = {}
-    if (folder / "calibration.json").is_file():
-        calibration = json.loads((folder / "calibration.json").read_text("utf-8"))
-    split = {}
-    if own:
-        where = {study: index for index, study in enumerate(loader.keys)}
-        names = json.loads((folder / "split.json").read_text("utf-8"))
-        split = {s: np.array([where[study] for study in names[s]], dtype=np.int64) for s in SPLITS}
-    return Member(folder, recipe, plan, model, loader, describer, calibration, split)
-
-
-def _features(model: Model, recipe: Recipe, cohorts: Sequence[Cohort], plan: Plan) -> list[Levels] | None:
-    """Cached maps of a frozen backbone for each cohort, or None where images are computed afresh."""
-    image = recipe.inputs.image
-    if image is None or not recipe.train.cache_features or not model.encoders["image"].frozen:
-        return None
-    assert plan.image_shape is not None
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = model.encoders["image"].to(device)
-    levels = []
-    for cohort in cohorts:
-        pixels = cohort.array(len(plan.image_shape))
-        with progress_bar("frozen features", len(pixels)) as advance:
-            levels.append(frozen_features(encoder, pixels, cohort.hash, cohort.path / "cache", advance))
-    encoder.cpu()
-    return levels
-
-
-def answer(
-    member: Member,
-    indices: NDArray[np.int64],
-    *,
-    subset: Sequence[str] | None = None,
-    shuffled: str | None = None,
-    describe: bool = False,
-    maps: bool = True,
-    batch_size: int = 64,
-    progress: Callable[[int], None] | None = None,
-) -> Answers:
-    """Run the model on studies.
-
-    Args:
-        subset: the modalities it may see, all if None; an absent one is a mask, never a black image.
-        shuffled: "text" or "image": each study sees that modality of another patient (a control).
-        describe: also generate descriptions.
-        maps: also keep the localization maps.
-    """
-    model, loader = member.model, member.loader
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).eval()
-    partner = _partners(loader, indices) if shuffled else indices
-    logits: dict[str, list[NDArray[np.float32]]] = {target: [] for target in member.plan.targets}
-    grids, places, texts = [], [], []
-    with torch.no_grad():
-        for start in range(0, len(indices), batch_size):
-            here = indices[start : start + batch_size]
-            batch = loader.batch(here)
-            if shuffled:
-                batch = _swap(batch, loader.batch(partner[start : start + batch_size]), shuffled)
-            batch.description_ids = batch.description_mask = None  # nothing to teach
-            if subset is not None:
-                no = torch.zeros(len(batch), dtype=torch.bool)
-                batch = batch.keep({m: no for m in model.modalities if m not in subset})
-            batch = batch.to(device)
-            outputs = model(batch)
-            for target, values in outputs.logits.items():
-                logits[target].append(values.float().cpu().numpy())
-            if maps and outputs.map_logits is not None and batch.image_mask is not None:
-                mask = batch.image_mask.cpu()
-                grids.append(outputs.map_logits.cpu()[mask].half().numpy())
-                study, slot = torch.nonzero(mask, as_tuple=True)
-                rows = [loader.image_rows(int(here[s]))[int(n)] for s, n in zip(study, slot, strict=True)]
-                places.append(np.stack([here[study.numpy()], np.array(rows, dtype=np.int64)], axis=1))
-            options = member.recipe.heads.description
-            if describe and model.decoder is not None and options is not None:
-                ids = model.describe(batch, options.beams, options.max_tokens).cpu()
-                texts.extend(member.describer.decode(row) for row in ids.tolist())
-            if progress is not None:
-                progress(len(here))
-    model.cpu()
-    return Answers(
-        indices,
-        {
-            t: np.concatenate(v) if v else np.zeros((0, len(member.plan.targets[t])), np.float32)
-            for t, v in logits.items()
-        },
-        np.concatenate(grids) if grids else None,
-        np.concatenate(places) if places else None,
-        texts if describe and model.decoder is not None else None,
-    )
-
-
-def _partners(loader: Loader, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each study one of another patient: patients in random order, moved on by the largest number of studies."""
-    patients = np.asarray(loader.patient_ids)[indices]
-    names, number = np.unique(patients, return_inverse=True)
-    order = np.argsort(np.random.default_rng(0).permutation(len(names))[number], kind="stable")
-    shift = int(np.bincount(number).max()) if len(names) > 1 else 0
-    partner = np.empty_like(indices)
-    partner[order] = indices[np.roll(order, shift)]
-    return partner
-
-
-def _swap(batch: Batch, other: Batch, modality: str) -> Batch:
-    from dataclasses import replace
-
-    fields = {
-        "text": ("token_ids", "token_mask"),
-        "image": ("images", "image_mask", "view", "features"),
-    }[modality]
-    return replace(batch, **{name: getattr(other, name) for name in fields})
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> list[Prediction]:
@@ -294,18 +39,23 @@ def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> li
     chosen = {s: [answer(m, indices, subset=s, maps=s == modalities) for m in members] for s in subsets(modalities)}
     full = chosen[modalities]
     described = answer(first, indices, describe=True, maps=False).descriptions
-    values = {
-        t: np.mean([m.probabilities(a)[t] for m, a in zip(members, full, strict=True)], axis=0)
-        for t in first.plan.targets
-    }
+    values = _mean_values(members, full)
+    hidden = _mean_values(members, chosen[tuple(m for m in modalities if m != "text")])
     added = {
         t: shapley({s: np.mean([a.logits[t] for a in chosen[s]], axis=0) for s in chosen}, modalities)
         for t in first.plan.targets
     }
     present = {m: here.numpy() for m, here in first.loader.batch(indices).present().items() if m in modalities}
     return [
-        _prediction(first, full[0], i, int(index), values, added, present, described) for i, index in enumerate(indices)
+        _prediction(first, full[0], i, int(index), values, hidden, added, present, described)
+        for i, index in enumerate(indices)
     ]
+
+
+def _mean_values(members: Sequence[Member], answers: Sequence[Answers]) -> dict[str, NDArray[np.float64]]:
+    """target -> [n, L]: probabilities or values, averaged over members."""
+    each = [member.probabilities(a) for member, a in zip(members, answers, strict=True)]
+    return {target: np.mean([values[target] for values in each], axis=0) for target in each[0]}
 
 
 def _prediction(
@@ -314,6 +64,7 @@ def _prediction(
     i: int,
     index: int,
     values: dict[str, NDArray[np.float64]],
+    hidden: dict[str, NDArray[np.float64]],
     added: dict[str, dict[str, NDArray[np.float64]]],
     present: dict[str, NDArray[np.bool_]],
     described: list[str] | None,
@@ -351,6 +102,8 @@ def _prediction(
                         Region(label, image_id, tuple(map(float, b)), target=target, reader="chiasm", score=float(s))  # type: ignore[arg-type]
                         for b, s in zip(boxes, scores, strict=True)
                     ]
+    used = tuple(m for m, here in present.items() if here[i])
+    places = [(t, k, f"{t}/{label}") for t, labels in plan.targets.items() for k, label in enumerate(labels)]
     return Prediction(
         study_id=str(loader.study_ids[index]),
         patient_id=str(loader.patient_ids[index]),
@@ -360,16 +113,192 @@ def _prediction(
         description=described[i] if described is not None else None,
         maps=maps,
         geometries=geometries,
-        contributions={
-            m: {
-                f"{t}/{label}": float(added[t][m][i, k]) for t, ls in plan.targets.items() for k, label in enumerate(ls)
-            }
-            for m in added[next(iter(added))]
-        },
-        used=tuple(m for m, here in present.items() if here[i]),
+        contributions={m: {name: float(added[t][m][i, k]) for t, k, name in places} for m in member.model.modalities},
+        used=used,
+        without_report={name: float(hidden[t][i, k]) for t, k, name in places} if "text" in used else {},
     )
 
 
 def map_threshold(calibration: Calibration, target: str, label: str) -> float:
     """The cut of a label's localization map, fitted on validation boxes; .5 where there were none."""
     return calibration.get(target, {}).get(label, {}).get("map_threshold", 0.5)
+
+
+# --- files in, files out -----------------------------------------------------------------------------------------------
+
+
+def predict_inputs(
+    run: Path, inputs: Sequence[Path], out: Path, *, report: Path | None = None, record: Path | None = None
+) -> list[Prediction]:
+    """Answer files, study folders or cohorts, and write one JSON and one overlay PNG per image into `out`.
+
+    Args:
+        inputs: an image, a DICOM or NIfTI file; a study folder (images/, report.txt, record.json); a cohort.
+        report, record: a text file and a JSON file that belong to the one image among `inputs`.
+
+    Returns:
+        the predictions in the order of the inputs. Inputs that cannot be read stand in `out/rejected.csv`.
+
+    Raises:
+        InputError: nothing could be read, or `report` or `record` come with several inputs. RunError: see the message.
+    """
+    if (report or record) and len(inputs) != 1:
+        raise InputError(
+            "--report and --record belong to one study",
+            expected="one input",
+            got=f"{len(inputs)} inputs",
+            remedy="put each study in a folder: images/, report.txt, record.json",
+        )
+    plan = load_plan(run)
+    predictions = []
+    out.mkdir(parents=True, exist_ok=True)
+    rejected: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="chiasm-") as scratch:
+        for number, path in enumerate(inputs):
+            if (path / "cohort.json").is_file():
+                cohort = Cohort.open(path)
+            else:
+                try:
+                    study = read_study(path, report, record)
+                    size = plan.image_shape or (224,)
+                    volume = size if len(size) == 3 else (64, 64, 64)
+                    cohort = write_cohort(
+                        [study], Path(scratch) / str(number), source="predict", options={}, size=size[-1],
+                        volume_size=volume, split="hash", strict=True,
+                    )  # fmt: skip
+                except ChiasmError as error:
+                    if len(inputs) == 1:
+                        raise
+                    rejected.append(f"{path},{error.what.replace(',', ';')}")
+                    continue
+            members = load_members(run, [cohort])
+            found = predict_members(members, np.arange(len(cohort)))
+            for prediction in found:
+                _write(prediction, cohort, out)
+            predictions += found
+    if rejected:
+        (out / "rejected.csv").write_text("\n".join(["where,reason", *rejected]) + "\n", "utf-8")
+    if not predictions:
+        raise InputError("none of the inputs could be read", where=str(out / "rejected.csv"))
+    return predictions
+
+
+def load_plan(run: Path) -> Plan:
+    """The plan of a run's first model.
+
+    Raises:
+        RunError: no such run.
+    """
+    folder = run / str(read_run(run)["members"][0])
+    return Plan.from_json((folder / "plan.json").read_text("utf-8"))
+
+
+def read_study(path: Path, report: Path | None = None, record: Path | None = None) -> Study:
+    """One study of an image, DICOM or NIfTI file, or of a folder with images/ and, if any, report.txt and record.json.
+
+    Raises:
+        InputError: nothing there, or a part of it cannot be read.
+    """
+    if path.is_dir():
+        files = sorted(f for f in (path / "images").glob("*") if f.is_file())
+        report = report or (path / "report.txt" if (path / "report.txt").is_file() else None)
+        record = record or (path / "record.json" if (path / "record.json").is_file() else None)
+        if not (files or report or record):
+            raise InputError(
+                "the study folder is empty",
+                expected="images/ with files, report.txt or record.json, any of them",
+                where=str(path),
+            )
+    elif path.is_file():
+        files = [path]
+    else:
+        raise InputError("no such input", expected="a file or a study folder", where=str(path))
+    name = path.name.removesuffix(".gz").rsplit(".", 1)[0] if path.is_file() else path.name
+    parts = [_read_file(file, f"{name}-{n}" if len(files) > 1 else name) for n, file in enumerate(files)]
+    values: dict[str, float | str | None] = {}
+    for _, found in parts:
+        values |= found
+    if record is not None:
+        values |= _read_record(record)
+    text = report.read_text("utf-8", errors="replace") if report is not None else ""
+    return Study(
+        study_id=name,
+        patient_id=name,
+        images=tuple(image for image, _ in parts),
+        report=Report(split_sections(text)) if text.strip() else None,
+        record=Record(values) if values else None,
+    )
+
+
+def _read_file(path: Path, image_id: str) -> tuple[Image, dict[str, float | str | None]]:
+    """One image and what its header says of the patient (age, sex)."""
+    suffix = path.suffix.lower()
+    if path.name.lower().endswith(SUFFIXES):
+        return read_nifti(path, image_id=image_id), {}
+    if suffix in PICTURES:
+        pixels = read_image(path)
+        return Image(image_id, pixels, Geometry.identity(pixels.shape)), {}
+    study = read_dicom_study(path)
+    return replace(study.images[0], image_id=image_id), dict(study.record.values) if study.record else {}
+
+
+def _read_record(path: Path) -> dict[str, float | str | None]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "the record cannot be read", expected="a JSON object", got=type(error).__name__, where=str(path)
+        ) from None
+    if not isinstance(values, dict) or not all(v is None or isinstance(v, int | float | str) for v in values.values()):
+        raise InputError(
+            "the record does not fit",
+            expected='a JSON object of columns and values, {"age_years": 63, "sex": "f"}',
+            where=str(path),
+        )
+    return {str(key): float(v) if isinstance(v, int | float) else v for key, v in values.items()}
+
+
+def to_json(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as JSON: everything but the maps."""
+    return {
+        "not_for_clinical_use": True,
+        "study_id": prediction.study_id,
+        "arm": prediction.arm,
+        "used": list(prediction.used),
+        "findings": [
+            {"target": f.target, "name": f.name, "probability": f.probability, "state": str(f.state)}
+            for f in prediction.findings
+        ],
+        "outcomes": [
+            {"target": o.target, "name": o.name, "kind": str(o.kind), "value": o.value, "probability": o.probability}
+            for o in prediction.outcomes
+        ],
+        "regions": [
+            {"image_id": r.image_id, "target": r.target, "label": r.label, "box": r.box, "score": r.score}
+            for r in prediction.regions
+        ],
+        "description": prediction.description,
+        "contributions": {m: dict(c) for m, c in prediction.contributions.items()},
+        "without_report": dict(prediction.without_report),
+    }
+
+
+def _write(prediction: Prediction, cohort: Cohort, out: Path) -> None:
+    """`<study>.json` and, for each image, `<image>.png`: the image in its original frame, with map and boxes."""
+    name = _file_name(prediction.study_id)
+    (out / f"{name}.json").write_text(json.dumps(to_json(prediction), indent=1), "utf-8")
+    rows = {str(image_id): row for row, image_id in enumerate(cohort.images["image_id"])}
+    for image_id, geometry in prediction.geometries.items():
+        found = [m for (i, _), m in prediction.maps.items() if i == image_id]
+        heat = geometry.map_to_original(np.max(found, axis=0)) if found else None
+        pixels = geometry.map_to_original(cohort.pixels(rows[image_id]).astype(np.float32))
+        boxes = np.array([r.box for r in prediction.regions if r.image_id == image_id]).reshape(-1, 4)
+        if pixels.ndim == 3:  # the slice where the map is highest stands for a volume
+            z = int(heat.max(axis=(1, 2)).argmax()) if heat is not None else len(pixels) // 2
+            pixels, heat = pixels[z], heat[z] if heat is not None else None
+        picture = overlay(np.clip(pixels, 0, 255).astype(np.uint8), np.zeros((0, 4)), boxes, heat, max_side=1024)
+        (out / f"{_file_name(image_id)}.png").write_bytes(picture)
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

@@ -198,7 +198,8 @@ class Prediction:
         maps: (image_id, "target/label") -> [h, w] or [d, h, w] probabilities at grid resolution.
         geometries: image_id -> geometry, so a map can be laid on the original.
         contributions: modality -> "target/label" -> Shapley value of the modality on the logit.
-        used: the modalities the answer rests on; arm: "image+record", "report-conditioned", ...
+        used: the modalities the answer rests on.
+        without_report: "target/label" -> the same number when the report is hidden; empty where no report was used.
     """
 
     study_id: str
@@ -211,3 +212,9 @@ class Prediction:
     geometries: Mapping[str, Geometry] = field(default_factory=dict)
     contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     used: tuple[str, ...] = ()
+    without_report: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def arm(self) -> str:
+        """ "report-conditioned" if the report was read, else what was: "image+record"."""
+        return "report-conditioned" if "text" in self.used else "+".join(self.used) or "prior"

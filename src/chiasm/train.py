@@ -7,6 +7,7 @@ which stands in the checkpoint. So a training that was killed and resumed ends w
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,25 +25,28 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from chiasm.checkpoint import SafeCheckpointIO, random_state, read_checkpoint, restore_random_state
-from chiasm.cohort.loader import Loader, fit_plan
+from chiasm.cohort.loader import Loader
+from chiasm.cohort.planning import fit_plan
 from chiasm.cohort.splits import folds as patient_folds
 from chiasm.cohort.splits import split_of
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RunError, TrainingError
+from chiasm.members import SCHEMA, Calibration, Member, answer, calibrated, load_member, open_recorded, read_run
 from chiasm.metrics.calibration import fit_temperature
 from chiasm.metrics.classification import best_f1_threshold
 from chiasm.models.assemble import Model
 from chiasm.models.augment import augment, uniforms
 from chiasm.objectives.total import compute_losses
 from chiasm.plan import Plan
-from chiasm.predict import SCHEMA, Calibration, Member, answer, calibrated, load_member, open_recorded, read_run
-from chiasm.progress import say, track
+from chiasm.progress import Progress, say
 from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.study import Kind
 from chiasm.tensors import Batch
 
 Rows = list[NDArray[np.int64]]  # rows of each cohort
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertisements; warnings stay
 
 
 def train(
@@ -216,7 +220,7 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
     stop = EarlyStopping("validation_loss", patience=options.patience, check_finite=False)
     trainer = pl.Trainer(
         max_epochs=options.epochs,
-        precision=options.precision,  # type: ignore[arg-type]
+        precision=options.precision,
         accelerator=options.accelerator,
         devices=options.devices,
         strategy=options.strategy,
@@ -247,7 +251,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
     def __init__(self, member: Member) -> None:
         super().__init__()
         self.model: Model = member.model
-        self.recipe, self.plan, self.loader, self.split = member.recipe, member.plan, member.loader, member.split
+        self.recipe, self.plan, self.loader = member.recipe, member.plan, member.loader
+        self.split = {name: rows[member.loader.teaches[rows]] for name, rows in member.split.items()}
         self.seed_ = int(json.loads((member.folder / "split.json").read_text("utf-8"))["seed"])
         self.random: dict[str, Tensor] | None = None
         self.seen: list[tuple[int, dict[str, float]]] = []
@@ -337,7 +342,10 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         fine = [p for n, p in trained if ".backbone." in n and _is_pretrained(self.recipe)]
         rest = [p for n, p in trained if not (".backbone." in n and _is_pretrained(self.recipe))]
-        groups = [{"params": rest}, *([{"params": fine, "lr": options.learning_rate / 10}] if fine else [])]
+        groups: list[dict[str, Any]] = [
+            {"params": rest},
+            *([{"params": fine, "lr": options.learning_rate / 10}] if fine else []),
+        ]
         optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
         steps = max(1, len(self.split["train"]) // options.batch_size + 1)
         total, warm = steps * options.epochs, min(steps, 200)
@@ -388,7 +396,7 @@ class EpochLog(Callback):  # type: ignore[misc]
 
     def on_train_start(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            self.bar = track("training", self.epochs, done=trainer.current_epoch)
+            self.bar = Progress("training", self.epochs, trainer.current_epoch)
             self.bar.__enter__()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:
@@ -420,13 +428,15 @@ def calibrate(member: Member) -> Calibration:
         if member.plan.kinds[target] is not Kind.BINARY:
             continue
         truth, mask = member.loader.labels[target][rows], member.loader.label_mask[target][rows]
-        calibration[target] = {}
+        fitted: dict[str, dict[str, float]] = {label: {} for label in labels}
         for k, label in enumerate(labels):
-            seen = mask[:, k]
-            temperature = fit_temperature(answers.logits[target][seen, k], truth[seen, k])
-            calibration[target][label] = {"temperature": temperature}
+            temperature = fit_temperature(truth[:, k], answers.logits[target][:, k], mask[:, k])
+            if temperature is not None:  # one class only on validation: the logits stay as they are
+                fitted[label]["temperature"] = temperature
+        calibration[target] = fitted
         probability = calibrated(answers.logits, member.plan, calibration)[target]
         for k, label in enumerate(labels):
-            seen = mask[:, k]
-            calibration[target][label]["threshold"] = best_f1_threshold(probability[seen, k], truth[seen, k])
+            threshold = best_f1_threshold(truth[:, k], probability[:, k], mask[:, k])
+            if threshold is not None:
+                fitted[label]["threshold"] = threshold
     return calibration

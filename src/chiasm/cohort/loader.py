@@ -134,6 +134,14 @@ class Loader:
     def study_ids(self) -> NDArray[np.str_]:
         return self._strings("study_id")
 
+    @cached_property
+    def teaches(self) -> NDArray[np.bool_]:
+        """[n] True where a study has anything to learn from: a known label, or a text to describe it by."""
+        known = [mask.any(axis=1) for mask in self.label_mask.values()]
+        if self._descriptions is not None:
+            known.append(np.diff(self._descriptions.start) > 0)
+        return np.asarray(np.any(known, axis=0))
+
     @property
     def keys(self) -> list[str]:
         return [f"{number}/{study}" for number, c in enumerate(self.cohorts) for study in _column(c, "study_id")]

@@ -50,6 +50,13 @@ class Model(nn.Module):
                 description_vocabulary, dim, fusion.heads, options.layers, options.max_tokens, fusion.dropout
             )
 
+    @property
+    def image_encoder(self) -> ImageEncoder:
+        """The encoder of images, of a model that takes them."""
+        encoder = self.encoders["image"]
+        assert isinstance(encoder, ImageEncoder)
+        return encoder
+
     def encode(self, batch: Batch) -> dict[str, Tokens]:
         """Each modality of the model as tokens; one that the batch lacks is tokens that are all masked."""
         tokens = {}

@@ -44,7 +44,8 @@ class Decoder(nn.Module):
         x = self.dropout(self.embedding(ids) * self.scale + self.position[:length])
         future = torch.ones(length, length, dtype=torch.bool, device=ids.device).triu(1)
         x = self.layers(x, memory, tgt_mask=future, memory_key_padding_mask=hidden)
-        return x @ self.embedding.weight.T
+        logits: Tensor = x @ self.embedding.weight.T
+        return logits
 
     @torch.no_grad()
     def search(self, memory: Tensor, hidden: Tensor, beams: int, max_tokens: int) -> Tensor:

@@ -15,14 +15,16 @@ class MapHead(nn.Module):
 
     def __init__(self, dim: int, labels: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, labels))
-        nn.init.constant_(self.net[-1].bias, -2.0)  # most of an image is not lesion
+        last = nn.Linear(dim, labels)
+        nn.init.constant_(last.bias, -2.0)  # most of an image is not lesion
+        self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), last)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """[B, N * cells, D] -> [B, N, C, *grid]."""
         cells = math.prod(tokens.grid)
-        logits: Tensor = self.net(tokens.values).unflatten(1, (-1, cells))  # [B, N, cells, C]
-        return logits.transpose(2, 3).unflatten(3, tokens.grid)
+        logits: Tensor = self.net(tokens.values)
+        batch, _, channels = logits.shape
+        return logits.view(batch, -1, cells, channels).transpose(2, 3).reshape(batch, -1, channels, *tokens.grid)
 
 
 def pool_maps(map_logits: Tensor, image_mask: Tensor, sharpness: float = 5.0) -> Tensor:

@@ -97,6 +97,9 @@ class HuggingFaceBackbone(Backbone):
     The mean and deviation come from the model's own `preprocessor_config.json`; ImageNet's where it has none.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str) -> None:
         super().__init__()
         from transformers import AutoModel
@@ -220,6 +223,8 @@ class ImageEncoder(nn.Module):
         grid: cells of the token grid.
         dim: width D.
     """
+
+    position: Tensor  # [cells, D]
 
     def __init__(self, options: ImageInput, shape: tuple[int, ...], grid: tuple[int, ...], dim: int) -> None:
         super().__init__()

@@ -1,0 +1,282 @@
+"""The trained models of a run, and what they answer: arrays, before anyone looks at them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from chiasm.cohort.loader import Loader
+from chiasm.cohort.store import Cohort
+from chiasm.errors import CohortError, RunError
+from chiasm.models.assemble import Model, build_model
+from chiasm.models.features import Levels, frozen_features
+from chiasm.plan import Plan
+from chiasm.progress import Progress
+from chiasm.recipe import Recipe, read_recipe
+from chiasm.report.tokenizer import Tokenizer, build_tokenizer
+from chiasm.study import Kind
+from chiasm.tensors import Batch
+
+SCHEMA = 1
+SPLITS = ("train", "validation", "test")
+Calibration = dict[str, dict[str, dict[str, float]]]
+"""target -> label -> {"temperature", "threshold"}; regression targets have none."""
+
+
+@dataclass
+class Answers:
+    """What a model says of some studies, before calibration.
+
+    Attributes:
+        indices: [n] studies, in the index space of the loader.
+        logits: target -> [n, L] (regression targets: standardized values).
+        maps: [m, C, *grid] logits of every image, or None; map_index: [m, 2] study index and row in `images`.
+        descriptions: one text a study, or None.
+    """
+
+    indices: NDArray[np.int64]
+    logits: dict[str, NDArray[np.float32]]
+    maps: NDArray[np.float16] | None = None
+    map_index: NDArray[np.int64] | None = None
+    descriptions: list[str] | None = None
+
+
+@dataclass
+class Member:
+    """One trained model of a run (a run without folds has one).
+
+    Attributes:
+        split: "train", "validation", "test" -> indices in the index space of `loader`; empty for another cohort.
+    """
+
+    folder: Path
+    recipe: Recipe
+    plan: Plan
+    model: Model
+    loader: Loader
+    describer: Tokenizer
+    calibration: Calibration
+    split: dict[str, NDArray[np.int64]]
+
+    def probabilities(self, answers: Answers) -> dict[str, NDArray[np.float64]]:
+        """target -> [n, L]: calibrated probabilities, or values in the target's own units for regression."""
+        return calibrated(answers.logits, self.plan, self.calibration)
+
+
+def calibrated(
+    logits: dict[str, NDArray[np.float32]], plan: Plan, calibration: Calibration
+) -> dict[str, NDArray[np.float64]]:
+    """Logits of each target -> probabilities at the fitted temperature, or values in the target's own units."""
+    result = {}
+    for target, values in logits.items():
+        values = values.astype(np.float64)
+        if plan.kinds[target] is Kind.BINARY:
+            fitted = calibration.get(target, {})
+            t = np.array([fitted.get(label, {}).get("temperature", 1.0) for label in plan.targets[target]])
+            result[target] = 1.0 / (1.0 + np.exp(-values / t))
+        else:
+            mean, std = np.array(plan.scaling[target]).T
+            result[target] = values * std + mean
+    return result
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """The run's `run.json`.
+
+    Raises:
+        RunError: no run, an unfinished one, or one of another schema version.
+    """
+    path = run / "run.json"
+    if not path.is_file():
+        raise RunError(
+            "this is not a run",
+            expected="a folder written by chiasm train, with run.json",
+            where=str(run),
+            remedy="chiasm train RECIPE COHORT --out RUN",
+        )
+    try:
+        info: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise RunError("run.json is damaged", expected="JSON", where=str(path), remedy="train again") from None
+    if info.get("schema") != SCHEMA:
+        raise RunError(
+            "the run was written by another version of chiasm",
+            expected=f"schema {SCHEMA}",
+            got=f"schema {info.get('schema')} (chiasm {info.get('versions', {}).get('chiasm', 'unknown')})",
+            where=str(path),
+            remedy="use that version, or train again",
+        )
+    return info
+
+
+def load_members(run: Path, cohorts: Sequence[Cohort] | None = None) -> list[Member]:
+    """The models of a finished run, over the cohorts they were trained on or over others.
+
+    Raises:
+        RunError: unfinished or damaged run.
+        CohortError: the run's cohort is gone or has changed, or another cohort's images have another size.
+    """
+    info = read_run(run)
+    if info["status"] != "finished":
+        raise RunError(
+            "the run is not finished",
+            got=f"status {info['status']}",
+            where=str(run),
+            remedy="chiasm train ... --resume continues it",
+        )
+    own = cohorts is None
+    if cohorts is None:
+        cohorts = [open_recorded(entry) for entry in info["cohorts"]]
+    return [load_member(run / name, cohorts, own) for name in info["members"]]
+
+
+def open_recorded(entry: dict[str, str]) -> Cohort:
+    """A cohort that a run was trained on.
+
+    Raises:
+        CohortError: it is gone, or is no longer what it was.
+    """
+    cohort = Cohort.open(Path(entry["path"]))
+    if cohort.hash != entry["hash"]:
+        raise CohortError(
+            "the cohort has changed since the run was trained",
+            expected=f"content hash {entry['hash'][:16]}",
+            got=cohort.hash[:16],
+            where=entry["path"],
+            remedy="import it again as it was, or name the new one: chiasm evaluate RUN COHORT",
+        )
+    return cohort
+
+
+def load_member(folder: Path, cohorts: Sequence[Cohort], own: bool = True, weights: bool = True) -> Member:
+    """One model of a run with a loader over `cohorts`; `own` = they are those of its split."""
+    recipe = read_recipe(folder / "recipe.yaml")
+    plan = Plan.from_json((folder / "plan.json").read_text("utf-8"))
+    describer = Tokenizer.from_json((folder / "tokenizer.json").read_text("utf-8"))
+    text = recipe.inputs.text
+    reader = build_tokenizer(text.encoder, describer) if text is not None else None
+    seed = int(json.loads((folder / "split.json").read_text("utf-8"))["seed"])
+    torch.manual_seed(seed)
+    model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
+    if weights:
+        model.load_state_dict(load_file(folder / "weights.safetensors"))
+    model.eval()
+    loader = Loader(cohorts, plan, reader, features=_features(model, recipe, cohorts, plan), describer=describer)
+    calibration: Calibration = {}
+    if (folder / "calibration.json").is_file():
+        calibration = json.loads((folder / "calibration.json").read_text("utf-8"))
+    split = {}
+    if own:
+        where = {study: index for index, study in enumerate(loader.keys)}
+        names = json.loads((folder / "split.json").read_text("utf-8"))
+        split = {s: np.array([where[study] for study in names[s]], dtype=np.int64) for s in SPLITS}
+    return Member(folder, recipe, plan, model, loader, describer, calibration, split)
+
+
+def _features(model: Model, recipe: Recipe, cohorts: Sequence[Cohort], plan: Plan) -> list[Levels] | None:
+    """Cached maps of a frozen backbone for each cohort, or None where images are computed afresh."""
+    image = recipe.inputs.image
+    if image is None or not recipe.train.cache_features or not model.image_encoder.frozen:
+        return None
+    assert plan.image_shape is not None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = model.image_encoder.to(device)
+    levels = []
+    for cohort in cohorts:
+        pixels = cohort.array(len(plan.image_shape))
+        with Progress("frozen features", len(pixels)) as bar:
+            levels.append(frozen_features(encoder, pixels, cohort.hash, cohort.path / "cache", bar.advance))
+    encoder.cpu()
+    return levels
+
+
+def answer(
+    member: Member,
+    indices: NDArray[np.int64],
+    *,
+    subset: Sequence[str] | None = None,
+    shuffled: str | None = None,
+    describe: bool = False,
+    maps: bool = True,
+    batch_size: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> Answers:
+    """Run the model on studies.
+
+    Args:
+        subset: the modalities it may see, all if None; an absent one is a mask, never a black image.
+        shuffled: "text" or "image": each study sees that modality of another patient (a control).
+        describe: also generate descriptions.
+        maps: also keep the localization maps.
+    """
+    model, loader = member.model, member.loader
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).eval()
+    partner = _partners(loader, indices) if shuffled else indices
+    logits: dict[str, list[NDArray[np.float32]]] = {target: [] for target in member.plan.targets}
+    grids, places = [], []
+    texts: list[str] = []
+    with torch.no_grad():
+        for start in range(0, len(indices), batch_size):
+            here = indices[start : start + batch_size]
+            batch = loader.batch(here)
+            if shuffled:
+                batch = _swap(batch, loader.batch(partner[start : start + batch_size]), shuffled)
+            batch.description_ids = batch.description_mask = None  # nothing to teach
+            if subset is not None:
+                no = torch.zeros(len(batch), dtype=torch.bool)
+                batch = batch.keep({m: no for m in model.modalities if m not in subset})
+            batch = batch.to(device)
+            outputs = model(batch)
+            for target, values in outputs.logits.items():
+                logits[target].append(values.float().cpu().numpy())
+            if maps and outputs.map_logits is not None and batch.image_mask is not None:
+                mask = batch.image_mask.cpu()
+                grids.append(outputs.map_logits.cpu()[mask].half().numpy())
+                study, slot = torch.nonzero(mask, as_tuple=True)
+                rows = [loader.image_rows(int(here[s]))[int(n)] for s, n in zip(study, slot, strict=True)]
+                places.append(np.stack([here[study.numpy()], np.array(rows, dtype=np.int64)], axis=1))
+            options = member.recipe.heads.description
+            if describe and model.decoder is not None and options is not None:
+                ids = model.describe(batch, options.beams, options.max_tokens).cpu()
+                texts.extend(member.describer.decode(row) for row in ids.tolist())
+            if progress is not None:
+                progress(len(here))
+    model.cpu()
+    return Answers(
+        indices,
+        {
+            t: np.concatenate(v) if v else np.zeros((0, len(member.plan.targets[t])), np.float32)
+            for t, v in logits.items()
+        },
+        np.concatenate(grids) if grids else None,
+        np.concatenate(places) if places else None,
+        texts if describe and model.decoder is not None else None,
+    )
+
+
+def _partners(loader: Loader, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each study one of another patient: patients in random order, moved on by the largest number of studies."""
+    patients = np.asarray(loader.patient_ids)[indices]
+    names, number = np.unique(patients, return_inverse=True)
+    order = np.argsort(np.random.default_rng(0).permutation(len(names))[number], kind="stable")
+    shift = int(np.bincount(number).max()) if len(names) > 1 else 0
+    partner = np.empty_like(indices)
+    partner[order] = indices[np.roll(order, shift)]
+    return partner
+
+
+def _swap(batch: Batch, other: Batch, modality: str) -> Batch:
+    fields = {
+        "text": ("token_ids", "token_mask"),
+        "image": ("images", "image_mask", "view", "features"),
+    }[modality]
+    return replace(batch, **{name: getattr(other, name) for name in fields})

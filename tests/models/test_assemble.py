@@ -1,0 +1,73 @@
+"""The whole model: what may not matter does not matter."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from chiasm.cohort.loader import Loader
+from chiasm.cohort.planning import fit_plan
+from chiasm.models.assemble import build_model
+from chiasm.recipe import read_recipe
+from chiasm.report.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def made(phantom, small):
+    recipe = read_recipe("report-fusion", small)
+    rows = phantom.rows("train")
+    plan, recipe, _ = fit_plan(recipe, [phantom], [rows])
+    tokenizer = Tokenizer.train(phantom.texts(plan.text_sections) + phantom.texts(plan.description_sections))
+    torch.manual_seed(0)
+    model = build_model(recipe, plan, len(tokenizer), len(tokenizer)).eval()
+    return model, Loader([phantom], plan, tokenizer).batch(rows[:12])
+
+
+def _change_report(batch):
+    ids = torch.randint(4, 60, batch.token_ids.shape, generator=torch.Generator().manual_seed(3))
+    return replace(batch, token_ids=ids, token_mask=torch.ones_like(batch.token_mask))
+
+
+def test_changing_the_report_changes_no_logit_of_the_description(made):
+    model, batch = made
+    before, after = model(batch), model(_change_report(batch))
+    assert not torch.allclose(before.logits["findings"], after.logits["findings"])
+    assert torch.equal(before.description_logits, after.description_logits)
+    a, b = model.describe(batch, 2, 10), model.describe(_change_report(batch), 2, 10)
+    assert torch.equal(a, b)
+
+
+def test_changing_the_report_changes_no_map(made):
+    model, batch = made
+    assert torch.equal(model(batch).map_logits, model(_change_report(batch)).map_logits)
+
+
+@pytest.mark.parametrize("absent", ["image", "text", "record"])
+def test_what_an_absent_modality_holds_changes_no_output(made, absent):
+    model, batch = made
+    hidden = batch.keep({absent: torch.zeros(len(batch), dtype=torch.bool)})
+    changed = replace(
+        hidden,
+        images=255 - hidden.images,
+        token_ids=hidden.token_ids.flip(1),
+        record_values=hidden.record_values + 5,
+    )
+    if absent != "image":
+        changed = replace(changed, images=hidden.images)
+    if absent != "text":
+        changed = replace(changed, token_ids=hidden.token_ids)
+    if absent != "record":
+        changed = replace(changed, record_values=hidden.record_values)
+    a, b = model(hidden), model(changed)
+    assert torch.isfinite(a.logits["outcome"]).all()
+    for target in a.logits:
+        assert torch.equal(a.logits[target], b.logits[target])
+    assert torch.equal(a.description_logits, b.description_logits)
+
+
+def test_a_study_is_answered_alike_in_any_company(made):
+    model, batch = made
+    several = model(batch).logits["outcome"]
+    fewer = {name: value[2:5] if isinstance(value, torch.Tensor) else value for name, value in vars(batch).items()}
+    fewer["labels"] = fewer["label_mask"] = {}
+    assert torch.allclose(several[2:5], model(type(batch)(**fewer)).logits["outcome"], atol=1e-5)

@@ -1,0 +1,57 @@
+"""Every shipped recipe, found by its file: it learns, and nothing in it is dead."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import chiasm
+from chiasm.cohort.loader import Loader
+from chiasm.cohort.planning import fit_plan
+from chiasm.models.assemble import build_model
+from chiasm.objectives.total import compute_losses
+from chiasm.recipe import read_recipe, recipe_names
+from chiasm.report.tokenizer import Tokenizer
+
+FILES = sorted(path.stem for path in (Path(chiasm.__file__).parent / "recipes").glob("*.yaml"))
+
+
+def test_some_recipes_are_shipped_and_the_command_lists_exactly_them():
+    assert FILES
+    assert recipe_names() == FILES
+    found = subprocess.run(
+        [str(Path(sys.executable).with_name("chiasm")), "recipes", "--json"], check=True, capture_output=True, text=True
+    )
+    import json
+
+    listed = json.loads(found.stdout)
+    assert sorted(entry["name"] for entry in listed["recipes"]) == FILES
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_recipe_lowers_its_loss_on_one_batch_and_every_parameter_has_a_gradient(name, phantom, small):
+    recipe = read_recipe(name, [*small, "fusion.dropout=0.0"])
+    rows = phantom.rows("train")
+    plan, recipe, _ = fit_plan(recipe, [phantom], [rows])
+    texts = phantom.texts(plan.text_sections) + phantom.texts(plan.description_sections)
+    tokenizer = Tokenizer.train(texts)
+    torch.manual_seed(0)
+    model = build_model(recipe, plan, len(tokenizer), len(tokenizer))
+    batch = Loader([phantom], plan, tokenizer).batch(rows[:24])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    course = []
+    for _ in range(25):
+        losses = compute_losses(model(batch), batch, recipe, plan.kinds)
+        total = torch.stack(list(losses.values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        course.append({name: loss.item() for name, loss in losses.items()})
+    dead = [
+        n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)
+    ]
+    assert not dead
+    for loss in course[0]:
+        assert course[-1][loss] < course[0][loss], loss

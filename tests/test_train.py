@@ -1,0 +1,157 @@
+"""Training end to end on the phantom: what is resumed, repeated, shared between processes, and refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from chiasm.errors import RunError, TrainingError
+from chiasm.members import load_members
+from chiasm.recipe import read_recipe
+from chiasm.train import Trainee, keep_modalities, train
+
+LIGHT = ("heads.description=null", "train.epochs=3")
+
+
+def _command(cohort: Path, out: Path, overrides, *more: str) -> list[str]:
+    sets = [part for override in overrides for part in ("--set", override)]
+    chiasm = str(Path(sys.executable).with_name("chiasm"))
+    return [chiasm, "train", "report-fusion", str(cohort), "--out", str(out), *sets, *more]
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "weights.safetensors")
+
+
+def test_a_killed_training_resumes_to_the_same_weights(phantom, small, tmp_path):
+    overrides = [*small, "heads.description=null", "train.epochs=6"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(read_recipe("report-fusion", overrides), [phantom.path], whole)
+
+    process = subprocess.Popen(_command(phantom.path, broken, overrides), stderr=subprocess.DEVNULL)
+    history = broken / "history.csv"
+    deadline = time.monotonic() + 120
+    while not history.is_file() or len(history.read_text().splitlines()) < 4:
+        assert process.poll() is None, "training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (broken / "weights.safetensors").exists()
+
+    subprocess.run(_command(phantom.path, broken, overrides, "--resume"), check=True, stderr=subprocess.DEVNULL)
+    a, b = _weights(whole), _weights(broken)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert (whole / "history.csv").read_text() == history.read_text()
+    assert json.loads((whole / "calibration.json").read_text()) == json.loads((broken / "calibration.json").read_text())
+
+
+def test_two_processes_train_and_validate_each_study_once(phantom, small, tmp_path):
+    overrides = [*small, *LIGHT, "train.devices=2", "train.accelerator=cpu", "train.strategy=ddp"]
+    run = tmp_path / "run"
+    environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
+    command = _command(phantom.path, run, overrides, "--json")
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert json.loads(done.stdout)["status"] == "finished"  # one document: the second process prints nothing
+    header, *rows = (run / "history.csv").read_text().splitlines()
+    counted = {float(row.split(",")[header.split(",").index("validation_studies")]) for row in rows}
+    assert counted == {len(phantom.rows("validation"))}
+
+
+def test_folds_hold_every_patient_out_once_and_are_resumable(phantom, small, tmp_path):
+    recipe = read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"])
+    run = tmp_path / "run"
+    info = train(recipe, [phantom.path], run, folds=2)
+    assert info["members"] == ["fold-0-0", "fold-0-1"]
+    members = load_members(run)
+    tested = np.concatenate([m.split["test"] for m in members])
+    assert sorted(tested) == list(range(len(phantom)))
+    for member in members:
+        patients = {s: set(member.loader.patient_ids[rows]) for s, rows in member.split.items()}
+        assert not patients["train"] & patients["test"]
+        assert not patients["validation"] & (patients["train"] | patients["test"])
+    first = (run / "fold-0-0" / "weights.safetensors").stat().st_mtime_ns
+    (run / "fold-0-1" / "calibration.json").unlink()
+    train(recipe, [phantom.path], run, folds=2, resume=True)
+    assert (run / "fold-0-0" / "weights.safetensors").stat().st_mtime_ns == first
+    assert (run / "fold-0-1" / "calibration.json").is_file()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_named(phantom, small, tmp_path, monkeypatch):
+    import chiasm.train as module
+
+    real, calls = module.compute_losses, []
+
+    def broken(outputs, batch, recipe, kinds):
+        calls.append(1)
+        losses = real(outputs, batch, recipe, kinds)
+        if len(calls) == 2:
+            losses["outcome_loss"] = losses["outcome_loss"] * torch.nan
+        return losses
+
+    monkeypatch.setattr(module, "compute_losses", broken)
+    with pytest.raises(TrainingError, match=r"outcome_loss\n.*epoch 0, step 1"):
+        train(read_recipe("report-fusion", [*small, *LIGHT]), [phantom.path], tmp_path / "run")
+
+
+def test_a_run_folder_in_use_and_another_recipe_on_resume_are_refused(phantom, small, tmp_path):
+    recipe = read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"])
+    train(recipe, [phantom.path], tmp_path / "run")
+    with pytest.raises(RunError, match="not empty"):
+        train(recipe, [phantom.path], tmp_path / "run")
+    other = read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=2"])
+    with pytest.raises(RunError, match="not the one this run was begun with"):
+        train(other, [phantom.path], tmp_path / "run", resume=True)
+
+
+def test_a_changed_cohort_is_noticed_when_the_run_is_read(phantom, small, tmp_path):
+    run = tmp_path / "run"
+    train(read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"]), [phantom.path], run)
+    info = json.loads((run / "run.json").read_text())
+    info["cohorts"][0]["hash"] = "0" * 64
+    (run / "run.json").write_text(json.dumps(info))
+    with pytest.raises(Exception, match="has changed since the run was trained"):
+        load_members(run)
+    info["schema"] = 99
+    (run / "run.json").write_text(json.dumps(info))
+    with pytest.raises(RunError, match="schema 99"):
+        load_members(run)
+
+
+def test_modality_dropout_never_hides_the_last_one(phantom, small, tmp_path):
+    run = tmp_path / "run"
+    train(read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"]), [phantom.path], run)
+    loader = load_members(run)[0].loader
+    batch = loader.batch(np.arange(len(phantom)))
+    present = batch.present()
+    kept = keep_modalities(batch, 0.9, seed=0, epoch=0, keys=batch.indices.numpy())
+    left = torch.stack([kept[m] & present[m] for m in present], dim=1).any(dim=1)
+    assert torch.equal(left, torch.stack(list(present.values()), dim=1).any(dim=1))
+    none = keep_modalities(batch, 0.0, seed=0, epoch=0, keys=batch.indices.numpy())
+    assert all(none[m][present[m]].all() for m in present)
+
+
+def test_the_order_of_an_epoch_is_keyed_by_seed_and_epoch(phantom, small, tmp_path):
+    run = tmp_path / "run"
+    train(read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"]), [phantom.path], run)
+
+    class Clock:
+        world_size, global_rank = 1, 0
+
+    def order(epoch):
+        trainee = Trainee(load_members(run)[0])
+        trainee.__dict__["_trainer"] = type("T", (Clock,), {"current_epoch": epoch})()
+        return torch.cat([batch.indices for batch in trainee.train_dataloader()]).tolist()
+
+    assert order(0) == order(0)
+    assert order(0) != order(1)
+    assert sorted(order(0)) == sorted(phantom.rows("train"))
