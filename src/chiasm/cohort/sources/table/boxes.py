@@ -88,21 +88,15 @@ def read_boxes(part: Boxes, frame: pd.DataFrame, name: str, form: Format) -> tup
         drawn = {i: Drawn(*nothing, where[i]) for i in np.flatnonzero(~given.any(axis=0)).tolist()}
     rejected: list[Rejected] = []
     for i in np.flatnonzero(given.any(axis=0)).tolist():
-        label = label_name(str(frame[part.label_column].iloc[i])) if part.label_column else label_name(part.label or "")
+        label = label_name(str(frame[part.label_column].iloc[i]) if part.label_column else str(part.label))
         bad = [column for column, value in zip(part.columns, values[:, i], strict=True) if not np.isfinite(value)]
-        why = (
-            f"column {', '.join(bad)}: no number" if bad
-            else "the box has no width or height" if (size[:, i] <= 0).any()
-            else "the box has no label" if not label
-            else ""
-        )  # fmt: skip
+        why = f"column {', '.join(bad)}: no number" if bad else "" if label else "the box has no label"
+        if not why and (size[:, i] <= 0).any():
+            other = "without `corners` the columns are x, y, width, height"
+            other = other if part.corners else "`corners: true` makes the columns x_min, y_min, x_max, y_max"
+            why = f"the box has no width or height ({other})"
         if why:
-            hint = (
-                " (`corners: true` under boxes means x_min, y_min, x_max, y_max)"
-                if "width" in why and not part.corners
-                else ""
-            )
-            rejected.append(Rejected(where[i], f"{why}: the box is not taken{hint}"))
+            rejected.append(Rejected(where[i], f"{why}: not taken"))
             continue
         x_min, y_min, x_max, y_max = (float(value) for value in corners[:, i])
         box = (x_min, y_min, x_max, y_max)

@@ -32,14 +32,13 @@ def check_files(root: Path, images: Images, names: Sequence[str]) -> None:
     Raises:
         TableError: none is; the message names a folder or suffix that would do, where there is one.
     """
-    if not names or any(find_file(root, images.folder, name + images.suffix) for name in names):
+    if not names or any(find_file(root, images.folder, name) for name in names):
         return
-    name = names[0] + images.suffix
     remedy = "name the folder of the images, relative to the table: `images: {columns: ..., folder: ...}`"
     if (root / images.folder[0]).is_dir():
         endings = [e for e in PICTURES if find_file(root, images.folder, names[0] + e)]
-        folders = find_folders(root, [n + images.suffix for n in names[:5]])
-        bare = [Path(n).name + images.suffix for n in names[:5]]
+        folders = find_folders(root, names[:5])
+        bare = [Path(name).name for name in names[:5]]
         if endings:
             remedy = f"the file has an ending that the cell lacks: write `suffix: {endings[0]}` under images"
         elif folders:
@@ -51,7 +50,7 @@ def check_files(root: Path, images: Images, names: Sequence[str]) -> None:
     raise TableError(
         f"none of the {len(names)} image files looked for is there",
         expected="paths in the cells, relative to the folder that `images` names (or else to the table's)",
-        got=f"no file {root / images.folder[0] / name}",
+        got=f"no file {root / images.folder[0] / names[0]}",
         where=str(root),
         remedy=remedy,
     )
