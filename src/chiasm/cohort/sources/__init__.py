@@ -32,7 +32,8 @@ class Source:
 
     @property
     def takes_path(self) -> bool:
-        return "path" in inspect.signature(self.read).parameters
+        path = inspect.signature(self.read).parameters.get("path")
+        return path is not None and path.default is inspect.Parameter.empty
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -89,7 +90,7 @@ def import_cohort(
 
     Args:
         path: of the source; None for one that makes its studies itself.
-        options: keyword arguments of the source's `read`. A source that has an option `seed` gets the import's.
+        options: keyword arguments of the source's `read`. A source that has an option `seed` or `size` gets the import's.
 
     Raises:
         InputError: no such source, path or option; or something was rejected, and `strict` is set.
@@ -104,8 +105,9 @@ def import_cohort(
                 got=name,
                 remedy=_nearest(name, found.options),
             )
-    if "seed" in found.options:
-        options.setdefault("seed", seed)
+    for name, value in (("seed", seed), ("size", size)):  # a source that makes its images makes them of the right size
+        if name in found.options:
+            options.setdefault(name, value)
     arguments: tuple[Path, ...] = ()
     if found.takes_path:
         if path is None or not Path(path).exists():
