@@ -76,7 +76,7 @@ def test_an_image_column_is_known_by_its_cells(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "filled"),
     [
-        ({"case no": ["1"], "pic": ["a.png"], "Age": ["5"], "dx": ["x"]}, {"patient": "case no", "images": {"columns": "pic"}, "record": {"age_years": "Age"}}),
+        ({"case no": ["1"], "pic": ["a.png"], "Age": ["5"], "dx": ["a text of words"]}, {"patient": "case no", "images": {"columns": "pic"}, "record": {"age_years": "Age"}}),
         ({"who": ["1"], "pic": ["a.png"], "label_mass": ["1"]}, {"patient": CHOOSE, "images": {"columns": "pic"}, "labels": [{"columns": ["label_mass"]}]}),
         ({"patient_id": ["1"], "stuff: [a]": ["1"]}, {"patient": "patient_id", "images": {"columns": CHOOSE, "folder": "images"}}),
     ],
@@ -94,6 +94,7 @@ def test_where_the_guess_fails_there_is_a_map_to_copy(
     if "patient_id" not in columns:
         assert "every score comes out too high" in message
         assert "`patient: study`" in message
+    assert ("\n# report: dx " in text) == ("dx" in columns)
     copied = tmp_path / "map.yaml"
     copied.write_text(text.replace(CHOOSE, "stuff"))
     assert read_map(copied).images is not None

@@ -83,7 +83,7 @@ class Columns:
     def _stop(self) -> None:
         if self.problems:
             found = ", ".join(str(column) for column in self.frame.columns if column)
-            what, remedy = "the map, beside the table,", "correct the map, or the header of the table"
+            what, remedy = "the map does not fit the table: it", "correct the map, or the header of the table"
             raise problems_error(what, self.problems, self.name, remedy, f"columns of the table: {found}")
 
     def _take(self, column: str, found: Cells) -> Values:

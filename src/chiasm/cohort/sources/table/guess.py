@@ -74,6 +74,8 @@ def ready_map(frame: pd.DataFrame, raw: dict[str, Any]) -> str:
     lines = yaml.safe_dump(filled, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110).splitlines()
     lines[0] += "   # the column that names the patient; `study` if no patient has two studies"
     unused = [str(column) for column in frame.columns if column and column not in _names(filled)]
+    texts = [column for column in unused if "report" not in filled and _like_text(frame[column])]
+    lines += [f"# report: {_brief(column)}   # if this is the report" for column in texts]
     return "\n".join(lines + ([f"# columns without a place yet: {', '.join(unused)}"] if unused else []))
 
 

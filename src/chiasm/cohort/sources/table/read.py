@@ -21,7 +21,7 @@ from chiasm.report.sections import split_sections
 from chiasm.study import Finding, Image, Outcome, Record, Region, Rejected, Report, State, Study, View
 from chiasm.vocabulary import snake_case
 
-ABOUT = "a CSV, TSV or Parquet table beside a folder of images; --map map.yaml names its columns (docs/table.md)"
+ABOUT = "any CSV, TSV or Parquet table with an image folder; --map map.yaml names its columns (docs/table.md)"
 log = logging.getLogger(__name__)
 _Images = dict[str, tuple[Image, list[int]]]
 _Findings = dict[Key, State | None]

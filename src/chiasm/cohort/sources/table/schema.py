@@ -326,7 +326,7 @@ def read_map(source: str | Path | Mapping[str, Any]) -> TableMap:
 
 
 def problems_error(what: str, lines: list[str], where: str, remedy: str, expected: str = "") -> TableError:
-    """One error for a list of problems."""
+    """One error for a list of problems; `what` goes before "has 2 problems"."""
     number = f"{what} has {len(lines)} problem{'s' * (len(lines) > 1)}:\n"
     return TableError(
         number + "\n".join(f"  - {line}" for line in lines), expected=expected, where=where, remedy=remedy
