@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from chiasm.cohort.loader import Plan
+from chiasm.plan import Plan
 from chiasm.models.decoder import Decoder
 from chiasm.models.fusion.co_attention import CoAttention
 from chiasm.models.heads import MapHead, TargetHeads, pool_maps
