@@ -52,10 +52,14 @@ class _Beside:
     boxes: dict[str, list[Region]] = field(default_factory=lambda: defaultdict(list))
     opacity: dict[str, State] = field(default_factory=dict)
     split: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
 
 
-def read(path: Path) -> Iterator[Study | Rejected]:
+def read(path: Path, *, seed: int = 0) -> Iterator[Study | Rejected]:
     """One study an image, in the order of the table; a patient's images share the patient.
+
+    Args:
+        seed: of the validation set that is cut from the published split's training patients.
 
     Raises:
         InputError: no such folder, or no Data_Entry table in it.
@@ -66,7 +70,7 @@ def read(path: Path) -> Iterator[Study | Rejected]:
     if table is None:
         raise InputError("There is no table of the images", expected="Data_Entry_2017*.csv", where=str(path))
     files = Files(sorted(folder for folder in path.glob("images*") if folder.is_dir()))
-    beside = _Beside(split=_read_split(path))
+    beside = _Beside(split=_read_split(path), seed=seed)
     yield from _read_nih_boxes(path, beside)
     yield from _read_rsna(path, beside)
     known = set()
@@ -108,7 +112,7 @@ def _study(row: Row, image_id: str, file: Path, path: Path, beside: _Beside) -> 
     if image_id in beside.opacity:
         findings.append(Finding("lung_opacity", beside.opacity[image_id], target="lung_opacity", reader="rsna"))
     published = beside.split.get(image_id)
-    if published == "train" and split_of(patient, seed=0) == "validation":
+    if published == "train" and split_of(patient, beside.seed) == "validation":
         published = "validation"
     record = Record(
         {
