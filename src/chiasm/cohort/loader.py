@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,7 +26,8 @@ from chiasm.tensors import Batch
 __all__ = ["Loader", "Plan", "fit_plan"]
 
 BOS, EOS = 2, 3
-_VIEWS = {view.value: code for code, view in enumerate(View)}
+_VIEWS = pa.array([view.value for view in View])
+_OTHER = list(View).index(View.OTHER)
 
 
 class TextEncoder(Protocol):
@@ -33,11 +37,16 @@ class TextEncoder(Protocol):
 
 
 class Ragged:
-    """Rows of different lengths in one flat array."""
+    """Rows of different lengths in one flat array, of two bytes a number where that is enough."""
 
-    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
-        self.start = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
-        self.values = np.fromiter((v for row in rows for v in row), np.int32, int(self.start[-1]))
+    def __init__(self, parts: Iterable[Sequence[Sequence[int]]]) -> None:
+        """Args: parts: the rows, some at a time."""
+        lengths, values = [np.zeros(1, np.int64)], [np.zeros(0, np.uint16)]
+        for rows in parts:
+            lengths.append(np.array([len(row) for row in rows], np.int64))
+            flat = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths[-1].sum()))
+            values.append(flat.astype(np.min_scalar_type(flat.max(initial=2**8))))
+        self.start, self.values = np.cumsum(np.concatenate(lengths)), np.concatenate(values)
 
     def padded(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """[B, T] values (0 beyond the end) and [B, T] mask; T is the longest row's length, at least 1."""
@@ -91,14 +100,14 @@ class Loader:
         self._encode_labels()
         self._tokens = self._descriptions = None
         if plan.text_sections:
-            texts = self._texts(plan.text_sections)
-            self._tokens = Ragged(_required(tokenizer).encode_batch(texts, plan.max_tokens))
+            encoder = _required(tokenizer)
+            self._tokens = Ragged(encoder.encode_batch(t, plan.max_tokens) for t in self._texts(plan.text_sections))
         if plan.description_sections:
-            texts, longest = self._texts(plan.description_sections), plan.description_max_tokens
-            encoded = _required(describer or tokenizer).encode_batch(texts, longest + 1)
-            # a text that was cut off has no end to learn
-            ended = [[BOS, *ids[:longest], *([EOS] if len(ids) <= longest else [])] if ids else [] for ids in encoded]
-            self._descriptions = Ragged(ended)
+            encoder, longest = _required(describer or tokenizer), plan.description_max_tokens
+            texts = self._texts(plan.description_sections)
+            self._descriptions = Ragged(
+                [_framed(ids, longest) for ids in encoder.encode_batch(part, longest + 1)] for part in texts
+            )
         if plan.localized:
             self._rasterize()
 
@@ -170,7 +179,7 @@ class Loader:
         images = places[study, slot]
         pointers = self._pointer[images]
         cohort = np.searchsorted(self.offsets, rows[study], side="right") - 1
-        view = np.full(mask.shape, _VIEWS[View.OTHER.value], np.int64)
+        view = np.full(mask.shape, _OTHER, np.int64)
         view[study, slot] = self._view[images]
         batch.image_mask, batch.view = torch.from_numpy(mask), torch.from_numpy(view)
         if self.features is None:
@@ -218,8 +227,9 @@ class Loader:
     def _strings(self, column: str) -> NDArray[np.str_]:
         return np.concatenate([np.asarray(_column(cohort, column), dtype=np.str_) for cohort in self.cohorts])
 
-    def _texts(self, sections: Sequence[str]) -> list[str]:
-        return [text for cohort in self.cohorts for text in cohort.texts(sections)]
+    def _texts(self, sections: Sequence[str]) -> Iterator[list[str]]:
+        for cohort in self.cohorts:
+            yield from cohort.text_parts(sections)
 
     def _index_images(self) -> None:
         """The images of the plan's dimension, study by study: row in `images`, place in the array, view."""
@@ -227,11 +237,11 @@ class Loader:
         study, row, pointer, view = [], [], [], []
         for offset, cohort in zip(self.offsets[:-1], self.cohorts, strict=True):
             table = cohort.table("images", ["array", "index", "view"])
-            rows = np.flatnonzero(table["array"].to_numpy() == f"pixels_{ndim}d")
+            rows = np.flatnonzero(pc.equal(table["array"], f"pixels_{ndim}d").to_numpy())
             study.append(cohort.image_study[rows] + offset)
-            row.append(rows)
-            pointer.append(table["index"].to_numpy()[rows])
-            view.append(np.array([_VIEWS[v] for v in table["view"].to_pylist()], np.int64)[rows])
+            row.append(rows.astype(np.int32))
+            pointer.append(table["index"].to_numpy()[rows].astype(np.int32))
+            view.append(pc.index_in(table["view"], value_set=_VIEWS).to_numpy()[rows].astype(np.int8))
         self._image_row, self._pointer, self._view = (np.concatenate(parts) for parts in (row, pointer, view))
         self._image_start = np.searchsorted(np.concatenate(study), np.arange(len(self) + 1))
         self._arrays = self._map_pixels()
@@ -323,6 +333,13 @@ def _gather(
     for place, number, pointer in zip(places.tolist(), which.tolist(), pointers.tolist(), strict=True):
         result[place] = arrays[number][pointer]
     return result.reshape(*mask.shape, *result.shape[1:])
+
+
+def _framed(ids: list[int], longest: int) -> list[int]:
+    """From <bos> to <eos>; a text that was cut off has no end to learn, and an empty one is nothing to say."""
+    if not ids:
+        return []
+    return [BOS, *ids[:longest], *([EOS] if len(ids) <= longest else [])]
 
 
 def _file_of(array: Any) -> Any:

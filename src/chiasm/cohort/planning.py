@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from chiasm.cohort.store import Cohort
@@ -193,8 +194,8 @@ def _images(
 
 def _count(cohort: Cohort, ndim: int) -> NDArray[np.int64]:
     """[n] images of a dimension in each study."""
-    arrays = cohort.table("images", ["array"])["array"].to_numpy()
-    return np.bincount(cohort.image_study[arrays == f"pixels_{ndim}d"], minlength=len(cohort))
+    here = pc.equal(cohort.table("images", ["array"])["array"], f"pixels_{ndim}d").to_numpy()
+    return np.bincount(cohort.image_study[here], minlength=len(cohort))
 
 
 def _record(
@@ -236,9 +237,12 @@ def _record(
 
 def _any_text(cohorts: Sequence[Cohort], rows: Rows, sections: Sequence[str]) -> bool:
     for cohort, own in zip(cohorts, rows, strict=True):
-        texts = cohort.texts(sections)
-        if any(texts[row] for row in own):
-            return True
+        wanted, start = np.zeros(len(cohort), bool), 0
+        wanted[own] = True
+        for part in cohort.text_parts(sections):
+            if any(text for text, here in zip(part, wanted[start:], strict=False) if here):
+                return True
+            start += len(part)
     return False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from chiasm.study import Box, Finding, Image, Outcome, Record, Region, Rejected,
 
 __all__ = ["SCHEMA", "Cohort", "ColumnInfo", "TargetInfo", "write_cohort"]
 
+_STATES = pa.array([State.ABSENT.value, State.PRESENT.value, State.UNCERTAIN.value])
 _DESCRIBED = ("schema", "size", "volume_size", "targets", "record", "reports", "bayes")
 
 
@@ -126,6 +127,15 @@ class Cohort:
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise _damaged(file, error) from None
 
+    def parts(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of `studies`, some thousand rows at a time: what is only passed through need not be held."""
+        file = self.path / "studies.parquet"
+        try:
+            with pq.ParquetFile(file) as reader:
+                yield from reader.iter_batches(4096, columns=list(columns))
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise _damaged(file, error) from None
+
     def _frame(self, name: str) -> pd.DataFrame:
         """A table in pandas; a missing text is None, a missing number NaN."""
         table = self.table(name)
@@ -206,26 +216,32 @@ class Cohort:
         values = np.full((len(self), len(labels)), np.nan)
         info = self.targets.get(target)
         known = [(i, f"{target}.{label}") for i, label in enumerate(labels) if info and label in info.labels]
-        table = self.table("studies", [name for _, name in known]) if known else None
-        states = {"present": 1.0, "absent": 0.0}
-        if uncertain != "ignore":
-            states["uncertain"] = float(uncertain == "positive")
+        hedged = {"ignore": np.nan, "positive": 1.0, "negative": 0.0}[uncertain]
+        meaning = np.array([0.0, 1.0, hedged, np.nan])  # of absent, present, uncertain, not mentioned
+        table = self.table("studies", [name for _, name in known])
         for i, name in known:
-            column = table[name].to_numpy() if table is not None else np.empty(0)
-            if column.dtype == object:
-                column = np.array([states.get(str(state), np.nan) for state in column])
-            values[:, i] = column
+            column = table[name]
+            if info is not None and info.of == "findings":
+                codes = pc.index_in(column, value_set=_STATES)
+                values[:, i] = meaning[pc.fill_null(codes, len(_STATES)).to_numpy()]
+            else:
+                values[:, i] = column.to_numpy()
         mask = ~np.isnan(values)
         return np.where(mask, values, 0).astype(np.float32), mask
 
     def texts(self, sections: Sequence[str]) -> list[str]:
         """Of each study, these sections in this order, joined by newlines; "" where it has none of them."""
+        return [text for part in self.text_parts(sections) for text in part]
+
+    def text_parts(self, sections: Sequence[str]) -> Iterator[list[str]]:
+        """`texts`, some thousand at a time."""
         known = [f"report.{name}" for name in sections if name in self.sections]
         if not known:
-            return [""] * len(self)
-        table = self.table("studies", known)
-        columns = [table[name].to_pylist() for name in known]
-        return ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+            yield [""] * len(self)
+            return
+        for part in self.parts(known):
+            columns = [part[name].to_pylist() for name in known]
+            yield ["\n".join(filter(None, texts)) for texts in zip(*columns, strict=True)]
 
     def regions_of(self, image_row: int) -> list[Region]:
         """Every region drawn in an image, in the original frame."""

@@ -302,7 +302,7 @@ class CohortWriter:
         }
         for name, table in tables.items():
             with (self.folder / f"{name}.parquet").open("wb") as file:
-                pq.write_table(table, file, compression="zstd")
+                pq.write_table(table, file, row_group_size=10_000, compression="zstd")
                 sync(file)
         with (self.folder / "rejected.csv").open("w", encoding="utf-8", newline="") as text:
             csv.writer(text).writerows([("where", "reason"), *((r.where, r.reason) for r in self.rejected)])
