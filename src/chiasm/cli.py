@@ -173,13 +173,13 @@ def sources_command() -> Answer:
     """What can be imported."""
     from chiasm.cohort.sources import SOURCES
 
-    about = {name: {"about": source.about, "options": list(source.options)} for name, source in SOURCES.items()}
-    width = max(map(len, about))
-    lines = [
-        f"{name:{width}}  {entry['about']}" + (f" Options: {', '.join(entry['options'])}." if entry["options"] else "")
-        for name, entry in about.items()
-    ]
-    return Answer({"sources": about}, "\n".join(lines))
+    listed = [{"name": n, "about": s.about, "options": list(s.options)} for n, s in SOURCES.items()]
+    width = max(map(len, SOURCES))
+    lines = []
+    for name, source in SOURCES.items():
+        options = f". Options: {', '.join(source.options)}." if source.options else ""
+        lines.append(f"{name:{width}}  {source.about}{options}")
+    return Answer({"sources": listed}, "\n".join(lines))
 
 
 @_command("recipes")
@@ -187,9 +187,9 @@ def recipes_command() -> Answer:
     """What can be trained."""
     from chiasm.recipe import read_recipe, recipe_names
 
-    about = {name: read_recipe(name).about for name in recipe_names()}
-    width = max(map(len, about))
-    return Answer({"recipes": about}, "\n".join(f"{name:{width}}  {text}" for name, text in about.items()))
+    listed = [{"name": name, "about": read_recipe(name).about} for name in recipe_names()]
+    width = max(len(recipe["name"]) for recipe in listed)
+    return Answer({"recipes": listed}, "\n".join(f"{r['name']:{width}}  {r['about']}" for r in listed))
 
 
 @_command("import")

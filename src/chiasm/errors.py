@@ -61,7 +61,11 @@ class MissingExtraError(ChiasmError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self._arguments = (package, extra, purpose)
         super().__init__(
             f"{purpose} needs the package {package}, which is not installed",
             remedy=f"pip install 'chiasm[{extra}]'",
         )
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
+        return type(self), self._arguments  # so that it survives the way out of a worker process

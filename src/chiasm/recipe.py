@@ -144,7 +144,10 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     if str(name_or_path) in recipe_names():
         text = (resources.files("chiasm") / "recipes" / f"{name_or_path}.yaml").read_text("utf-8")
     elif path.is_file():
-        text = path.read_text("utf-8")
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            raise RecipeError("the recipe is not UTF-8 text", where=str(path)) from None
     else:
         near = difflib.get_close_matches(str(name_or_path), recipe_names(), 1)
         raise RecipeError(
@@ -154,7 +157,7 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
             remedy=f"did you mean {near[0]}?" if near else "`chiasm recipes` lists them",
         )
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         raise RecipeError("the recipe is not valid YAML", where=f"{path}: {error}") from None
     if not isinstance(raw, dict):
@@ -162,6 +165,18 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     for override in overrides:
         _set(raw, override)
     return parse_recipe(raw, where=str(name_or_path))
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML lets a later key replace an earlier one without a word; here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{', '.join(twice)} stands there twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 def parse_recipe(raw: dict[str, Any], where: str) -> Recipe:

@@ -43,12 +43,13 @@ FINDINGS = tuple(_FINDINGS)
 
 
 def snake_case(name: str) -> str:
-    """Lower case, every run of other characters one underscore: the form of every name in a cohort and a metric.
+    """Lower case, every run of characters but letters and digits one underscore: the form of every name in a cohort
+    and a metric. Letters of any script stay.
 
-    >>> snake_case("Pleural_Thickening"), snake_case(" COVID-19 ")
-    ('pleural_thickening', 'covid_19')
+    >>> snake_case("Pleural_Thickening"), snake_case(" COVID-19 "), snake_case("Erguß (groß)")
+    ('pleural_thickening', 'covid_19', 'erguß_groß')
     """
-    return re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
+    return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
 
 
 _ALIASES = {
