@@ -3,8 +3,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from chiasm.cohort.pixels import read_image
+from chiasm.cohort.sources import import_cohort
 from chiasm.cohort.sources.chestxray14 import LABELS, read
 from chiasm.cohort.splits import split_of
 from chiasm.errors import InputError, TableError
@@ -227,3 +229,23 @@ def test_the_real_subset_is_read_whole(shared_data, sort_out) -> None:
         ("infiltration", "nih"): 1,
     }
     assert all(max(r.box) <= 1024 for study in studies.values() for r in study.regions)
+
+
+def test_a_box_is_found_again_on_the_stored_pixels(tree, tmp_path_factory) -> None:
+    """Through the store: a lit rectangle at 512 px, its box published at 1024, and 64 stored pixels."""
+    pixels = np.zeros((512, 512), np.uint8)
+    pixels[64:192, 256:320] = 255
+    Pillow.fromarray(pixels).save(tree / "images_001/images/00000002_000.png")
+    (tree / "BBox_List_2017.csv").write_text(
+        "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000002_000.png,Infiltrate,512,128,128,256\n"
+    )
+    cohort = import_cohort("chestxray14", tree, tmp_path_factory.mktemp("out") / "cohort", size=64)
+    assert cohort.meta["counts"]["rejected"] == 10
+    (image,) = cohort.image_rows(list(cohort.studies.study_id).index("00000002_000"))
+    boxes = cohort.boxes(image, "findings", "infiltration")
+    np.testing.assert_allclose(boxes, [[512, 128, 640, 384]])
+    x_min, y_min, x_max, y_max = cohort.geometry(image).boxes_to_stored(boxes)[0].astype(int)
+    stored = np.asarray(cohort.pixels(image), float)
+    assert (x_min, y_min, x_max, y_max) == (32, 8, 40, 24)
+    assert stored[y_min:y_max, x_min:x_max].mean() > 200
+    assert stored.sum() == pytest.approx(stored[y_min - 1 : y_max + 1, x_min - 1 : x_max + 1].sum())
