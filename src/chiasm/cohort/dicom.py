@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
+from pydicom.encaps import generate_frames
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, iter_pixels
+from pydicom.uid import UID, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from chiasm.cohort.grayscale import (
     Window,
@@ -41,6 +43,7 @@ Plane = tuple[NDArray[np.generic], NDArray[np.bool_] | None]
 # what pydicom and the decoders behind it raise at damaged data
 _UNREADABLE = (
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,
@@ -52,6 +55,7 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
 )
+_TAIL = 64  # bytes: the end of a JPEG stream may be followed by padding
 _SYNTAX = {(True, True): "1.2.840.10008.1.2", (False, True): "1.2.840.10008.1.2.1"}  # (implicit VR, little endian)
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -108,7 +112,7 @@ def read_header(
                 raise ImageError("The file is no DICOM file", expected="a DICOM file", got=got, where=where) from None
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(_SYNTAX.get((bool(implicit), bool(little)), _BIG_ENDIAN))
+        dataset.file_meta.TransferSyntaxUID = UID(_SYNTAX.get((bool(implicit), bool(little)), _BIG_ENDIAN))
     return dataset
 
 
@@ -130,36 +134,36 @@ def read_dicom(source: Path | bytes, *, window: Window | None = None, image_id: 
             that make no volume.
     """
     where = name or ("" if isinstance(source, bytes) else str(source))
-    dataset = read_header(source, pixels=True, where=where)
-    _check_pixels(dataset, where)
+    file = "" if isinstance(source, bytes) else Path(source).name
+    with _explained("The DICOM object is damaged", where, quote=False):
+        dataset = read_header(source, pixels=True, where=where)
+        _check_pixels(dataset, where)
+        pixels, geometry = _read_frames(dataset, window, where)
+        return Image(
+            image_id or str(dataset.get("SOPInstanceUID") or Path(file).stem),
+            np.ascontiguousarray(pixels),
+            geometry,
+            view_of(dataset),
+            str(dataset.get("Modality") or ""),
+            name or file,
+        )
+
+
+def _read_frames(dataset: pydicom.Dataset, window: Window | None, where: str) -> tuple[NDArray[np.generic], Geometry]:
     count = int((numbers(dataset, "NumberOfFrames", where) or (1,))[0])
     headers = [_FrameHeader(dataset, index) for index in range(count)] if count > 1 else [dataset]
     placed = "PerFrameFunctionalGroupsSequence" in dataset and all(h.get("ImagePositionPatient") for h in headers)
+    placed = placed and count > 1
     planes = (
         _show(stored, header, window, voi=not placed, where=where)
         for stored, header in zip(_decode(dataset, where), headers, strict=True)
     )
-    inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
-    if count == 1:
-        values, padding = next(planes)
-        pixels = black_below_white(values, padding, inverted, where)
-    else:
-        pixels = black_below_white(*_stack(planes, count, where), inverted, where)
+    values, padding = _stack(planes, count, where) if count > 1 else next(planes)
+    pixels = black_below_white(values, padding, dataset.get("PhotometricInterpretation") == "MONOCHROME1", where)
     if placed:
         order, affine = _places(headers, where)
-        pixels, geometry = canonical(pixels[order], affine, where)
-    else:
-        spacing = pixel_spacing(dataset, where)[0] if count == 1 else ()
-        geometry = Geometry.identity(pixels.shape, spacing)
-    file = "" if isinstance(source, bytes) else Path(source).name
-    return Image(
-        image_id or str(dataset.get("SOPInstanceUID") or Path(file).stem),
-        np.ascontiguousarray(pixels),
-        geometry,
-        view_of(dataset),
-        str(dataset.get("Modality") or ""),
-        name or file,
-    )
+        return canonical(pixels[order], affine, where)
+    return pixels, Geometry.identity(pixels.shape, pixel_spacing(dataset, where)[0] if count == 1 else ())
 
 
 @unquoted()
@@ -178,26 +182,27 @@ def read_series(paths: Sequence[Path], *, window: Window | None = None, image_id
             place; and all that `read_dicom` raises.
     """
     where = name or f"{paths[0]} and {len(paths) - 1} more slices"
-    headers = [read_header(path, _PLACE, where=where) for path in paths]
-    order, affine = _places(headers, where)
 
-    def planes() -> Iterator[Plane]:
+    def planes(order: NDArray[np.intp]) -> Iterator[Plane]:
         for index in order:
             dataset = read_header(paths[index], pixels=True, where=where)
             _check_pixels(dataset, where)
             yield _show(next(_decode(dataset, where)), dataset, window, voi=False, where=where)
 
-    first = headers[0]
-    inverted = first.get("PhotometricInterpretation") == "MONOCHROME1"
-    values, padding = _stack(planes(), len(paths), where)
-    pixels, geometry = canonical(black_below_white(values, padding, inverted, where), affine, where)
-    return Image(
-        image_id or str(first.get("SeriesInstanceUID") or paths[0].stem),
-        np.ascontiguousarray(pixels),
-        geometry,
-        dicom_modality=str(first.get("Modality") or ""),
-        source=name or paths[0].name,
-    )
+    with _explained("A slice of the DICOM series is damaged", where, quote=False):
+        headers = [read_header(path, _PLACE, where=where) for path in paths]
+        order, affine = _places(headers, where)
+        first = headers[0]
+        values, padding = _stack(planes(order), len(paths), where)
+        values = black_below_white(values, padding, first.get("PhotometricInterpretation") == "MONOCHROME1", where)
+        pixels, geometry = canonical(values, affine, where)
+        return Image(
+            image_id or str(first.get("SeriesInstanceUID") or paths[0].stem),
+            np.ascontiguousarray(pixels),
+            geometry,
+            dicom_modality=str(first.get("Modality") or ""),
+            source=name or paths[0].name,
+        )
 
 
 @unquoted()
@@ -295,6 +300,7 @@ def _decode(dataset: pydicom.Dataset, where: str) -> Iterator[NDArray[np.generic
     syntax = dataset.file_meta.TransferSyntaxUID.name
     photometric, bits = dataset.PhotometricInterpretation, dataset.get("BitsStored")
     with _explained(f"The pixels cannot be decoded ({syntax})", where):
+        _check_ends(dataset, where)
         for frame in iter_pixels(dataset):
             frame = frame.astype(frame.dtype.newbyteorder("="), copy=False)
             if photometric in _GRAY:
@@ -307,6 +313,21 @@ def _decode(dataset: pydicom.Dataset, where: str) -> Iterator[NDArray[np.generic
             if gray.ndim != 2 or not gray.size:
                 raise ImageError("The image is no plane", expected="[H, W]", got=str(gray.shape), where=where)
             yield gray
+
+
+def _check_ends(dataset: pydicom.Dataset, where: str) -> None:
+    """JPEG decoders fill what is missing of a stream with gray, and say nothing."""
+    if dataset.file_meta.TransferSyntaxUID not in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        return
+    count = int(dataset.get("NumberOfFrames") or 1)
+    offsets = [dataset.get(f"ExtendedOffsetTable{part}") for part in ("", "Lengths")]
+    frames = generate_frames(
+        dataset.PixelData, number_of_frames=count, extended_offsets=tuple(offsets) if all(offsets) else None
+    )
+    for number, frame in enumerate(frames, start=1):
+        if b"\xff\xd9" not in frame[-_TAIL:]:
+            got = f"frame {number} of {count} without an end"
+            raise ImageError("The pixels are cut off", expected="whole JPEG streams", got=got, where=where)
 
 
 def _show(stored: NDArray[np.generic], header: Any, window: Window | None, *, voi: bool, where: str) -> Plane:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from chiasm.errors import ImageError
 
@@ -98,7 +99,7 @@ def apply_window(
         )
     x = values.astype(np.float64)
     if function == "SIGMOID":
-        share = 1 / (1 + np.exp(np.clip(-4 * (x - center) / width, -700, 700)))
+        share = expit(4 * (x - center) / width)
     elif function == "LINEAR" and width == 1:
         share = (x > center - 0.5).astype(np.float64)
     else:

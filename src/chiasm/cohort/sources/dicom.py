@@ -22,7 +22,6 @@ _TAGS = (
     *_UIDS,
     "Modality",
     "PatientID",
-    "IssuerOfPatientID",
     "PatientAge",
     "PatientSex",
     "PatientBirthDate",
@@ -58,7 +57,7 @@ def read(
 
     Args:
         window: (centre, width) in modality values, or "centre,width": instead of each object's own window, and for volumes.
-        pseudonymize: keep a hash of issuer and PatientID instead of the ID. Whoever has a list of IDs can find them again:
+        pseudonymize: keep a hash of PatientID instead of the ID. Whoever has a list of IDs can find them again:
             it keeps IDs out of sight, it is no anonymization. UIDs of studies, series and objects stay.
 
     Yields:
@@ -177,16 +176,14 @@ def _groups(series: list[_File]) -> list[list[_File]]:
 
 def _patient(files: list[_File], pseudonymize: bool) -> tuple[str, Rejected | None]:
     """The patient of a study ("" where its files disagree), and what is to be said of it."""
-    known = {(f.text["IssuerOfPatientID"], f.text["PatientID"]) for f in files if f.text["PatientID"]}
-    where, study = files[0].name, files[0].text["StudyInstanceUID"]
+    known = {file.text["PatientID"] for file in files} - {""}
+    where = files[0].name
     if len(known) > 1:
         return "", Rejected(where, f"{len(files)} files of one study belong to {len(known)} patients: none is taken")
     if not known:
-        alone = (
-            "no PatientID: the study stands as a patient of its own, who may be in another split under another study"
-        )
-        return f"unknown-{study}", Rejected(where, alone)
-    name = "|".join(part for part in known.pop() if part)
+        alone = "no PatientID: the study counts as a patient of its own, who may have other studies in another split"
+        return f"unknown-{files[0].text['StudyInstanceUID']}", Rejected(where, alone)
+    name = known.pop()
     return (hashlib.sha256(name.encode()).hexdigest()[:16] if pseudonymize else name), None
 
 
