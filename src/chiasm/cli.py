@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import json
+import logging
 import shlex
 import sys
 import traceback
@@ -142,6 +143,13 @@ def _failure(error: BaseException, command: Callable[..., Answer]) -> Answer:
     )
 
 
+class _Log(logging.Handler):
+    """The log of chiasm's own rooms, one line a record, on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(record.getMessage(), err=True)
+
+
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
@@ -150,6 +158,10 @@ def root(
 ) -> None:
     """What comes before the command."""
     context.obj = debug
+    log = logging.getLogger("chiasm")
+    log.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Log) for handler in log.handlers):
+        log.addHandler(_Log())
     if version:
         from importlib.metadata import version as version_of
 
@@ -296,8 +308,10 @@ def evaluate_command(
     from chiasm.evaluate import evaluate
 
     evaluation = evaluate(run, cohort, out)
-    document: dict[str, Any] = json.loads(evaluation.to_json())
-    return Answer(document, f"{_render_metrics(document['metrics'])}\nthe page: {evaluation.page}")
+    document = evaluation.document()
+    warnings = [f"warning: {sentence}" for sentence in evaluation.warnings]
+    table = _render_metrics(document["metrics"])
+    return Answer(document, "\n".join([*table, *warnings, f"the page: {evaluation.page}"]))
 
 
 @_command("predict")
@@ -366,17 +380,17 @@ def _cohort_texts(path: Path) -> Iterator[Text]:
             yield Text(str(study), Report(sections))
 
 
-def _render_metrics(metrics: dict[str, Any]) -> str:
-    """The metrics of the model itself as a table; controls, modality subsets and subgroups are in the page and --json."""
+def _render_metrics(metrics: dict[str, Any]) -> list[str]:
+    """The metrics of the model itself, one a line; controls, modality subsets and subgroups are in the page and --json."""
+    own = {name: metric for name, metric in metrics.items() if ":" not in name and "@" not in name}
+    width = max(map(len, own), default=0)
     lines = []
-    for name, metric in metrics.items():
-        if ":" in name or "@" in name:
-            continue
+    for name, metric in own.items():
         value, low, high = (metric.get(key) for key in ("value", "low", "high"))
-        shown = "undefined: " + str(metric.get("reason", "")) if value is None else f"{value:.3f}"
+        shown = f"undefined: {metric.get('reason', '')}" if value is None else f"{value:.3f}"
         interval = f" [{low:.3f}, {high:.3f}]" if value is not None and low is not None and high is not None else ""
-        lines.append(f"{name:48}  {shown}{interval}  n={metric['n']}")
-    return "\n".join(lines)
+        lines.append(f"{name:{width}}  {shown}{interval}  n={metric['n']}")
+    return lines
 
 
 def _render_findings(prediction: dict[str, Any]) -> str:
