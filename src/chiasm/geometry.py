@@ -8,6 +8,7 @@ with no half-pixel offset, and a box (x_min, y_min, x_max, y_max) has exclusive 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,8 @@ class Geometry:
         shape: of the pixels at hand.
         scale, offset: one number per array axis.
         spacing_mm: pixel pitch of the original per array axis, or () if unknown.
-        affine: 4 x 4 voxel-to-world (RAS+, mm) of the original volume, row by row, or () for 2-D.
+        affine: 4 x 4 voxel-to-world (RAS+, mm) of the original volume, row by row, or () for 2-D. It maps (z, y, x, 1),
+            array indices in array-axis order, whole numbers at voxel centres.
     """
 
     original_shape: Shape
@@ -88,30 +90,30 @@ class Geometry:
 
         Original pixels that the stored image never showed (cropped away) are 0.
         """
-        from scipy.ndimage import map_coordinates
-
-        grid, axes = values.shape, []
+        result = np.asarray(values, np.float32)
         for axis, n in enumerate(self.original_shape):
+            cells = result.shape[axis]
             stored = (np.arange(n) + 0.5) * self.scale[axis] + self.offset[axis]
-            inside = (stored >= 0) & (stored <= self.shape[axis])
-            cell = stored * (grid[axis] / self.shape[axis]) - 0.5
-            axes.append((np.clip(cell, 0, grid[axis] - 1), inside))
-        coordinates = np.meshgrid(*(cell for cell, _ in axes), indexing="ij")
-        shown = np.ix_(*(inside for _, inside in axes))
-        result = np.zeros(self.original_shape, np.float32)
-        sampled = map_coordinates(np.asarray(values, np.float32), coordinates, order=1, mode="nearest")
-        result[shown] = sampled[shown]
+            cell = np.clip(stored * (cells / self.shape[axis]) - 0.5, 0, cells - 1)
+            below = cell.astype(np.intp)
+            lower, upper = (np.take(result, np.minimum(below + i, cells - 1), axis) for i in (0, 1))
+            column = (-1, *(1,) * (result.ndim - 1 - axis))
+            result = lower + (upper - lower) * (cell - below).astype(np.float32).reshape(column)
+            shown = (stored >= 0) & (stored <= self.shape[axis])
+            result = np.where(shown.reshape(column), result, np.float32(0))
         return result
 
     def to_json(self) -> str:
-        return json.dumps(self.__dict__, separators=(",", ":"))
+        return json.dumps(self.__dict__, separators=(",", ":"), default=lambda number: number.item())
 
     @classmethod
     def from_json(cls, text: str) -> Geometry:
         return cls(**{key: tuple(value) for key, value in json.loads(text).items()})
 
 
-def _corners(boxes: NDArray[np.floating], move, ndim: int) -> NDArray[np.float64]:  # type: ignore[no-untyped-def]
+def _corners(
+    boxes: NDArray[np.floating], move: Callable[[NDArray[np.float64]], NDArray[np.float64]], ndim: int
+) -> NDArray[np.float64]:
     corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2)[..., ::-1]  # (y, x)
     full = np.zeros((*corners.shape[:2], ndim))
     full[..., -2:] = corners
