@@ -63,6 +63,8 @@ def said(text: str) -> dict[str, State]:
         ("Atelectasis versus pneumonia.", {"atelectasis": P, "pneumonia": U}),
         ("No consolidation to suggest pneumonia.", {"consolidation": A, "pneumonia": A}),
         ("Consolidation to suggest pneumonia.", {"consolidation": P, "pneumonia": U}),
+        ("No focal consolidation concerning for pneumonia.", {"consolidation": A, "pneumonia": A}),
+        ("Atelectasis rather than pneumonia.", {"atelectasis": P, "pneumonia": A}),
         # time
         ("The effusion has resolved.", {"pleural_effusion": A}),
         ("Interval resolution of the effusion.", {"pleural_effusion": A}),

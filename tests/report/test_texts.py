@@ -45,7 +45,7 @@ def test_text_file_and_json_lines(tmp_path: Path) -> None:
         ("a.txt", b"caf\xe9", "not UTF-8"),
         ("a.xml", b"<x>", "not XML"),
         ("a.xml", b"<x/>", "no report of Open-i"),
-        ("a.zip", b"PK", "not a zip"),
+        ("a.zip", b"PK", "zip archive cannot be read"),
         ("a.jsonl", b"{", "line 1"),
         ("a.jsonl", b'{"id": 1}', "line is no report"),
         ("a.jsonl", b"", "no report to read"),

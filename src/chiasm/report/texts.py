@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -86,8 +87,8 @@ def _read_zip(path: Path) -> Iterator[Text]:
                 member = Path(name)
                 if member.suffix.lower() in _READ:
                     yield _read(member.stem, member.suffix, archive.read(name), f"{path}: {name}")
-    except zipfile.BadZipFile:
-        raise InputError("the file is not a zip archive", where=str(path)) from None
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
+        raise InputError("the zip archive cannot be read", got=type(error).__name__, where=str(path)) from None
 
 
 def _read_lines(path: Path) -> Iterator[Text]:
