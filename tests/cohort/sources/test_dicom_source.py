@@ -214,6 +214,11 @@ def test_a_window_that_is_none(tmp_path: Path, window: object) -> None:
         list(read(tmp_path, window=window))
 
 
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not there"):
+        list(read(tmp_path / "missing"))
+
+
 def test_a_folder_becomes_a_cohort(tmp_path: Path) -> None:
     for number in range(3):
         save(radiograph(number, PatientID=str(number)), tmp_path / "in" / f"{number}.dcm")

@@ -64,9 +64,11 @@ def read(
         A `Study`, after a `Rejected` for each file, series or header value that was not taken.
 
     Raises:
-        InputError: a window that is none.
+        InputError: a window that is none, or no such path.
     """
     chosen = _window(window)
+    if not path.exists():
+        raise InputError("The DICOM folder is not there", expected=ABOUT, got="no such path", where=str(path))
     studies: dict[str, list[_File]] = {}
     seen: dict[str, str] = {}
     for found in _scan(path):
