@@ -51,7 +51,10 @@ def whole_or_nothing(out: Path) -> Iterator[Path]:
             where=str(out),
             remedy="choose another --out, or remove it: nothing is overwritten",
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CohortError("the output cannot be written", got=error.strerror or "", where=str(out)) from None
     for stale in out.parent.glob(f"{glob.escape(out.name)}.partial-*"):
         with _locked(stale):
             shutil.rmtree(stale)

@@ -110,6 +110,7 @@ class Loader:
             )
         if plan.localized:
             self._rasterize()
+        pa.default_memory_pool().release_unused()  # what reading the tables took
 
     def __len__(self) -> int:
         return int(self.offsets[-1])
@@ -259,13 +260,15 @@ class Loader:
             own = slice(start, start + len(cohort))
             for column, (name, (mean, std)) in enumerate(plan.numeric.items()):
                 if name in cohort.record:
-                    values = np.asarray(record_column(cohort, name, "numeric"), np.float64)
+                    values = record_column(cohort, name, "numeric").to_numpy()
                     self._observed[own, column] = ~np.isnan(values)
                     self._numbers[own, column] = np.nan_to_num((values - mean) / std)
             for column, (name, words) in enumerate(plan.categories.items()):
                 if name in cohort.record:
-                    codes = {word: code for code, word in enumerate(words, 1)}
-                    self._codes[own, column] = [codes.get(w, 0) for w in record_column(cohort, name, "categorical")]
+                    found = pc.index_in(
+                        record_column(cohort, name, "categorical"), value_set=pa.array(words, pa.string())
+                    )
+                    self._codes[own, column] = pc.fill_null(found, -1).to_numpy() + 1
 
     def _encode_labels(self) -> None:
         self.labels: dict[str, NDArray[np.float32]] = {}

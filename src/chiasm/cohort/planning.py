@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -106,8 +106,8 @@ def size_error(cohort: Cohort, shape: tuple[int, ...]) -> CohortError:
     )
 
 
-def record_column(cohort: Cohort, name: str, kind: str) -> NDArray[Any]:
-    """[n] floats with NaN for missing ("numeric"), or words with None ("categorical").
+def record_column(cohort: Cohort, name: str, kind: str) -> pa.ChunkedArray:
+    """[n] numbers ("numeric") or words ("categorical"), with nulls for what is missing.
 
     Raises:
         CohortError: the cohort has the column in the other kind.
@@ -120,8 +120,7 @@ def record_column(cohort: Cohort, name: str, kind: str) -> NDArray[Any]:
             where=str(cohort.path),
             remedy="import it again with one meaning of the column, or leave it out with inputs.record.columns",
         )
-    values: NDArray[Any] = cohort.table("studies", [f"record.{name}"])[f"record.{name}"].to_numpy()
-    return values
+    return cohort.table("studies", [f"record.{name}"])[f"record.{name}"]
 
 
 def _targets(
@@ -220,13 +219,13 @@ def _record(
     for name in dict.fromkeys(asked):
         having = [(cohort, own) for cohort, own in zip(cohorts, rows, strict=True) if name in cohort.record]
         kind = infos[name].kind if having else ""
-        values = [record_column(cohort, name, kind)[own] for cohort, own in having]
-        if kind == "numeric" and (~np.isnan(observed := np.concatenate(values))).any():
-            numeric[name] = _mean_std(observed[~np.isnan(observed)])
-        elif kind == "categorical" and (words := {word for part in values for word in part if word is not None}):
-            categories[name] = tuple(sorted(words))
-        else:
+        observed = [record_column(cohort, name, kind).take(pa.array(own)).drop_null() for cohort, own in having]
+        if not sum(map(len, observed)):
             lacking.append(name)
+        elif kind == "numeric":
+            numeric[name] = _mean_std(np.concatenate([values.to_numpy() for values in observed]))
+        else:
+            categories[name] = tuple(sorted({word for values in observed for word in values.unique().to_pylist()}))
     if lacking:
         notes.append(f"Record columns without a value in training are left out: {', '.join(lacking)}.")
     if not numeric and not categories:

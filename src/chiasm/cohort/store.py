@@ -184,8 +184,7 @@ class Cohort:
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """The study rows of "train", "validation" or "test"."""
-        values = self.table("studies", ["split"])["split"].to_numpy()
-        return np.flatnonzero(values == split)
+        return np.flatnonzero(pc.equal(self.table("studies", ["split"])["split"], split).to_numpy())
 
     def image_rows(self, row: int) -> list[int]:
         """The image rows of a study."""
