@@ -51,7 +51,7 @@ def draw_body(rng: Rng) -> Body:
     return Body(
         half_width=rng.uniform(0.385, 0.425),
         length=rng.uniform(0.66, 0.72),
-        heart_share=rng.uniform(0.40, 0.48),
+        heart_share=rng.uniform(0.40, 0.50),
         wall=rng.uniform(0.08, 0.20),
         rib_gap=rng.uniform(0.092, 0.106),
         rib_slope=rng.uniform(0.10, 0.20),

@@ -24,6 +24,20 @@ def strokes(frame: Frame, u: Field, v: Field, weight: Field | float, width: floa
     return gaussian_filter(flat.reshape(size, size), width * size) * np.float32(2.5 * width * size)
 
 
+def mimics(t: Thorax, rng: Rng) -> Field:
+    """What looks like a lesion and is none: nipples, a fold of skin, both on some chests."""
+    field = np.zeros_like(t.u)
+    if rng.random() < 0.2:
+        nipples = ellipse(t.a - rng.uniform(0.5, 0.62), t.v - rng.uniform(0.66, 0.74), 0.055, 0.032)
+        field += rng.uniform(0.08, 0.2) * soft((1.1 - nipples) / 0.5)
+    if rng.random() < 0.2:
+        depth, lean = t.a - rng.uniform(0.55, 0.8), rng.uniform(0.1, 0.3)
+        fold = depth + lean * (t.v - 0.5) ** 2
+        own = t.u < 0 if rng.random() < 0.5 else t.u >= 0
+        field += own * rng.uniform(0.05, 0.12) * soft(1 + fold / 0.25) * (fold < 0) * soft((0.95 - t.v) / 0.3)
+    return field
+
+
 def devices(t: Thorax, rng: Rng) -> Field:
     """Electrodes with leads, a central catheter, a pacemaker: none on most chests."""
     frame, field = t.frame, np.zeros_like(t.u)

@@ -45,7 +45,8 @@ class Lesion:
         u, v: its centre in the chest's coordinates.
         along, across: half-axes in fractions of the image's side; for fluid and air `along` is the extent in u or v.
         tilt: of the long axis, in radians.
-        contrast: 0.6 (faint) .. 1.
+        contrast: 0.15 (hard to see) .. 1.
+        turn: phase of an uneven outline, in radians.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Lesion:
     across: float
     tilt: float
     contrast: float
+    turn: float
 
 
 def draw_lesions(base: float, enlarged_heart: bool, rng: Rng) -> tuple[Lesion, ...]:
@@ -91,7 +93,8 @@ def _draw_lesion(name: str, side: str, zone: str, base: float, rng: Rng) -> Lesi
     else:
         along, across = (rng.uniform(low, high) for low, high in _RADII[name])
     steep = rng.uniform(0.1, 0.5) * rng.choice([-1, 1]) if name == "atelectasis" else rng.uniform(-0.8, 0.8)
-    return Lesion(name, side, zone, float(u), float(v), float(along), float(across), float(steep), rng.uniform(0.6, 1))
+    contrast, turn = rng.uniform(0.15, 1), rng.uniform(0, 2 * math.pi)
+    return Lesion(name, side, zone, float(u), float(v), float(along), float(across), float(steep), contrast, turn)
 
 
 @dataclass
@@ -109,7 +112,7 @@ class Canvas:
     markings: Field
 
 
-def lay(lesion: Lesion, canvas: Canvas, rng: Rng) -> NDArray[np.bool_]:
+def lay(lesion: Lesion, canvas: Canvas) -> NDArray[np.bool_]:
     """Draw a lesion of a lung into the canvas; return its [S, S] mask.
 
     A mask ends where there is no air to replace: at the chest wall, the diaphragm, the heart.
@@ -121,7 +124,7 @@ def lay(lesion: Lesion, canvas: Canvas, rng: Rng) -> NDArray[np.bool_]:
         return _lay_effusion(lesion, canvas) & aerated
     if lesion.name in ("mass", "nodule"):
         return _lay_ball(lesion, canvas)
-    return _lay_opacity(lesion, canvas, rng) & aerated
+    return _lay_opacity(lesion, canvas) & aerated
 
 
 def _own_side(lesion: Lesion, u: Field) -> NDArray[np.bool_]:
@@ -138,9 +141,9 @@ def _lay_pneumothorax(lesion: Lesion, canvas: Canvas) -> NDArray[np.bool_]:
     line = (
         own * soft(1 - np.abs(depth - 1) * width / 0.035) * soft((lesion.along - t.v) / 0.05) * soft(canvas.air / 0.2)
     )
-    canvas.air += (0.10 + 0.20 * lesion.contrast) * rim * soft(canvas.air / 0.4)
-    canvas.tissue += 0.18 * line
-    canvas.markings *= 1 - rim
+    canvas.air += (0.02 + 0.26 * lesion.contrast) * rim * soft(canvas.air / 0.4)
+    canvas.tissue += (0.05 + 0.15 * lesion.contrast) * line
+    canvas.markings *= 1 - (0.4 + 0.6 * lesion.contrast) * rim
     return np.asarray(rim > 0.5)
 
 
@@ -149,7 +152,7 @@ def _lay_effusion(lesion: Lesion, canvas: Canvas) -> NDArray[np.bool_]:
     t = canvas.thorax
     level = t.base - lesion.along * (0.62 + 0.38 * np.clip((t.a - 0.45) / 0.5, -0.6, 1) ** 2)
     fluid = _own_side(lesion, t.u) * soft((t.v - level) / 0.07 + 0.5)
-    canvas.air *= 1 - (0.55 + 0.42 * lesion.contrast) * fluid
+    canvas.air *= 1 - (0.25 + 0.70 * lesion.contrast) * fluid
     return np.asarray(fluid > 0.5)
 
 
@@ -164,20 +167,20 @@ def _lay_ball(lesion: Lesion, canvas: Canvas) -> NDArray[np.bool_]:
     """A mass or nodule: sharp, as bright as it is thick."""
     p, q = _axes(lesion, canvas.thorax)
     inside = 1 - p * p - q * q
-    canvas.tissue += (0.22 + 0.22 * lesion.contrast) * np.cbrt(np.clip(inside, 0, 1))
+    canvas.tissue += (0.06 + 0.36 * lesion.contrast) * np.cbrt(np.clip(inside, 0, 1))
     return np.asarray(inside > 0)
 
 
-def _lay_opacity(lesion: Lesion, canvas: Canvas, rng: Rng) -> NDArray[np.bool_]:
+def _lay_opacity(lesion: Lesion, canvas: Canvas) -> NDArray[np.bool_]:
     """A fuzzy, uneven consolidation, or a lens-shaped band of atelectasis."""
     p, q = _axes(lesion, canvas.thorax)
     if lesion.name == "atelectasis":
         r = np.sqrt(p**4 + q * q)
-        field = (0.35 + 0.40 * lesion.contrast) * soft((1.15 - r) / 0.45)
+        field = (0.10 + 0.60 * lesion.contrast) * soft((1.15 - r) / 0.45)
     else:
-        angle, turn = np.arctan2(q, p), rng.uniform(0, 2 * math.pi)
+        angle, turn = np.arctan2(q, p), lesion.turn
         r = np.sqrt(p * p + q * q) * (1 + 0.14 * np.sin(2 * angle + turn) + 0.10 * np.sin(3 * angle + 2 * turn))
         patches = 0.85 + 0.15 * np.sin(9 * p + turn) * np.sin(9 * q)
-        field = (0.30 + 0.50 * lesion.contrast) * soft((1.2 - r) / 0.6) * patches
+        field = (0.12 + 0.66 * lesion.contrast) * soft((1.2 - r) / 0.6) * patches
     canvas.air *= 1 - field
     return np.asarray(r < 1)

@@ -27,7 +27,7 @@ from chiasm.cohort.phantom.anatomy import (
     soft,
     soft_tissue,
 )
-from chiasm.cohort.phantom.film import devices, expose, marker, strokes, white_noise
+from chiasm.cohort.phantom.film import devices, expose, marker, mimics, strokes, white_noise
 from chiasm.cohort.phantom.lesions import Canvas, Lesion, lay
 
 Mask = NDArray[np.bool_]
@@ -58,8 +58,10 @@ def render_pa(
         tissue=soft_tissue(thorax, body) + bones(thorax, body) + 0.12 * heart + 0.14 * middle,
         markings=_vessels(frame, rng) + _interstitium(thorax.v, burden, rng),
     )
-    masks = [lay(lesion, canvas, rng) for lesion in lesions]
-    attenuation = np.maximum(_develop(canvas, burden) + devices(thorax, rng), 1.6 * marker(frame.size, rng))
+    masks = [lay(lesion, canvas) for lesion in lesions]
+    attenuation = np.maximum(
+        _develop(canvas, burden) + mimics(thorax, rng) + devices(thorax, rng), 1.6 * marker(frame.size, rng)
+    )
     return expose(attenuation, rng), masks, np.asarray(heart > 0.5)
 
 
@@ -123,7 +125,7 @@ def render_lateral(
     for lesion in lesions:
         if lesion.name == "pleural_effusion":
             level = base + 0.02 - 0.7 * lesion.along * (0.7 + 0.3 * np.clip(u, 0, 1) ** 2)
-            canvas.air *= 1 - 0.75 * lesion.contrast * soft((v - level) / 0.07 + 0.5)
+            canvas.air *= 1 - (0.25 + 0.5 * lesion.contrast) * soft((v - level) / 0.07 + 0.5)
         elif lesion.name != "pneumothorax":  # its rim lies flat against this beam
-            lay(replace(lesion, u=rng.uniform(-0.35, 0.45)), canvas, rng)
+            lay(replace(lesion, u=rng.uniform(-0.35, 0.45)), canvas)
     return expose(_develop(canvas, burden), rng)
