@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -18,76 +18,77 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.metrics.calibration import Reliability
+from chiasm.metrics.classification import Curve
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, SOFT, LINE, ACCENT, QUIET = "#010101", "#020202", "#030303", "#040404", "#050505"
 _VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line", ACCENT: "--accent", QUIET: "--quiet"}
 TRUTH_RGB, PREDICTED_RGB = (64, 224, 255), (255, 176, 32)  # told apart with any colour vision, and by solid and dashed
-BAND_RESAMPLES = 200
 
 
 @dataclass(frozen=True)
-class Curve:
-    """The scores of one label, from which its ROC, PR and reliability figures are drawn.
+class Curves:
+    """The three figures of one label.
 
     Attributes:
-        name: "target/label".
-        truth: [n] bool; probability: [n] calibrated; raw: [n] before temperature.
-        patient: [n] int code of each study's patient: bands resample patients, not studies.
+        name: "target/label". prevalence: share of positives, the level line of precision.
+        before, after: reliability before and after temperature; before is None for an arm without logits.
+        spread: [k] counts of probabilities in k even bins of 0..1.
     """
 
     name: str
-    truth: NDArray[np.bool_]
-    probability: NDArray[np.floating]
-    raw: NDArray[np.floating]
-    patient: NDArray[np.integer]
+    roc: Curve
+    pr: Curve
+    prevalence: float
+    after: Reliability
+    before: Reliability | None
+    spread: NDArray[np.integer]
 
 
-def roc_svg(curve: Curve, seed: int = 0) -> str:
-    """True-positive rate over false-positive rate with a 95% pointwise band."""
-    grid = np.linspace(0, 1, 101)
-    line, low, high = _band(curve, lambda tp, fp: np.interp(grid, fp / fp[-1], tp / tp[-1]), seed)
-    with _axes(curve.name, "ROC", "1 − specificity", "sensitivity") as (axes, out):
+def roc_svg(curves: Curves) -> str:
+    """True-positive rate over false-positive rate with its 95% band."""
+    with _axes(curves.name, "ROC", "1 − specificity", "sensitivity") as (axes, out):
         axes.plot([0, 1], [0, 1], color=LINE, lw=1)
-        axes.fill_between(grid, low, high, color=ACCENT, alpha=0.16, lw=0)
-        axes.plot(grid, line, color=ACCENT, lw=1.8)
+        _banded(axes, curves.roc)
     return out.getvalue()
 
 
-def pr_svg(curve: Curve, seed: int = 0) -> str:
-    """Precision over recall with a 95% pointwise band; the level line is the share of positives."""
-    grid = np.linspace(0.01, 1, 100)
-
-    def precision(tp: NDArray[np.float64], fp: NDArray[np.float64]) -> NDArray[np.float64]:
-        at = np.minimum(np.searchsorted(tp, grid * tp[-1] - 1e-9), len(tp) - 1)
-        return np.asarray(tp[at] / (tp[at] + fp[at]))
-
-    line, low, high = _band(curve, precision, seed)
-    with _axes(curve.name, "Precision – recall", "recall", "precision") as (axes, out):
-        axes.axhline(curve.truth.mean(), color=LINE, lw=1)
-        axes.fill_between(grid, low, high, color=ACCENT, alpha=0.16, lw=0)
-        axes.plot(grid, line, color=ACCENT, lw=1.8)
+def pr_svg(curves: Curves) -> str:
+    """Precision over recall with its 95% band; the level line is the share of positives."""
+    with _axes(curves.name, "Precision – recall", "recall", "precision") as (axes, out):
+        axes.axhline(curves.prevalence, color=LINE, lw=1)
+        _banded(axes, curves.pr)
     return out.getvalue()
 
 
-def reliability_svg(curve: Curve, bins: int = 10) -> str:
-    """Observed frequency over predicted probability in bins of equal count, before and after temperature.
+def reliability_svg(curves: Curves) -> str:
+    """Observed share over predicted probability, before and after temperature, with 95% whiskers.
 
-    Whiskers are 95% Wilson intervals; the strip at the foot shows where the probabilities lie.
+    The strip at the foot shows where the probabilities lie.
     """
-    with _axes(curve.name, "Reliability", "predicted probability", "observed frequency") as (axes, out):
+    with _axes(curves.name, "Reliability", "predicted probability", "observed share") as (axes, out):
         axes.plot([0, 1], [0, 1], color=LINE, lw=1)
-        counts, edges = np.histogram(curve.probability, bins=25, range=(0, 1))
-        axes.bar(edges[:-1], 0.14 * counts / counts.max(), width=0.04, align="edge", color=LINE, lw=0)
-        predicted, observed, _ = _bins(curve.raw, curve.truth, bins)
-        axes.plot(predicted, observed, color=QUIET, lw=1, marker="o", ms=4, mfc="none", label="before")
-        predicted, observed, count = _bins(curve.probability, curve.truth, bins)
-        low, high = _wilson(observed, count)
-        axes.vlines(predicted, low, high, color=ACCENT, lw=1, alpha=0.5)
-        axes.plot(predicted, observed, color=ACCENT, lw=1.4, marker="o", ms=4, label="after")
+        bins = len(curves.spread)
+        height = 0.14 * curves.spread / max(int(curves.spread.max()), 1)
+        axes.bar(np.arange(bins) / bins, height, width=1 / bins, align="edge", color=LINE, lw=0)
+        if curves.before is not None:
+            before = curves.before
+            axes.plot(
+                before.probability, before.observed, color=QUIET, lw=1, marker="o", ms=4, mfc="none", label="before"
+            )
+        after = curves.after
+        axes.vlines(after.probability, after.low, after.high, color=ACCENT, lw=1, alpha=0.5)
+        axes.plot(after.probability, after.observed, color=ACCENT, lw=1.4, marker="o", ms=4, label="after temperature")
         axes.legend(loc="upper left", frameon=False, fontsize=8, labelcolor=SOFT, handlelength=1.4)
     return out.getvalue()
+
+
+def _banded(axes: Axes, curve: Curve) -> None:
+    axes.fill_between(curve.x, curve.low, curve.high, color=ACCENT, alpha=0.16, lw=0)
+    axes.plot(curve.x, curve.y, color=ACCENT, lw=1.8)
 
 
 def overlay(
@@ -175,48 +176,6 @@ def _rectangle(draw, box, colour, width: int, *, dashed: bool) -> None:  # type:
         for at in np.arange(0, max(length, 1e-6), 2 * dash if dashed else dash + 1):
             a, b = start + direction * at, start + direction * min(at + dash, length)
             draw.line([tuple(a), tuple(b)], fill=colour, width=width)
-
-
-def _band(
-    curve: Curve, shape: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]], seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """A curve of cumulated (true, false) positives, and its 2.5 and 97.5 percentiles over patient resamples."""
-    order = np.argsort(-curve.probability, kind="stable")
-    truth, score, patient = curve.truth[order].astype(float), curve.probability[order], curve.patient[order]
-    last = np.append(score[1:] != score[:-1], True)  # ties enter together
-
-    def once(weight: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        tp = np.append(0, np.cumsum(weight * truth)[last])
-        fp = np.append(0, np.cumsum(weight * (1 - truth))[last])
-        return shape(tp, fp) if tp[-1] > 0 and fp[-1] > 0 else None
-
-    rng = np.random.default_rng(seed)
-    codes, patients = np.unique(patient, return_inverse=True)
-    draws = rng.multinomial(len(codes), np.full(len(codes), 1 / len(codes)), size=BAND_RESAMPLES).astype(float)
-    curves = [c for c in (once(draw[patients]) for draw in draws) if c is not None]
-    line = once(np.ones(len(truth)))
-    if line is None:
-        raise ValueError(f"{curve.name}: a curve needs both positives and negatives.")
-    low, high = np.percentile(curves, [2.5, 97.5], axis=0)
-    return line, low, high
-
-
-def _bins(
-    probability: NDArray[np.floating], truth: NDArray[np.bool_], bins: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    order = np.argsort(probability, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    mean = [[probability[part].mean(), truth[part].mean()] for part in parts]
-    predicted, observed = np.asarray(mean, np.float64).T
-    return predicted, observed, np.asarray([len(part) for part in parts])
-
-
-def _wilson(share: NDArray[np.float64], n: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The 95% interval of a share (Wilson 1927, eq. in J. Am. Stat. Assoc. 22:209)."""
-    z = 1.959964
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return centre - half, centre + half
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chiasm.metrics.metric import Metric, parse_name
 from chiasm.summary import tables
-from chiasm.summary.figures import Curve, pr_svg, reliability_svg, roc_svg
+from chiasm.summary.figures import Curves, pr_svg, reliability_svg, roc_svg
 
 SHOWN_CURVES = 2
 """Labels whose curves stand open on the page; those of the others are folded."""
@@ -20,7 +20,7 @@ class Picture:
     """An image with truth, map and prediction drawn on it, chosen by rank and not by eye.
 
     Attributes:
-        which: "best", "median" or "worst"; group: "target/label"; caption: the study and its score.
+        which: "best", "median" or "worst"; group: the label; caption: the study and its score.
         jpeg: the picture, as `chiasm.summary.figures.overlay` makes it.
     """
 
@@ -69,7 +69,7 @@ class Summary:
     notes: Sequence[str] = ()
     commands: Sequence[str] = ()
     leads: Sequence[str] = ("",)
-    curves: Sequence[Curve] = ()
+    curves: Sequence[Curves] = ()
     pictures: Sequence[Picture] = ()
     words: Sequence[Words] = ()
     pictures_chosen: str = ""

@@ -1,0 +1,194 @@
+"""From the models of a run to evidence: every arm's answers to every tested study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from chiasm.evaluate.controls import (
+    Taught,
+    constant_texts,
+    nearest_texts,
+    prior_arm,
+    shared_with_training,
+    shortcut_arms,
+)
+from chiasm.evaluate.evidence import FULL, Arm, Evidence, Floats, Maps, Pool, Question, mean_known
+from chiasm.members import Answers, Member, answer
+from chiasm.metrics.attribution import subsets
+from chiasm.predict import map_threshold
+from chiasm.progress import Progress
+from chiasm.tensors import MODALITIES
+
+Asked = list[tuple[Member, NDArray[np.int64], NDArray[np.int64]]]
+"""(member, the studies it answers as indices of its loader, their places in the pool)."""
+
+
+def collect(members: Sequence[Member], taught: Sequence[Member] | None) -> tuple[Evidence, list[str]]:
+    """Ask every member.
+
+    Args:
+        members: over their own cohorts, where each answers its test patients; or over other cohorts (their split is empty),
+            where all answer all studies and the mean counts.
+        taught: the members over their own cohorts, for controls that need the training patients; None without those.
+
+    Returns:
+        the evidence, and a sentence for each thing that training and test share and should not.
+    """
+    external = not members[0].split
+    question = read_question(members, external)
+    asked, pool = _assign(members)
+    passes = (
+        len(subsets(question.modalities)) - 1 + ("text" in question.modalities) + bool(question.description_sections)
+    )
+    with Progress("evaluate", passes * sum(len(indices) for _, indices, _ in asked)) as bar:
+        full = _ask(asked, bar.advance, describe=True)
+        arms = {FULL: _arm(question, pool, asked, full)}
+        for subset in subsets(question.modalities)[1:-1]:
+            arms["+".join(subset)] = _arm(question, pool, asked, _ask(asked, bar.advance, subset=subset, maps=False))
+        if "text" in question.modalities:
+            answers = _ask(asked, bar.advance, shuffled="text", maps=False)
+            arms["shuffled_text"] = _arm(question, pool, asked, answers)
+        descriptions: dict[str, Sequence[str]] = {}
+        if question.description_sections:
+            descriptions[FULL] = _texts(pool, asked, full)
+            swapped = _ask(asked, bar.advance, shuffled="image", maps=False, describe=True)
+            descriptions["shuffled_image"] = _texts(pool, asked, swapped)
+    neighbour, shared = "", []
+    if taught is not None:
+        past = _taught(members, taught, pool)
+        shared = shared_with_training(past, pool)
+        arms["prior"] = prior_arm(question, past, pool.member)
+        if "image" in question.modalities:
+            arms |= shortcut_arms(question, past, pool.member)
+        if descriptions:
+            descriptions["constant"] = constant_texts(question, past, pool.member)
+            descriptions["nearest"], neighbour = nearest_texts(question, past, pool.member)
+    thresholds = {
+        target: np.array([[_threshold(member, target, label) for label in labels] for member in members])
+        for target, labels in question.targets.items()
+    }
+    maps = _maps(question, pool, asked, full)
+    return Evidence(question, pool, arms, thresholds, maps, descriptions, neighbour), shared
+
+
+def read_question(members: Sequence[Member], external: bool) -> Question:
+    """What is asked: the labels, inputs and sections of all members (a fold may lack a label that others know)."""
+    plans = [member.plan for member in members]
+    targets: dict[str, list[str]] = {}
+    for plan in plans:
+        for target, labels in plan.targets.items():
+            known = targets.setdefault(target, [])
+            known += [label for label in labels if label not in known]
+    return Question(
+        targets=targets,
+        kinds={target: kind for plan in plans for target, kind in plan.kinds.items()},
+        uncertain={target: how for plan in plans for target, how in plan.uncertain.items()},
+        findings=list(dict.fromkeys(target for plan in plans for target in plan.findings)),
+        modalities=[m for m in MODALITIES if any(m in member.model.modalities for member in members)],
+        text_sections=list(dict.fromkeys(section for plan in plans for section in plan.text_sections)),
+        description_sections=list(dict.fromkeys(section for plan in plans for section in plan.description_sections)),
+        localized=list(dict.fromkeys(channel for plan in plans for channel in plan.localized)),
+        external=external,
+    )
+
+
+def _assign(members: Sequence[Member]) -> tuple[Asked, Pool]:
+    loader = members[0].loader
+    if members[0].split:
+        parts = [member.split["test"] for member in members]
+        indices = np.concatenate(parts)
+        number = np.repeat(np.arange(len(members)), [len(part) for part in parts])[:, None]
+        places = np.split(np.arange(len(indices)), np.cumsum([len(part) for part in parts])[:-1])
+    else:
+        indices = np.arange(len(loader))
+        number = np.tile(np.arange(len(members)), (len(indices), 1))
+        parts, places = [indices] * len(members), [indices] * len(members)
+    where = np.array([loader.cohort_of(int(index)) for index in indices], np.int64).reshape(-1, 2)
+    pool = Pool(loader.cohorts, where[:, 0], where[:, 1], number)
+    return list(zip(members, parts, places, strict=True)), pool
+
+
+def _ask(asked: Asked, progress: Callable[[int], None], describe: bool = False, **options: object) -> list[Answers]:
+    """Every member's answers; where all answer the same studies, the first alone describes them."""
+    together = len(asked) > 1 and asked[0][1] is asked[1][1]
+    return [
+        answer(member, indices, progress=progress, describe=describe and not (together and number), **options)  # type: ignore[arg-type]
+        for number, (member, indices, _) in enumerate(asked)
+    ]
+
+
+def _slot(pool: Pool, number: int) -> int:
+    """Where among the members that answer a study the given one stands."""
+    return number if pool.member.shape[1] > 1 else 0
+
+
+def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers]) -> Arm:
+    n, m = pool.member.shape
+    logits = {t: np.full((n, m, len(labels)), np.nan, np.float32) for t, labels in question.targets.items()}
+    values: dict[str, Floats] = {t: np.full((n, m, len(labels)), np.nan) for t, labels in question.targets.items()}
+    for number, ((member, _, places), said) in enumerate(zip(asked, answers, strict=True)):
+        calibrated = member.probabilities(said)
+        for target, labels in member.plan.targets.items():
+            columns = np.array([list(question.targets[target]).index(label) for label in labels])
+            at = np.ix_(places, np.array([_slot(pool, number)]), columns)
+            logits[target][at] = said.logits[target][:, None]
+            values[target][at] = calibrated[target][:, None]
+    return Arm({target: mean_known(v, axis=1) for target, v in values.items()}, logits)
+
+
+def _texts(pool: Pool, asked: Asked, answers: Sequence[Answers]) -> list[str]:
+    """A description a study, of the first member that answers it: a mean of texts does not exist."""
+    texts = [""] * len(pool)
+    for (_, _, places), said in reversed(list(zip(asked, answers, strict=True))):
+        for place, text in zip(places, said.descriptions or [], strict=False):
+            texts[place] = text
+    return texts
+
+
+def _maps(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers]) -> Maps | None:
+    """The maps of all members, averaged where several answer an image."""
+    sums: dict[tuple[int, int], list[NDArray[np.float32]]] = {}
+    for (member, indices, places), said in zip(asked, answers, strict=True):
+        if said.maps is None or said.map_index is None:
+            continue
+        channels = [list(question.localized).index(channel) for channel in member.plan.localized]
+        place_of = dict(zip(indices.tolist(), places.tolist(), strict=True))
+        for grid, (index, image_row) in zip(said.maps, said.map_index.tolist(), strict=True):
+            whole = np.full((len(question.localized), *grid.shape[1:]), np.nan, np.float32)
+            whole[channels] = expit(grid.astype(np.float32))
+            sums.setdefault((place_of[index], image_row), []).append(whole)
+    if not sums:
+        return None
+    keys = sorted(sums)
+    study, image_row = np.array(keys, np.int64).T
+    return Maps(
+        np.stack([mean_known(np.stack(sums[key]), axis=0) for key in keys]).astype(np.float16),
+        study,
+        image_row,
+        [pool.cohorts[pool.cohort[s]].geometry(int(i)) for s, i in keys],
+        np.array(
+            [[map_threshold(member.calibration, *channel) for channel in question.localized] for member, _, _ in asked]
+        ),
+    )
+
+
+def _taught(members: Sequence[Member], taught: Sequence[Member], pool: Pool) -> Taught:
+    own, other = taught[0].loader, members[0].loader
+    train = [member.split["train"] for member in taught]
+    ndim = len(taught[0].plan.image_shape or (0, 0))
+    offsets = np.cumsum([0, *map(len, pool.cohorts)])
+    tested = offsets[pool.cohort] + pool.row
+    if other is own or members[0].split:
+        return Taught(own.cohorts, train, tested, ndim, own.features)
+    both = [*own.features, *other.features] if own.features is not None and other.features is not None else None
+    return Taught([*own.cohorts, *other.cohorts], train, tested + len(own), ndim, both)
+
+
+def _threshold(member: Member, target: str, label: str) -> float:
+    fitted: Mapping[str, float | None] = member.calibration.get(target, {}).get(label, {})
+    found = fitted.get("threshold")
+    return float("nan") if found is None else found

@@ -1,0 +1,204 @@
+"""Score a run, write the evidence and the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chiasm.cohort.store import Cohort
+from chiasm.errors import CohortError, RunError
+from chiasm.evaluate.collect import collect
+from chiasm.evaluate.evidence import Evidence, Truth, read_truth
+from chiasm.evaluate.files import SCHEMA, file_hash, read_evidence, write_evidence, write_json
+from chiasm.evaluate.present import draw_curves, draw_pictures, draw_words
+from chiasm.evaluate.protocol import to_metrics
+from chiasm.evaluate.score import locate, score, without_text
+from chiasm.evaluate.warn import compute_warnings, leading_arms, report_leaks
+from chiasm.members import load_members, read_run
+from chiasm.metrics.bootstrap import Resamples
+from chiasm.metrics.metric import Metric
+from chiasm.progress import Progress
+from chiasm.recipe import Recipe
+from chiasm.summary.page import Summary, write_page
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found and wrote.
+
+    Attributes:
+        metrics: by the names of `chiasm.metrics.metric`; warnings: sentences, the gravest first.
+        facts: run, cohorts, counts, hashes; no identifier and no report text.
+        out: the folder that holds evaluation.json, predictions/ and the page.
+    """
+
+    metrics: Mapping[str, Metric]
+    warnings: Sequence[str]
+    facts: Mapping[str, Any]
+    out: Path
+
+    @property
+    def page(self) -> Path:
+        return self.out / "summary.html"
+
+    def to_json(self) -> str:
+        """The content of evaluation.json."""
+        return json.dumps(self.document(), indent=1, allow_nan=False)
+
+    def document(self) -> dict[str, Any]:
+        metrics = {name: metric.to_json() for name, metric in self.metrics.items()}
+        return {"schema": SCHEMA, **self.facts, "warnings": list(self.warnings), "metrics": metrics}
+
+
+def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str | None = None) -> Evaluation:
+    """Score a run on patients it has not seen, against its controls, and write figures, predictions and the page.
+
+    Args:
+        run: of `chiasm train`. Each member answers the patients of its own test split, and all folds are pooled.
+        cohort: another cohort (external validation): all its studies, the mean over the members. A cohort the run was
+            trained on is taken by its test split, as if none were named.
+        out: default RUN/evaluation, and RUN/evaluation-NAME for another cohort.
+
+    Raises:
+        RunError, CohortError: see the message; also where no study can be scored.
+    """
+    run = Path(run)
+    info = read_run(run)
+    other = None if cohort is None else Cohort.open(Path(cohort))
+    if other is not None and other.hash in {entry["hash"] for entry in info["cohorts"]}:
+        other = None
+    name = "evaluation" if other is None else f"evaluation-{other.path.resolve().name}"
+    folder = run / name if out is None else Path(out)
+    members = load_members(run, None if other is None else [other])
+    notes = list(info.get("notes", []))
+    try:
+        taught = members if other is None else load_members(run)
+    except CohortError:
+        taught = None
+        notes.append("The cohort of the training is gone: there are no controls that need its patients.")
+    evidence, shared = collect(members, taught)
+    if not len(evidence.pool):
+        raise RunError(
+            "there is no study to evaluate", got="0 test studies", where=str(run), remedy="train with --folds"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_evidence(evidence, folder / "predictions")
+    evidence = read_evidence(folder / "predictions", evidence.pool.cohorts)  # what is scored is what is stored
+    recipe = members[0].recipe
+    truth, resamples = read_truth_of(evidence, recipe)
+    facts = _facts(run, info, evidence, recipe, folder)
+    return _write(evidence, truth, resamples, recipe, facts, notes, shared, folder)
+
+
+def read_truth_of(evidence: Evidence, recipe: Recipe) -> tuple[Truth, Resamples]:
+    """What is true of the evidence's studies, and the resamples that the recipe asks for."""
+    truth = read_truth(evidence.question, evidence.pool, recipe.evaluate.age_bands)
+    return truth, Resamples.draw(evidence.pool.patients, recipe.evaluate.resamples, seed=0)
+
+
+def _facts(run: Path, info: Mapping[str, Any], evidence: Evidence, recipe: Recipe, folder: Path) -> dict[str, Any]:
+    pool, question = evidence.pool, evidence.question
+    return {
+        "recipe": info["recipe"],
+        "run": str(run.resolve()),
+        "cohorts": [{"path": str(c.path.resolve()), "hash": c.hash, "source": c.source} for c in pool.cohorts],
+        "external": question.external,
+        "members": len(info["members"]),
+        "folds": info["folds"],
+        "repeats": info["repeats"],
+        "modalities": list(question.modalities),
+        "studies": len(np.unique(pool.keys)),
+        "patients": len(np.unique(pool.patients)),
+        "resamples": recipe.evaluate.resamples,
+        "seed": info["seed"],
+        "versions": info["versions"],
+        "made": datetime.now(UTC).date().isoformat(),
+        "weights": {name: file_hash(run / name / "weights.safetensors") for name in info["members"]},
+        "predictions": {path.name: file_hash(path) for path in sorted((folder / "predictions").iterdir())},
+    }
+
+
+def _write(
+    evidence: Evidence,
+    truth: Truth,
+    resamples: Resamples,
+    recipe: Recipe,
+    facts: Mapping[str, Any],
+    notes: Sequence[str],
+    shared: Sequence[str],
+    folder: Path,
+) -> Evaluation:
+    question = evidence.question
+    located = []
+    if evidence.maps is not None:
+        with Progress("localization", len(evidence.maps.study)) as bar:
+            located = locate(evidence, bar.advance)
+    scores = score(evidence, truth, resamples, located)
+    leaks = report_leaks(question, truth, evidence.pool)
+    warnings = [*shared, *compute_warnings(evidence, truth, scores, leaks)]
+    metrics = to_metrics(scores, question, facts["members"], evidence.neighbour)
+    leads = leading_arms(question, leaks, without_text(question))
+    evaluation = Evaluation(metrics, warnings, {**facts, "leads": list(leads), "notes": list(notes)}, folder)
+    write_json(folder / "evaluation.json", evaluation.document())
+    summary = Summary(
+        title=recipe.name,
+        about=recipe.about,
+        facts=_shown(facts),
+        protocol=_protocol(facts),
+        metrics=metrics,
+        warnings=warnings,
+        notes=notes,
+        commands=_commands(facts),
+        leads=leads,
+        curves=draw_curves(evidence, truth, resamples, leads[0]),
+        pictures=draw_pictures(evidence, located),
+        pictures_chosen="Best, median and worst image by IoU of the best box, for the labels with most regions.",
+        words=draw_words(evidence, truth),
+        words_chosen="Best, median and worst description by CIDEr.",
+    )
+    write_page(summary, evaluation.page)
+    return evaluation
+
+
+def _protocol(facts: Mapping[str, Any]) -> str:
+    """The sentence under the title."""
+    who = f"{facts['patients']:,} patients ({facts['studies']:,} studies)"
+    if facts["external"]:
+        many = f"; answers are the mean of {facts['members']} models" if facts["members"] > 1 else ""
+        return f"External validation: {who} of a cohort that took no part in training{many}."
+    if facts["members"] > 1:
+        again = f", {facts['repeats']} times over" if facts["repeats"] > 1 else ""
+        return (
+            f"{who}, each answered by models that never saw the patient: {facts['folds']} patient folds{again}, pooled."
+        )
+    return f"{who} of the test split: no part of training, calibration or the choice of a threshold saw them."
+
+
+def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What stands in the header of the page."""
+    cohorts = {f"{c['source']} · {c['hash'][:12]}": None for c in facts["cohorts"]}
+    weights = [digest[:12] for digest in facts["weights"].values()]
+    return {
+        "Cohort": ", ".join(cohorts),
+        "Inputs": ", ".join(facts["modalities"]),
+        "Models": f"{facts['members']} · weights {weights[0]}" + (" …" if len(weights) > 1 else ""),
+        "Intervals": f"95%, {facts['resamples']:,} resamples of patients",
+        "Made": facts["made"],
+        "Versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
+        "Seed": str(facts["seed"]),
+    }
+
+
+def _commands(facts: Mapping[str, Any]) -> list[str]:
+    run, cohorts = facts["run"], " ".join(entry["path"] for entry in facts["cohorts"])
+    folds = f" --folds {facts['folds']} --repeats {facts['repeats']}" if facts["members"] > 1 else ""
+    if facts["external"]:
+        return [f"chiasm evaluate {run} {cohorts}", f"chiasm verify {run}"]
+    train = f"chiasm train {run}/recipe.yaml {cohorts} --out NEW_RUN{folds}"
+    return [train, "chiasm evaluate NEW_RUN", f"chiasm verify {run}"]

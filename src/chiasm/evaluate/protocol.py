@@ -1,0 +1,61 @@
+"""Every figure says how it came about: the arm, who answered, how hedged labels count, then the metric's own protocol."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chiasm.evaluate.evidence import Question
+from chiasm.evaluate.score import Scores
+from chiasm.metrics.metric import Metric, MetricName, parse_name
+
+_CONTROLS = {
+    "metadata_only": "control: logistic regression on metadata (view, modality, size, spacing, number of images, age, sex)",
+    "pixel_statistics": "control: logistic regression on statistics of all pixels of the first image",
+    "thumbnail": "control: logistic regression on a 16 x 16 thumbnail of the first image",
+    "prior": "control: the mean of the training studies for everybody",
+    "constant": "control: the training report nearest to all others (medoid by tf-idf), for everybody",
+}
+
+
+def to_metrics(scores: Scores, question: Question, members: int, neighbour: str = "") -> dict[str, Metric]:
+    """Estimates as metrics, each with its whole protocol."""
+    metrics = {}
+    for name, estimate in scores.items():
+        metric, parts = estimate.metric(), parse_name(name)
+        said = [_arm(parts, question, neighbour), _who(question, members), _labels(parts, question), metric.protocol]
+        metrics[name] = replace(metric, protocol="; ".join(filter(None, said)))
+    return metrics
+
+
+def _arm(name: MetricName, question: Question, neighbour: str) -> str:
+    sections = f"report-conditioned (sections {', '.join(question.text_sections)})"
+    if name.control in _CONTROLS:
+        return _CONTROLS[name.control] + (
+            ", fitted on the same fold's training patients" * (name.target != "description")
+        )
+    if name.control == "bayes":
+        return f"best reachable from {name.subset}: the phantom's true probability"
+    if name.control == "nearest":
+        return f"control: report of the training study whose first image is most alike ({neighbour})"
+    if name.control == "shuffled_image":
+        return "control: the model on another patient's image; the report is hidden"
+    if name.control == "shuffled_text":
+        return f"control: {sections}, each report replaced by another patient's"
+    if name.target == "localization":
+        return "image only"
+    if name.target == "description":
+        return f"the report is hidden; written from {' and '.join(m for m in question.modalities if m != 'text')}"
+    inputs = name.subset.split("+") if name.subset else list(question.modalities)
+    seen = f"{inputs[0]} only" if len(inputs) == 1 else " + ".join(inputs)
+    return f"{seen}; {sections}" if "text" in inputs else seen
+
+
+def _who(question: Question, members: int) -> str:
+    if question.external:
+        return "external cohort" + (f", mean of {members} models" if members > 1 else "")
+    return f"{members} folds pooled" if members > 1 else "test split"
+
+
+def _labels(name: MetricName, question: Question) -> str:
+    how = question.uncertain.get(name.target, "ignore") if name.target in question.findings else ""
+    return {"": "", "ignore": "uncertain findings left out"}.get(how, f"uncertain findings count as {how}")

@@ -1,0 +1,139 @@
+"""What a reader must know before the figures: shortcuts, leaks, and figures that rest on too little."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiasm.evaluate.evidence import FULL, Evidence, Pool, Question, Truth
+from chiasm.evaluate.score import Scores
+from chiasm.metrics.bootstrap import Estimate
+from chiasm.metrics.controls import comes_close
+from chiasm.metrics.metric import metric_name
+from chiasm.report.findings import label_texts
+from chiasm.study import Kind, State
+from chiasm.vocabulary import FINDINGS
+
+FEW = 10
+"""Patients of a class below which an interval cannot be trusted."""
+LEAK = 0.5
+"""Share of positive studies whose report states the finding, from which the report is said to hold the answer."""
+SAME_TEXT = 0.1
+"""Share of distinct descriptions below which the decoder is said to repeat itself."""
+SHORTCUTS = ("metadata_only", "pixel_statistics", "thumbnail")
+_MOST_READ = 2000  # reports of a label that are read to find a leak
+
+
+def compute_warnings(evidence: Evidence, truth: Truth, scores: Scores, leaks: dict[str, float]) -> list[str]:
+    """Sentences, the gravest first. They hold no identifiers and no report text."""
+    question = evidence.question
+    found = [
+        f"The report is an input and states {share:.0%} of the present {target.replace('_', ' ')} itself: figures that are "
+        "report-conditioned measure reading, not seeing. The arm without the report stands first."
+        for target, share in leaks.items()
+        if share >= LEAK
+    ]
+    found += _shortcuts(question, scores)
+    found += _texts(evidence, scores)
+    found += _few(evidence, truth)
+    return found
+
+
+def report_leaks(question: Question, truth: Truth, pool: Pool) -> dict[str, float]:
+    """Finding target -> share of its present findings that the input report states as present."""
+    if "text" not in question.modalities:
+        return {}
+    texts = pool.gather(lambda cohort: cohort.texts(question.text_sections))
+    shares = {}
+    for target in question.findings:
+        stated = total = 0
+        for k, label in enumerate(question.targets[target]):
+            if label in FINDINGS:
+                present = np.flatnonzero(truth.mask[target][:, k] & (truth.labels[target][:, k] == 1))[:_MOST_READ]
+                states = label_texts([str(text) for text in texts[present]], [label])
+                stated, total = stated + int((states == State.PRESENT.value).sum()), total + len(present)
+        if total:
+            shares[target] = stated / total
+    return shares
+
+
+def leading_arms(question: Question, leaks: dict[str, float], without: str) -> tuple[str, ...]:
+    """Prefixes of the arms that lead the page: the one without the report first where the report holds the answer."""
+    return (without, FULL) if without and max(leaks.values(), default=0) >= LEAK else (FULL,)
+
+
+def _shortcuts(question: Question, scores: Scores) -> list[str]:
+    """One sentence for each target and control that comes close (`chiasm.metrics.controls.comes_close`)."""
+    found = []
+    for target, labels in question.targets.items():
+        for control in SHORTCUTS:
+            close = {}
+            for label in labels:
+                name = question.name_of(target, label)
+                model = scores.get(metric_name(target, name, "auroc", subset="image"))
+                other = scores.get(metric_name(target, name, "auroc", control))
+                if model is not None and other is not None and comes_close(model, other):
+                    close[label] = f"{label.replace('_', ' ')} {_said(other)} against {_said(model)}"
+            if close:
+                what = f"{target.replace('_', ' ')}: {control.replace('_', ' ')}"
+                many = f"on {len(close)} of {len(labels)} labels " if len(labels) > 1 else ""
+                found.append(
+                    f"Shortcut? {what} alone, without anatomy, comes {many}close to the image model "
+                    f"(AUROC {'; '.join(close.values())}). How the images were made may be what it has learned."
+                )
+    return found
+
+
+def _texts(evidence: Evidence, scores: Scores) -> list[str]:
+    found = []
+    if "text" in evidence.question.modalities:
+        for target, labels in evidence.question.targets.items():
+            label = "macro" if len(labels) > 1 else evidence.question.name_of(target, labels[0])
+            own, other = (scores.get(metric_name(target, label, "auroc", c)) for c in (None, "shuffled_text"))
+            if own is not None and other is not None and not _beats(own, other):
+                found.append(
+                    f"{target.replace('_', ' ')}: another patient's report serves as well as the own one "
+                    f"(AUROC {_said(other)} against {_said(own)}): the report adds nothing that can be measured here."
+                )
+    said = scores.get(metric_name("description", None, "cider"))
+    for control, whose in (("constant", "one report for everybody"), ("nearest", "the nearest neighbour's report")):
+        other = scores.get(metric_name("description", None, "cider", control))
+        if said is not None and other is not None and not _beats(said, other):
+            found.append(f"Descriptions do not beat {whose} beyond doubt (CIDEr {_said(said)} against {_said(other)}).")
+    distinct = scores.get(metric_name("description", None, "distinct_ratio"))
+    if distinct is not None and distinct.draws[0] < SAME_TEXT:
+        found.append(f"The descriptions repeat themselves: {distinct.draws[0]:.1%} of them are distinct.")
+    return found
+
+
+def _few(evidence: Evidence, truth: Truth) -> list[str]:
+    """Labels with fewer than `FEW` patients of a class, in one sentence a target."""
+    question, patients = evidence.question, evidence.pool.patients
+    found = []
+    for target, labels in question.targets.items():
+        if question.kinds[target] is not Kind.BINARY:
+            continue
+        rare = [
+            f"{label.replace('_', ' ')} ({fewest})"
+            for k, label in enumerate(labels)
+            if (fewest := _fewest(truth.labels[target][:, k], truth.mask[target][:, k], patients)) < FEW
+        ]
+        if rare:
+            found.append(
+                f"{target.replace('_', ' ')}: fewer than {FEW} patients of a class are known for {', '.join(rare)}; "
+                "such figures and their intervals say little."
+            )
+    return found
+
+
+def _fewest(labels: NDArray[np.float32], mask: NDArray[np.bool_], patients: NDArray[np.str_]) -> int:
+    return min(len(set(patients[mask & (labels == value)])) for value in (0, 1))
+
+
+def _beats(own: Estimate, other: Estimate) -> bool:
+    gain = (own - other).metric()
+    return gain.low is not None and gain.low > 0
+
+
+def _said(estimate: Estimate) -> str:
+    return f"{estimate.draws[0]:.2f}"
