@@ -230,11 +230,17 @@ def test_two_readers_truths_stay_two_truths(make_study, tmp_path: Path) -> None:
 
 
 def test_boxes_beyond_the_frame_are_kept_as_published_and_counted(make_study, tmp_path: Path) -> None:
-    box = (-3.0, 4.0, 31.5, 39.0)  # the image is 40 x 30 pixels
-    cohort = write([make_study(1, regions=(Region("pneumonia", "i001", box),)), make_study(3)], tmp_path / "c")
-    assert cohort.boxes(0, "findings", "pneumonia").tolist() == [list(box)]
-    assert cohort.meta["counts"]["boxes_outside"] == 1
-    assert cohort.mask(0, "findings", "pneumonia").sum() == 35 * 30
+    inside = (0.0, 0.0, 30.0, 40.0)  # the whole image of 40 x 30 pixels
+    beyond = [(-0.5, 4.0, 20.0, 30.0), (1.0, -2.0, 20.0, 30.0), (1.0, 4.0, 30.5, 30.0), (1.0, 4.0, 20.0, 40.5)]
+    studies = [
+        make_study(i, regions=(Region("pneumonia", f"i{i:03}", box),)) for i, box in enumerate([inside, *beyond])
+    ]
+    cohort = write(studies, tmp_path / "c")
+    assert cohort.meta["counts"]["boxes_outside"] == 4
+    assert [cohort.boxes(row, "findings", "pneumonia").tolist() for row in range(1, 5)] == [
+        [list(box)] for box in beyond
+    ]
+    assert cohort.mask(1, "findings", "pneumonia").sum() == 20 * 26
 
 
 def test_split_rules(make_study, tmp_path: Path) -> None:
@@ -257,11 +263,12 @@ def test_boxes_to_test_sends_every_boxed_patient_there(make_study, tmp_path: Pat
     lung = Region("left_lung", "i010", (1, 1, 5, 5), target="anatomy")
     studies = [make_study(i, regions=()) for i in range(40)]
     studies[10] = make_study(10, regions=(lung,))
-    studies[7] = make_study(7)  # one of patient p003's two studies has a box
+    studies[9] = make_study(9)  # one of patient p004's two studies has a box
     plain, boxed = write(studies, tmp_path / "a", split="hash"), write(studies, tmp_path / "b", split="boxes-to-test")
     assert boxed.meta["split_rule"] == "boxes-to-test"
-    assert boxed.studies["split"][6:8].tolist() == ["test", "test"]
-    others = plain.studies["patient_id"] != "p003"
+    assert plain.studies["split"][8:10].tolist() == ["train", "train"]
+    assert boxed.studies["split"][8:10].tolist() == ["test", "test"]
+    others = plain.studies["patient_id"] != "p004"
     assert (plain.studies["split"] == boxed.studies["split"])[others].all()
     with pytest.raises(CohortError, match="no study has a region"):
         write([make_study(i, regions=()) for i in range(3)], tmp_path / "c", split="boxes-to-test")
