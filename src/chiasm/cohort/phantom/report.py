@@ -203,11 +203,13 @@ def write_report(truth: Truth, rng: Rng) -> tuple[Report, dict[str, State]]:
         else:
             said[name] = State.NOT_MENTIONED
     normal = rng.choice(len(_NORMAL), size=int(rng.integers(1, 4)), replace=False)
+    comparison = _pick(_PRIOR if truth.has_prior else _NO_PRIOR, rng)
+    impression = conclusions or ([] if positive else [_pick(_CLEAR, rng)])
     sections = {
-        "indication": _indication(truth, rng),
-        "comparison": _pick(_PRIOR if truth.has_prior else _NO_PRIOR, rng),
+        "indication": _indication(truth, rng),  # drawn last, so that the course changes nothing else
+        "comparison": comparison,
         "findings": " ".join([*positive, *negative, *(_NORMAL[i] for i in sorted(normal))]),
-        "impression": " ".join(conclusions or ([] if positive else [_pick(_CLEAR, rng)])),
+        "impression": " ".join(impression),
     }
     return Report({name: text for name, text in sections.items() if text}), said
 
