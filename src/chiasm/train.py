@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -236,7 +237,11 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
         default_root_dir=folder,
     )
     begun = checkpoints / "last.safetensors"
-    trainer.fit(trainee, ckpt_path=begun if begun.is_file() else None)
+    with warnings.catch_warnings():
+        # advice on loader workers and log intervals, and a deprecation between torch and Lightning: not the user's
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        trainer.fit(trainee, ckpt_path=begun if begun.is_file() else None)
     if not _is_main():
         return
     weights = read_checkpoint(checkpoints / "best.safetensors")["state_dict"]
