@@ -131,6 +131,7 @@ def test_the_probe_reads_known_training_labels_only():
     assert (np.diff(scores) > 0).all()
     assert (scores == controls.probe(features[mask], labels[mask], features)).all()
     assert controls.probe(features, labels, features, labels == 0) is None
+    assert controls.probe(controls.metadata_features({}, {}), labels, features, mask) is None
     assert len(controls.probe(features, labels, features[:0], mask)) == 0
 
 
@@ -143,7 +144,7 @@ def test_metadata_becomes_numbers_words_and_a_column_for_missing_words():
 
 @pytest.mark.parametrize(
     ("model_noise", "control_noise", "warned"),
-    [(0.2, 0.3, True), (0.2, 50.0, False), (0.2, 1.2, False), (2.0, 0.5, True)],
+    [(0.4, 0.6, True), (0.4, 50.0, False), (0.4, 1.0, True), (0.4, 2.5, False), (2.0, 0.5, True)],
 )
 def test_a_control_that_comes_close_is_told(model_noise, control_noise, warned):
     rng = np.random.default_rng(3)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 from chiasm.vocabulary import snake_case
 
 _MODALITIES = ("image", "text", "record")
-_METRIC_NOISE = re.compile(r"(?:[^a-z0-9.]|(?<![0-9])\.|\.(?![0-9]))+")  # the dot of `t_iou_0.1` stays
+_METRIC_NOISE = re.compile(r"(?:(?!(?<=\d)\.(?=\d))[\W_])+")  # the dot of `t_iou_0.1` stays
 
 
 @dataclass(frozen=True)
