@@ -111,7 +111,7 @@ def test_one_class_has_no_temperature_and_a_mask_is_respected():
 
 def test_the_calibration_line_equals_scikit_learn_on_the_sample_and_nearly_on_resamples():
     labels, logits = calibrated(2000, temperature=2.0, shift=0.7)
-    resamples = Resamples.draw(np.arange(2000) // 2, 20)
+    resamples = Resamples.draw(np.arange(2000) // 2, 8)
     line = cal.calibration_line(labels, logits, resamples)
     for r, weights in enumerate(resamples.weights[resamples.patients].T):
         model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)

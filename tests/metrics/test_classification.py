@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -21,6 +21,7 @@ def sample(seed: int, n: int, grid: int, patients: int = 10):
     return labels, scores, Resamples.draw(rng.integers(patients, size=n), resamples=8, seed=seed)
 
 
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(2, 60), st.integers(0, 3))
 def test_every_resample_equals_scikit_learn_with_its_weights(seed, n, grid):
     labels, scores, resamples = sample(seed, n, grid)
@@ -130,6 +131,7 @@ def test_damaged_input_is_an_error_never_a_number(labels, scores, error):
         c.ranking(labels, scores, Resamples.draw(["a", "b"], 10))
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(2, 40), st.floats(-0.5, 2))
 def test_decisions_equal_scikit_learn(seed, n, threshold):
     labels, scores, resamples = sample(seed, n, 1)
@@ -148,6 +150,7 @@ def test_decisions_equal_scikit_learn(seed, n, threshold):
             assert np.isnan(found["specificity"].draws[r])
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(2, 40))
 def test_no_threshold_has_a_higher_f1_than_the_best(seed, n):
     labels, scores, _ = sample(seed, n, 1)

@@ -47,8 +47,18 @@ class Resamples:
 
     @classmethod
     def draw(cls, patient_ids: ArrayLike, resamples: int = 1000, seed: int = 0) -> Self:
-        """Draw with replacement as many patients as there are; the draw does not depend on the order of the rows."""
-        names, patients = np.unique(np.asarray(patient_ids, dtype=np.str_), return_inverse=True)
+        """Draw with replacement as many patients as there are; the draw does not depend on the order of the rows.
+
+        Args:
+            patient_ids: [n], one a row.
+
+        Raises:
+            ValueError: they are not a list.
+        """
+        ids = np.asarray(patient_ids, dtype=np.str_)
+        if ids.ndim != 1:
+            raise ValueError(f"a patient id for each row expected, got shape {ids.shape}")
+        names, patients = np.unique(ids, return_inverse=True)
         n, rng = len(names), np.random.default_rng(seed)
         weights = np.ones((resamples + 1, n), np.uint8)  # P(a patient is drawn > 255 times) < 1e-500
         for row in weights[1:]:

@@ -100,7 +100,11 @@ def map_to_boxes(values: NDArray[np.floating], threshold: float, geometry: Geome
     Returns:
         boxes [k, 4] in pixels of the original and scores [k], the highest value of each part; best first.
     """
-    original = geometry.map_to_original(values)
+    return boxes_of(geometry.map_to_original(values), threshold)
+
+
+def boxes_of(original: NDArray[np.floating], threshold: float) -> tuple[Floats, Floats]:
+    """As `map_to_boxes`, of a map that already lies on the original pixels."""
     boxes, parts = mask_boxes(original >= threshold)
     scores = np.asarray(ndimage.maximum(original, parts, np.arange(1, len(boxes) + 1)), np.float64).reshape(-1)
     best_first = np.argsort(-scores, kind="stable")
