@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import json
+import os
 import logging
 import shlex
 import sys
@@ -109,6 +110,8 @@ def _command(name: str) -> Callable[[Callable[..., Answer]], Callable[..., Answe
                     traceback.print_exc()
                 answer = _failure(error, function)
                 shown = json.dumps(answer.document, indent=1) if as_json else ""
+            if os.environ.get("LOCAL_RANK", "0") != "0":
+                raise typer.Exit(answer.code)  # a further process of one training: the first one speaks for all
             if shown:
                 typer.echo(shown)
             if answer.code:
@@ -380,16 +383,24 @@ def _cohort_texts(path: Path) -> Iterator[Text]:
             yield Text(str(study), Report(sections))
 
 
+_SHOWN = ("auroc", "auprc", "ece", "mae", "r", "miou", "pointing", "cider", "finding_f1")
+
+
 def _render_metrics(metrics: dict[str, Any]) -> list[str]:
-    """The metrics of the model itself, one a line; controls, modality subsets and subgroups are in the page and --json."""
-    own = {name: metric for name, metric in metrics.items() if ":" not in name and "@" not in name}
-    width = max(map(len, own), default=0)
+    """The figures one looks for first: AUROC of each label, the others averaged over the labels of their target.
+
+    All of them, with controls, modality subsets and subgroups, are in the page and --json.
+    """
+    own = {tuple(name.split("/")): metric for name, metric in metrics.items() if ":" not in name and "@" not in name}
+    averaged = {target for target, label, _ in own if label == "macro"}
     lines = []
-    for name, metric in own.items():
+    for (target, label, kind), metric in own.items():
+        if kind not in _SHOWN or (kind != "auroc" and target in averaged and label != "macro"):
+            continue
         value, low, high = (metric.get(key) for key in ("value", "low", "high"))
         shown = f"undefined: {metric.get('reason', '')}" if value is None else f"{value:.3f}"
         interval = f" [{low:.3f}, {high:.3f}]" if value is not None and low is not None and high is not None else ""
-        lines.append(f"{name:{width}}  {shown}{interval}  n={metric['n']}")
+        lines.append(f"{f'{target}/{label}/{kind}':36}  {shown}{interval}  n={metric['n']}")
     return lines
 
 
