@@ -1,0 +1,111 @@
+"""The whole road on a phantom: import, train, evaluate, predict; a page and the figures at the end."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from chiasm.cohort.sources import import_cohort
+from chiasm.cohort.sources.phantom_chest import read as make_phantoms
+from chiasm.errors import RunError
+from chiasm.evaluate import evaluate
+from chiasm.predict import predict_inputs
+from chiasm.progress import Progress, say
+from chiasm.recipe import read_recipe
+from chiasm.study import Study
+from chiasm.train import train
+
+STUDIES, SIZE = 700, 128
+OVERRIDES = (
+    f"inputs.image.size={SIZE}",
+    "inputs.text.max_tokens=120",
+    "fusion.dim=64",
+    "heads.localization.stride=8",
+    "train.epochs=24",
+    "train.learning_rate=0.002",
+)
+
+
+def run_demo(out: Path) -> dict[str, Any]:
+    """Make a phantom cohort, train `report-fusion` on it, evaluate, and predict three studies it has not seen.
+
+    Returns:
+        {"metrics", "page", "predictions", "text"}: the figures by name, and what the command prints at the end.
+
+    Raises:
+        RunError: `out` holds something already.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise RunError(
+            "the demo folder is not empty",
+            where=str(out),
+            remedy="delete it, or choose another: chiasm demo --out FOLDER",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    say("1 of 4: a phantom cohort, made from a model whose truth is known")
+    with Progress("phantom studies", STUDIES) as bar:
+        cohort = import_cohort(
+            "phantom-chest", None, out / "cohort", size=SIZE, options={"studies": STUDIES, "missing": 0.05},
+            progress=lambda seen: bar.advance(seen - bar.done),
+        )  # fmt: skip
+    say("2 of 4: train report-fusion (image + report + record)")
+    train(read_recipe("report-fusion", OVERRIDES), [cohort.path], out / "run")
+    say("3 of 4: evaluate on patients it has not seen")
+    evaluation = evaluate(out / "run", None, out / "evaluation")
+    say("4 of 4: predict three new studies")
+    folders = [write_study(study, out / "new") for study in islice(make_phantoms(studies=3, size=SIZE, seed=1), 3)]
+    predictions = predict_inputs(out / "run", folders, out / "predictions")
+    page = evaluation.page.rename(out / "summary.html")
+    metrics = {name: metric.to_json() for name, metric in evaluation.metrics.items()}
+    return {
+        "metrics": metrics,
+        "page": str(page),
+        "predictions": [str(out / "predictions" / f"{p.study_id}.json") for p in predictions],
+        "text": "\n".join(
+            [*_figures(metrics), f"predictions of three new studies: {out / 'predictions'}", f"the page: {page}"]
+        ),
+    }
+
+
+def write_study(study: Study, folder: Path) -> Path:
+    """A study as the folder `chiasm predict` takes: images/, report.txt, record.json."""
+    home = folder / study.study_id
+    (home / "images").mkdir(parents=True)
+    for image in study.images:
+        Image.fromarray(np.asarray(image.pixels, np.uint8)).save(home / "images" / f"{image.image_id}.png")
+    if study.report is not None:
+        sections = [f"{name.upper()}: {text}" for name, text in study.report.sections.items()]
+        (home / "report.txt").write_text("\n\n".join(sections) + "\n", "utf-8")
+    if study.record is not None:
+        (home / "record.json").write_text(json.dumps(dict(study.record.values)), "utf-8")
+    return home
+
+
+def _figures(metrics: dict[str, dict[str, Any]]) -> list[str]:
+    """The figures a person looks for first, the outcome's beside the best that can be reached."""
+    lines = ["", "Not for clinical use. Test patients, 95% interval by patient."]
+    subsets = [name.split(":")[1] for name in metrics if name.startswith("bayes:") and name.endswith("/auroc")]
+    for subset in sorted(set(subsets), key=lambda s: (s.count("+"), s)):
+        own = metrics.get(f"{subset}:outcome/event/auroc") or metrics.get("outcome/event/auroc")
+        best = metrics[f"bayes:{subset}:outcome/event/auroc"]
+        lines.append(f"  outcome AUROC, {subset:18} {_shown(own)}   best reachable {_shown(best)}")
+    for name, text in (
+        ("findings/macro/auroc", "findings, mean AUROC"),
+        ("image:findings/macro/auroc", "findings, image alone"),
+        ("localization/macro/miou", "best box, mean IoU"),
+        ("description/all/cider", "description, CIDEr"),
+    ):
+        if name in metrics:
+            lines.append(f"  {text:33} {_shown(metrics[name])}")
+    return lines
+
+
+def _shown(metric: dict[str, Any] | None) -> str:
+    if metric is None or metric["value"] is None:
+        return "undefined"
+    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
