@@ -139,10 +139,11 @@ def test_an_undefined_value_has_a_reason():
 
 
 def test_the_basic_interval_mirrors_the_percentiles_and_stops_at_0():
-    draws = [0.1, *np.linspace(0.12, 0.3, 101)]
-    low, high = np.percentile(draws[1:], [2.5, 97.5])
-    metric = estimate_of(draws, interval="basic").metric()
-    assert (metric.low, metric.high) == (max(0, 0.2 - high), pytest.approx(0.2 - low))
+    draws = np.linspace(0.12, 0.3, 101)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    metric = estimate_of([0.2, *draws], interval="basic").metric()
+    assert (metric.low, metric.high) == (pytest.approx(0.4 - high), pytest.approx(0.4 - low))
+    assert estimate_of([0.1, *draws], interval="basic").metric().low == 0
 
 
 def test_a_difference_is_paired():

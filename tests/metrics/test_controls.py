@@ -58,6 +58,12 @@ def test_statistics_of_the_layout_by_hand():
     assert column(turned, "gradient_y") == pytest.approx(255 / 63)
 
 
+def test_the_middle_belongs_to_no_side():
+    pixels = np.tile(np.array([0, 100, 200], np.uint8), (1, 4, 1))
+    assert column(controls.pixel_statistics(pixels), "left_minus_right") == -200
+    assert column(controls.pixel_statistics(pixels.transpose(0, 2, 1)), "top_minus_bottom") == -200
+
+
 def test_an_even_image_has_statistics_too():
     found = controls.pixel_statistics(np.full((2, 20, 20), 7, np.uint8))
     assert np.isfinite(found).all()

@@ -184,3 +184,7 @@ def test_the_best_cut_of_the_maps_equals_the_slow_search():
     slow = [np.mean([loc.mask_overlap(m >= cut, t)[0] for m, t in zip(maps, truths, strict=True)]) for cut in cuts]
     assert found == cuts[int(np.argmax(slow))]
     assert loc.best_map_threshold([], []) is None
+
+
+def test_a_pixel_as_high_as_the_cut_is_in():
+    assert loc.best_map_threshold([np.array([[0.5, 0.25]])], [np.array([[True, False]])], steps=3) == 0.5

@@ -104,9 +104,8 @@ def cider(candidates: Sequence[Tokens], references: Sequence[Tokens]) -> Floats:
     Document frequencies are those of the given references and stay so in every resample.
     """
     n = len(candidates)
-    # pycocoevalcap counts a text's length in bigrams; one word less on both sides, but for the text without a word
-    bigrams = np.array([[max(len(text) - 1, 0) for text in texts] for texts in (candidates, references)], np.float64)
-    penalty = np.exp(-((bigrams[0] - bigrams[1]) ** 2) / (2 * _SIGMA**2))
+    words = np.array([[len(text) for text in texts] for texts in (candidates, references)], np.float64)
+    penalty = np.exp(-((words[0] - words[1]) ** 2) / (2 * _SIGMA**2))
     cosines = np.zeros(n)
     for counts in ngram_counts([*candidates, *references]):
         documents = (counts[n:] > 0).sum(axis=0)
