@@ -96,10 +96,16 @@ class Heads(_Section):
 
 
 class Train(_Section):
+    """How it is trained. `keep` says which weights are kept: of the epoch with the best validation loss (training then
+    stops `patience` epochs after it), or of the last one, at the end of the learning-rate schedule. `auto` keeps the best
+    if at least 100 validation studies judge it: fewer cannot tell epochs apart, and picking among them is picking noise.
+    """
+
     epochs: Count = 40
     batch_size: Count = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    keep: Literal["auto", "best", "last"] = "auto"
     patience: Count = 8
     seed: int = 0
     precision: str = "32-true"

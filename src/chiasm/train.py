@@ -46,6 +46,8 @@ from chiasm.study import Kind
 from chiasm.tensors import Batch
 
 Rows = list[NDArray[np.int64]]  # rows of each cohort
+ENOUGH_JUDGES = 100
+"""Validation studies below which `keep: auto` does not choose an epoch by them."""
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertisements; warnings stay
 
@@ -218,6 +220,8 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
     for saver in (best, last):
         saver.FILE_EXTENSION = ".safetensors"
     log = EpochLog(folder / "history.csv", options.epochs)
+    judges = len(trainee.split["validation"])
+    keep = options.keep if options.keep != "auto" else "best" if judges >= ENOUGH_JUDGES else "last"
     stop = EarlyStopping("validation_loss", patience=options.patience, check_finite=False)
     trainer = pl.Trainer(
         max_epochs=options.epochs,
@@ -225,7 +229,7 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
         accelerator=options.accelerator,
         devices=options.devices,
         strategy=options.strategy,
-        callbacks=[stop, best, last, log],
+        callbacks=[*([stop] if keep == "best" else []), best, last, log],
         plugins=[SafeCheckpointIO()],
         logger=False,
         enable_progress_bar=False,
@@ -244,7 +248,7 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
         trainer.fit(trainee, ckpt_path=begun if begun.is_file() else None)
     if not _is_main():
         return
-    weights = read_checkpoint(checkpoints / "best.safetensors")["state_dict"]
+    weights = read_checkpoint(checkpoints / f"{keep}.safetensors")["state_dict"]
     save_file({k.removeprefix("model."): v for k, v in weights.items()}, folder / "weights.safetensors")
     member = load_member(folder, cohorts)
     _write_json(folder / "calibration.json", calibrate(member))
