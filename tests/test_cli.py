@@ -1,6 +1,6 @@
 """The command line: what goes to which stream, exit codes, one message for an error, and that a command calls its room.
 
-Rooms that take minutes are stood in for by small functions; the road through all of them is tested in test_road.py.
+Rooms that take minutes are stood in for by small functions; the road through all of them has a test of its own.
 """
 
 import importlib
@@ -303,8 +303,9 @@ def test_verify_fails_on_a_difference(stand_in) -> None:  # type: ignore[no-unty
 
 
 def test_demo_prints_what_the_demo_says(stand_in, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    stand_in("chiasm.demo", "run_demo", lambda out: {"page": str(out / "summary.html")})
+    stand_in("chiasm.demo", "run_demo", lambda out: {"page": str(out / "summary.html"), "text": "AUROC 0.8"})
     assert answered("demo", "--out", tmp_path) == {"page": str(tmp_path / "summary.html")}
+    assert run("demo", "--out", tmp_path).stdout == "AUROC 0.8\n"
 
 
 @pytest.mark.parametrize(

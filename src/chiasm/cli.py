@@ -180,7 +180,7 @@ def demo_command(
     from chiasm.demo import run_demo
 
     document = run_demo(out)
-    return Answer(document, str(document.get("text", "")) or f"the page: {document.get('page', out)}")
+    return Answer(document, document.pop("text"))
 
 
 @_command("sources")
