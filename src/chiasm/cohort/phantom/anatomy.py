@@ -33,7 +33,7 @@ class Body:
         heart_share: width of the heart over the width of the thorax, when it is not enlarged.
         wall: thickness of the soft tissue beside the ribs, in half-widths.
         rib_gap, rib_slope, rib_phase: of the posterior ribs, in v.
-        sex: "f" or "m"; breast shadows go with it.
+        sex: "f" or "m"; breast shadows go with it. age_years: shows in no picture.
     """
 
     half_width: float

@@ -34,7 +34,14 @@ def mimics(t: Thorax, rng: Rng) -> Field:
         depth, lean = t.a - rng.uniform(0.55, 0.8), rng.uniform(0.1, 0.3)
         fold = depth + lean * (t.v - 0.5) ** 2
         own = t.u < 0 if rng.random() < 0.5 else t.u >= 0
-        field += own * rng.uniform(0.05, 0.12) * soft(1 + fold / 0.25) * (fold < 0) * soft((0.95 - t.v) / 0.3)
+        field += (
+            own
+            * rng.uniform(0.05, 0.12)
+            * soft(1 + fold / 0.25)
+            * (fold < 0)
+            * soft((0.95 - t.v) / 0.3)
+            * soft(t.v / 0.1)
+        )
     return field
 
 
