@@ -28,7 +28,7 @@ from chiasm.metrics.metric import Metric
 Floats = NDArray[np.float64]
 Statistics = Floats | sparse.csr_array
 Interval = Literal["percentile", "basic", "none"]
-_CACHED = 2**19  # numbers of a block of sums: small enough to stay in the cache of a core
+_CACHED = 2**18  # numbers of a block of sums: small enough to stay in the cache of a core
 
 
 @dataclass(frozen=True, eq=False)
