@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from chiasm.cohort.counts import count_images, count_missing, count_splits, count_truth, describe_record
-from chiasm.cohort.duplicates import CORRELATION, FAR_BITS, Pair, identical, near_identical
+from chiasm.cohort.duplicates import CORRELATION, FAR_BITS, identical, near_identical
 from chiasm.cohort.inspection import render_inspection
 from chiasm.cohort.store import Cohort
 from chiasm.report.findings import label_texts
@@ -27,7 +27,7 @@ MOST_LISTED = 200
 """Groups or pairs that are named one by one; the counts are always of all."""
 LONG_WORDS = 20
 """Words from which a repeated report is no stock phrase ("No acute disease.")."""
-MOST_READ = 5000
+MOST_READ = 2000
 """Texts of a section that the finding labeler reads; whether a label is named is looked up in all of them."""
 GIVES_AWAY = 0.75
 """AUROC of the label's words alone from which a section is warned of."""
@@ -94,21 +94,29 @@ def near_pixels(cohort: Cohort, studies: pd.DataFrame) -> dict[str, Any]:
 
 
 def _near_in(cohort: Cohort, studies: pd.DataFrame, array: str) -> list[dict[str, Any]]:
-    """The pairs of one pixel array; pictures that are identical take part once, and belong to all their patients."""
+    """The pairs of one pixel array; pictures that are identical take part once, and belong to all their studies."""
     images, pixels = cohort.images, cohort.arrays[array]
     mine = np.flatnonzero((images["array"] == array).to_numpy())
-    hashes = images["pixel_hash"].to_numpy(np.str_)[mine]
-    _, once, group = np.unique(hashes, return_index=True, return_inverse=True)
-    patient_of = np.unique(studies["patient_id"].to_numpy(np.str_), return_inverse=True)[1]
-    patients = patient_of[cohort.image_study[mine]]
-    low, high = np.full(len(once), len(studies)), np.full(len(once), -1)
-    np.minimum.at(low, group, patients)
-    np.maximum.at(high, group, patients)
-    rows = mine[once]
-    place = images["index"].to_numpy()[rows]
-    near = images["perceptual_hash"].to_numpy(np.uint64)[rows]
-    pairs = near_identical(near, np.where(low == high, low, -1), lambda i: pixels[place[i]])
-    return [_pair(studies, pair, cohort.image_study[rows]) for pair in pairs]
+    _, first, group = np.unique(images["pixel_hash"].to_numpy(np.str_)[mine], return_index=True, return_inverse=True)
+    picture = first[group]  # the first image with the same pixels
+    study_rows = cohort.image_study[mine]
+    patients = np.unique(studies["patient_id"].to_numpy(np.str_), return_inverse=True)[1][study_rows]
+    one = np.ones(len(mine), bool)
+    np.logical_and.at(one, picture, patients == patients[picture])
+    once = np.sort(first)
+    place = images["index"].to_numpy()[mine[once]]
+    hashes = images["perceptual_hash"].to_numpy(np.uint64)[mine[once]]
+    pairs = near_identical(hashes, np.where(one, patients, -1)[once], lambda i: pixels[place[i]])
+    return [
+        {
+            **_group(
+                studies, sorted({int(row) for row in study_rows[np.isin(picture, once[[pair.first, pair.second]])]})
+            ),
+            "correlation": round(pair.correlation, 5),
+            "shift_px": list(pair.shift_px),
+        }
+        for pair in pairs
+    ]
 
 
 def identical_reports(cohort: Cohort, studies: pd.DataFrame) -> dict[str, Any]:
@@ -151,7 +159,7 @@ def label_words(cohort: Cohort) -> dict[str, dict[str, Any]]:
             named = np.array([bool(patterns[name].search(texts[i])) for i in rows], bool)
             entry = _compare(named, present[rows], other[rows], "named")
             if name in said:
-                entry |= _compare(said[name], present[read], other[read], "affirmed")
+                entry |= {**_compare(said[name], present[read], other[read], "affirmed"), **entry, "read": len(read)}
             entry["auroc"] = max((v for k, v in entry.items() if k.endswith("_auroc") and v is not None), default=None)
             entries[key] = {k: v for k, v in entry.items() if not k.endswith("_auroc")}
         found[section] = entries
@@ -219,11 +227,6 @@ def _group(studies: pd.DataFrame, rows: Sequence[int]) -> dict[str, Any]:
         "across_patients": mine["patient_id"].nunique() > 1,
         "across_splits": mine["split"].nunique() > 1,
     }
-
-
-def _pair(studies: pd.DataFrame, pair: Pair, study_rows: NDArray[np.int64]) -> dict[str, Any]:
-    group = _group(studies, [int(study_rows[pair.first]), int(study_rows[pair.second])])
-    return {**group, "correlation": round(pair.correlation, 5), "shift_px": list(pair.shift_px)}
 
 
 def _listed(groups: list[dict[str, Any]]) -> dict[str, Any]:

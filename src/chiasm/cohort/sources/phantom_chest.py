@@ -91,7 +91,7 @@ def _make_study(number: int, latents: Latents, row: int, known: dict[str, float]
     rng = np.random.default_rng([seed, number, _STUDY])
     burden = float(latents.burden[row])
     enlarged = bool(rng.random() < PREVALENCE[CARDIOMEGALY])
-    heart_share = rng.uniform(0.56, 0.66) if enlarged else body.heart_share
+    heart_share = rng.uniform(0.52, 0.66) if enlarged else body.heart_share
     lesions = draw_lesions(lung_base(burden), enlarged, rng)
     record = _make_record(latents, row, body, rng)
 
