@@ -10,8 +10,8 @@ import contextlib
 import functools
 import inspect
 import json
-import os
 import logging
+import os
 import shlex
 import sys
 import traceback
