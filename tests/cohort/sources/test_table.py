@@ -277,6 +277,27 @@ def test_a_list_of_labels(folder: Path) -> None:
     assert states(studies, "mass") == ["present", "not_mentioned", *silent, "not_mentioned"]
 
 
+def test_texts_and_names_do_not_become_labels(folder: Path) -> None:
+    rows = "pid,file,note\n1,a.png,A heart that is larger than it should be by most of the usual measures\n"
+    message = error(folder, rows, {**BASE, "labels": {"column": "note"}})
+    assert "may not be the column that was meant" in message
+    assert "heart" not in message
+    rows = "pid,file,who,x,y,w,h\n" + "".join(f"{i},a.png,person {i},1,1,5,5\n" for i in range(120))
+    boxes = {"columns": list("xywh"), "label_column": "who"}
+    message = error(folder, rows, {**BASE, "boxes": boxes})
+    assert "120 different labels" in message
+    assert "person" not in message
+    studies, rejected = load(folder, "pid,file,dx\n1,a.png,Mass|??\n", {**BASE, "labels": {"column": "dx"}})
+    assert states(studies, "mass") == ["present"]
+    assert [r.where for r in rejected] == ["t.csv: row 2, column dx"]
+
+
+def test_paths_of_windows(folder: Path) -> None:
+    studies, rejected = load(folder, "pid,file\n1,img\\a.png\n", {"patient": "pid", "images": "file"})
+    assert [s.images[0].source for s in studies.values()] == ["img/a.png"]
+    assert rejected == []
+
+
 def test_numbers_with_percent_signs_and_decimal_commas(folder: Path) -> None:
     header = "pid;file;temp;o2;crp;spo2\n"
     rows = "1;a.png;36,6;97%;1,234;97\n2;b.png;37,0;98 %;12;96%\n3;c.png;38;95%;14;95\n4;d.png;n/a;;<5;\n"

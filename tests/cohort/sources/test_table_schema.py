@@ -89,6 +89,15 @@ def test_short_and_long_forms_are_one() -> None:
     assert read_map(short) == read_map(long)
 
 
+def test_names_of_the_chart() -> None:
+    assert list(read_map({"patient": "p", "record": {"age": "A", "Temp (C)": "T", "gender": "S"}}).record) == [
+        "age_years",
+        "temp_c",
+        "sex",
+    ]
+    assert "two columns are called age_years" in problems({"patient": "p", "record": ["Age", "patient_age"]})
+
+
 def test_yaml_takes_names_as_they_are_written(tmp_path: Path) -> None:
     path = tmp_path / "map.yaml"
     text = "patient: no\nstudy: 2024\nsplit:\nlabels: {columns: [on, y], values: {yes: present, 2: absent}}\n"

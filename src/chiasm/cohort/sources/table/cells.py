@@ -38,6 +38,7 @@ SEXES: Mapping[str, str] = {
 }
 MOST_WORDS = 100
 """A column of more different words than this is text or an identifier, not a category."""
+LONGEST_LABEL = 60
 _POINT_ZERO = re.compile(r"\.0+$")
 _NUMBER = {
     sign: re.compile(rf"[+-]?(\d+|\d{{1,3}}(\{group}\d{{3}})+)?(\{sign}\d+)?(e[+-]?\d+)?")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +143,17 @@ class Columns:
             return result
         lists = cells.split_lists(self.frame[part.column], part.separator, self.map.table.list_words)
         rows = [None if words is None else {canonical(word) for word in words} - {"none"} for words in lists]
+        for i, row in enumerate(rows):
+            if row and "" in row:
+                row.discard("")
+                self.rejected.append(
+                    Rejected(f"{self.where(i)}, column {part.column}", "a label without letters: not taken")
+                )
         labels = sorted({label for row in rows if row for label in row})
-        if len(labels) > cells.MOST_WORDS:
+        if _no_labels(labels):
             self.problems.append(
-                f"labels: column {part.column} has {len(labels)} different labels with the separator {part.separator!r}, "
-                "so it may not be the column that was meant"
+                f"labels: column {part.column} has {len(labels)} different labels of up to {max(map(len, labels))} "
+                f"characters with the separator {part.separator!r}, so it may not be the column that was meant"
             )
             return result
         others = None if part.others == "not_mentioned" else State(part.others)
@@ -203,7 +209,17 @@ class Columns:
                 problems, rejected = files.add(part, self.root, self.map.table)
                 self.problems += problems
             self.rejected += rejected
+        labels = {box.label for boxes in (*drawn.values(), *files.by_path.values()) for box in boxes}
+        if _no_labels(labels):
+            self.problems.append(
+                f"boxes: {len(labels)} different labels, so label_column may not be the one that was meant"
+            )
         return drawn, files
+
+
+def _no_labels(names: Collection[str]) -> bool:
+    """Whether they are rather identifiers or texts, which must not become the names of what is learned."""
+    return len(names) > cells.MOST_WORDS or any(len(name) > cells.LONGEST_LABEL for name in names)
 
 
 def _objects(values: Any) -> Values:

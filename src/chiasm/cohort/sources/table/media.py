@@ -23,7 +23,8 @@ PICTURES = (*sorted(SUFFIXES), *DICOM, ".nii.gz", ".nii")
 
 def find_file(root: Path, folders: Sequence[str], name: str) -> Path | None:
     """The file, or folder of slices, of a cell: in the first folder (relative to the table's) that has it."""
-    return next((p for folder in folders if (p := root / folder / name).exists()), None)
+    forms = dict.fromkeys((name, name.replace("\\", "/")))  # tables from Windows
+    return next((p for folder in folders for form in forms if (p := root / folder / form).exists()), None)
 
 
 def check_files(root: Path, images: Images, names: Sequence[str]) -> None:

@@ -233,10 +233,14 @@ class TableMap(_Part):
     def _record(cls, value: Any) -> Any:
         value = _many(value)
         if isinstance(value, list | tuple):
-            value = {record_name(str(column)): column for column in value}
-        if isinstance(value, Mapping):
-            return {k: {"column": v} if isinstance(v, str | int) else v for k, v in value.items()}
-        return value
+            value = {str(column): str(column) for column in value}
+        if not isinstance(value, Mapping):
+            return value
+        named = [record_name(str(name)) for name in value]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"two columns are called {', '.join(twice)}")
+        parts = ({"column": part} if isinstance(part, str | int) else part for part in value.values())
+        return dict(zip(named, parts, strict=True))
 
     @field_validator("labels", "boxes", "masks", "outcomes", mode="before")
     @classmethod
