@@ -18,7 +18,7 @@ from chiasm.evaluate.evidence import Evidence, Truth, read_truth
 from chiasm.evaluate.files import SCHEMA, file_hash, read_evidence, write_evidence, write_json
 from chiasm.evaluate.present import draw_curves, draw_pictures, draw_words
 from chiasm.evaluate.protocol import to_metrics
-from chiasm.evaluate.score import locate, score, without_text
+from chiasm.evaluate.score import Located, locate, score
 from chiasm.evaluate.warn import compute_warnings, leading_arms, report_leaks
 from chiasm.members import load_members, read_run
 from chiasm.metrics.bootstrap import Resamples
@@ -83,17 +83,44 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
         taught = None
         notes.append("The cohort of the training is gone: there are no controls that need its patients.")
     evidence, shared = collect(members, taught)
-    if not len(evidence.pool):
-        raise RunError(
-            "there is no study to evaluate", got="0 test studies", where=str(run), remedy="train with --folds"
-        )
+    return write_evaluation(run, evidence, members[0].recipe, folder, notes, shared)
+
+
+def write_evaluation(
+    run: Path,
+    evidence: Evidence,
+    recipe: Recipe,
+    folder: Path,
+    notes: Sequence[str] = (),
+    shared: Sequence[str] = (),
+) -> Evaluation:
+    """Store the evidence, score what was stored, and write evaluation.json and the page.
+
+    Args:
+        notes: what was switched off; shared: what training and test have in common, and should not.
+    """
+    _check(evidence, recipe, run)
     folder.mkdir(parents=True, exist_ok=True)
     write_evidence(evidence, folder / "predictions")
     evidence = read_evidence(folder / "predictions", evidence.pool.cohorts)  # what is scored is what is stored
-    recipe = members[0].recipe
     truth, resamples = read_truth_of(evidence, recipe)
-    facts = _facts(run, info, evidence, recipe, folder)
-    return _write(evidence, truth, resamples, recipe, facts, notes, shared, folder)
+    facts = _facts(run, read_run(run), evidence, recipe, folder)
+    located = []
+    if evidence.maps is not None:
+        with Progress("localization", len(evidence.maps.study)) as bar:
+            located = locate(evidence, bar.advance)
+    scores = score(evidence, truth, resamples, located)
+    leaks = report_leaks(evidence.question, truth, evidence.pool)
+    leads = leading_arms(evidence.question, leaks)
+    evaluation = Evaluation(
+        to_metrics(scores, evidence.question, facts["members"], evidence.neighbour),
+        [*shared, *compute_warnings(evidence, truth, scores, leaks)],
+        {**facts, "leads": list(leads), "notes": list(notes)},
+        folder,
+    )
+    write_json(folder / "evaluation.json", evaluation.document())
+    write_page(_summarize(evaluation, evidence, truth, resamples, recipe, located), evaluation.page)
+    return evaluation
 
 
 def read_truth_of(evidence: Evidence, recipe: Recipe) -> tuple[Truth, Resamples]:
@@ -124,36 +151,41 @@ def _facts(run: Path, info: Mapping[str, Any], evidence: Evidence, recipe: Recip
     }
 
 
-def _write(
+def _check(evidence: Evidence, recipe: Recipe, run: Path) -> None:
+    """Is there anything to score?"""
+    if not len(evidence.pool):
+        raise RunError(
+            "there is no study to evaluate", got="0 test studies", where=str(run), remedy="train with --folds"
+        )
+    truth, _ = read_truth_of(evidence, recipe)
+    if not any(mask.any() for mask in truth.mask.values()) and not any(truth.references):
+        raise CohortError(
+            "no tested study has a known value of any target of the run",
+            expected=", ".join(f"{t} ({', '.join(labels)})" for t, labels in evidence.question.targets.items()),
+            got=", ".join(sorted({t for c in evidence.pool.cohorts for t in c.targets})) or "no target",
+            where=", ".join(str(cohort.path) for cohort in evidence.pool.cohorts),
+            remedy="evaluate on a cohort with one of these targets",
+        )
+
+
+def _summarize(
+    evaluation: Evaluation,
     evidence: Evidence,
     truth: Truth,
     resamples: Resamples,
     recipe: Recipe,
-    facts: Mapping[str, Any],
-    notes: Sequence[str],
-    shared: Sequence[str],
-    folder: Path,
-) -> Evaluation:
-    question = evidence.question
-    located = []
-    if evidence.maps is not None:
-        with Progress("localization", len(evidence.maps.study)) as bar:
-            located = locate(evidence, bar.advance)
-    scores = score(evidence, truth, resamples, located)
-    leaks = report_leaks(question, truth, evidence.pool)
-    warnings = [*shared, *compute_warnings(evidence, truth, scores, leaks)]
-    metrics = to_metrics(scores, question, facts["members"], evidence.neighbour)
-    leads = leading_arms(question, leaks, without_text(question))
-    evaluation = Evaluation(metrics, warnings, {**facts, "leads": list(leads), "notes": list(notes)}, folder)
-    write_json(folder / "evaluation.json", evaluation.document())
-    summary = Summary(
+    located: Sequence[Located],
+) -> Summary:
+    """What the page shows."""
+    facts, leads = evaluation.facts, tuple(evaluation.facts["leads"])
+    return Summary(
         title=recipe.name,
         about=recipe.about,
         facts=_shown(facts),
         protocol=_protocol(facts),
-        metrics=metrics,
-        warnings=warnings,
-        notes=notes,
+        metrics=evaluation.metrics,
+        warnings=evaluation.warnings,
+        notes=facts["notes"],
         commands=_commands(facts),
         leads=leads,
         curves=draw_curves(evidence, truth, resamples, leads[0]),
@@ -162,8 +194,6 @@ def _write(
         words=draw_words(evidence, truth),
         words_chosen="Best, median and worst description by CIDEr.",
     )
-    write_page(summary, evaluation.page)
-    return evaluation
 
 
 def _protocol(facts: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +29,22 @@ SCHEMA = 1
 
 
 def write_evidence(evidence: Evidence, folder: Path) -> None:
-    """Write everything that is scored. The files hold patient data: identifiers and generated or quoted report texts."""
+    """Write everything that is scored. The files hold patient data: identifiers and generated or quoted report texts.
+
+    Raises:
+        RunError: the folder holds something else; predictions of an earlier evaluation are replaced.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in (*folder.glob("*.npz"), *folder.glob("*.json")):
-        stale.unlink()
+    stale = [*folder.glob("*.npz"), *folder.glob("*.json")]
+    if any(folder.iterdir()) and not (folder / "index.json").is_file():
+        raise RunError(
+            "the output folder holds something else",
+            expected="a new folder, or one that chiasm evaluate wrote",
+            where=str(folder),
+            remedy="choose another --out",
+        )
+    for path in stale:
+        path.unlink()
     pool = evidence.pool
     for prefix, arm in evidence.arms.items():
         arrays: dict[str, NDArray[Any]] = {"study_ids": pool.keys, "patient_ids": pool.patients, "member": pool.member}
@@ -71,7 +84,7 @@ def read_evidence(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
         return _read(folder, cohorts)
     except RunError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise RunError(
             "the stored predictions cannot be read",
             expected="the files that chiasm evaluate wrote",
@@ -96,7 +109,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
     raw["localized"] = [(target, label) for target, label in raw["localized"]]
     arms, keys = {}, None
     for prefix in index["arms"]:
-        with np.load(folder / f"{prefix or 'full'}.npz", allow_pickle=False) as arrays:
+        with (folder / f"{prefix or 'full'}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if keys is None:
                 keys, member = arrays["study_ids"], arrays["member"]
             elif not np.array_equal(keys, arrays["study_ids"]):
@@ -125,7 +138,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
 def _read_maps(path: Path) -> Maps | None:
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         thresholds: Floats = arrays["thresholds"]
         geometry = [Geometry.from_json(text) for text in arrays["geometry"].tolist()]
         return Maps(arrays["values"], arrays["study"], arrays["image_row"], geometry, thresholds)

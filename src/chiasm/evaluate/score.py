@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.evaluate.evidence import DESCRIBED, FULL, Arm, Evidence, Floats, Question, Truth
+from chiasm.evaluate.evidence import DESCRIBED, FULL, Arm, Evidence, Floats, Question, Truth, mean_known
 from chiasm.metrics.bootstrap import Estimate, Resamples, macro
 from chiasm.metrics.calibration import ece
 from chiasm.metrics.classification import brier, decisions, prevalence, ranking
@@ -158,7 +158,7 @@ def row_thresholds(evidence: Evidence, prefix: str) -> dict[str, Floats] | None:
     """target -> [n, L]: the mean threshold of the members that answered a row; None for an arm without logits."""
     if not evidence.arms[prefix].logits:
         return None
-    return {target: of_members[evidence.pool.member].mean(axis=1) for target, of_members in evidence.thresholds.items()}
+    return {target: mean_known(cuts[evidence.pool.member], axis=1) for target, cuts in evidence.thresholds.items()}
 
 
 def _score_bayes(question: Question, truth: Truth, resamples: Resamples) -> Scores:

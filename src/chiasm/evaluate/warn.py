@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.evaluate.evidence import FULL, Evidence, Pool, Question, Truth
-from chiasm.evaluate.score import Scores
+from chiasm.evaluate.score import Scores, without_text
 from chiasm.metrics.bootstrap import Estimate
 from chiasm.metrics.controls import comes_close
 from chiasm.metrics.metric import metric_name
@@ -20,7 +20,11 @@ LEAK = 0.5
 """Share of positive studies whose report states the finding, from which the report is said to hold the answer."""
 SAME_TEXT = 0.1
 """Share of distinct descriptions below which the decoder is said to repeat itself."""
-SHORTCUTS = ("metadata_only", "pixel_statistics", "thumbnail")
+SHORTCUTS = {
+    "metadata_only": "metadata",
+    "pixel_statistics": "pixel statistics",
+    "thumbnail": "a 16 x 16 thumbnail",
+}
 _MOST_READ = 2000  # reports of a label that are read to find a leak
 
 
@@ -28,7 +32,7 @@ def compute_warnings(evidence: Evidence, truth: Truth, scores: Scores, leaks: di
     """Sentences, the gravest first. They hold no identifiers and no report text."""
     question = evidence.question
     found = [
-        f"The report is an input and states {share:.0%} of the present {target.replace('_', ' ')} itself: figures that are "
+        f"The report is an input and states {share:.0%} of the present {words(target)} itself: figures that are "
         "report-conditioned measure reading, not seeing. The arm without the report stands first."
         for target, share in leaks.items()
         if share >= LEAK
@@ -57,30 +61,34 @@ def report_leaks(question: Question, truth: Truth, pool: Pool) -> dict[str, floa
     return shares
 
 
-def leading_arms(question: Question, leaks: dict[str, float], without: str) -> tuple[str, ...]:
+def leading_arms(question: Question, leaks: dict[str, float]) -> tuple[str, ...]:
     """Prefixes of the arms that lead the page: the one without the report first where the report holds the answer."""
+    without = without_text(question)
     return (without, FULL) if without and max(leaks.values(), default=0) >= LEAK else (FULL,)
 
 
 def _shortcuts(question: Question, scores: Scores) -> list[str]:
-    """One sentence for each target and control that comes close (`chiasm.metrics.controls.comes_close`)."""
+    """A sentence for each target that a control comes close to (`chiasm.metrics.controls.comes_close`)."""
     found = []
     for target, labels in question.targets.items():
-        for control in SHORTCUTS:
-            close = {}
+        close: dict[str, list[tuple[float, str]]] = {}
+        for control, what in SHORTCUTS.items():
             for label in labels:
                 name = question.name_of(target, label)
                 model = scores.get(metric_name(target, name, "auroc", subset="image"))
                 other = scores.get(metric_name(target, name, "auroc", control))
                 if model is not None and other is not None and comes_close(model, other):
-                    close[label] = f"{label.replace('_', ' ')} {_said(other)} against {_said(model)}"
-            if close:
-                what = f"{target.replace('_', ' ')}: {control.replace('_', ' ')}"
-                many = f"on {len(close)} of {len(labels)} labels " if len(labels) > 1 else ""
-                found.append(
-                    f"Shortcut? {what} alone, without anatomy, comes {many}close to the image model "
-                    f"(AUROC {'; '.join(close.values())}). How the images were made may be what it has learned."
-                )
+                    said = f"{words(label)}: {what} {_said(other)}, image model {_said(model)}"
+                    close.setdefault(what, []).append((float(other.draws[0]), said))
+        if close:
+            of = f" of {len(labels)} labels" if len(labels) > 1 else ""
+            many = [what + (f" ({len(on)}{of})" if of else "") for what, on in close.items()]
+            most = max(pair for on in close.values() for pair in on)[1]
+            found.append(
+                f"Shortcut? {words(target).capitalize()}: a linear model of {' or '.join(many)} comes close to the image "
+                f"model or beats it (AUROC on {most}). How the images were made may be what it has learned, or it has not "
+                "learned to look."
+            )
     return found
 
 
@@ -92,7 +100,7 @@ def _texts(evidence: Evidence, scores: Scores) -> list[str]:
             own, other = (scores.get(metric_name(target, label, "auroc", c)) for c in (None, "shuffled_text"))
             if own is not None and other is not None and not _beats(own, other):
                 found.append(
-                    f"{target.replace('_', ' ')}: another patient's report serves as well as the own one "
+                    f"{words(target).capitalize()}: another patient's report serves as well as the own one "
                     f"(AUROC {_said(other)} against {_said(own)}): the report adds nothing that can be measured here."
                 )
     said = scores.get(metric_name("description", None, "cider"))
@@ -114,13 +122,13 @@ def _few(evidence: Evidence, truth: Truth) -> list[str]:
         if question.kinds[target] is not Kind.BINARY:
             continue
         rare = [
-            f"{label.replace('_', ' ')} ({fewest})"
+            f"{words(label)} ({fewest})"
             for k, label in enumerate(labels)
             if (fewest := _fewest(truth.labels[target][:, k], truth.mask[target][:, k], patients)) < FEW
         ]
         if rare:
             found.append(
-                f"{target.replace('_', ' ')}: fewer than {FEW} patients of a class are known for {', '.join(rare)}; "
+                f"{words(target).capitalize()}: fewer than {FEW} patients of a class are known for {', '.join(rare)}; "
                 "such figures and their intervals say little."
             )
     return found
@@ -137,3 +145,8 @@ def _beats(own: Estimate, other: Estimate) -> bool:
 
 def _said(estimate: Estimate) -> str:
     return f"{estimate.draws[0]:.2f}"
+
+
+def words(name: str) -> str:
+    """A name of a target or label as words."""
+    return name.replace("_", " ")

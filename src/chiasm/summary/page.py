@@ -97,7 +97,7 @@ def render(summary: Summary) -> str:
     environment.filters.update(number=tables.number, arm=tables.arm_name, pretty=tables.pretty, data=_data)
     names = {parse_name(name): metric for name, metric in summary.metrics.items()}
     draw = (roc_svg, pr_svg, reliability_svg)
-    return environment.get_template("summary.html").render(
+    page = environment.get_template("summary.html").render(
         s=summary,
         scores=[(lead, tables.score_tables(names, lead)) for lead in summary.leads],
         subsets=tables.subset_tables(names),
@@ -110,6 +110,7 @@ def render(summary: Summary) -> str:
         groups=list(dict.fromkeys(picture.group for picture in summary.pictures)),
         protocols=_protocols(summary.metrics),
     )
+    return page.lstrip()
 
 
 def _data(picture: bytes) -> str:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 CLASSIFICATION = ("auroc", "auprc", "f1", "brier", "ece", "ece_uncalibrated")
 REGRESSION = ("mae", "r")
-LOCALIZATION = ("miou", "dice", "pointing", "cnr", "t_iou_0.1", "t_iou_0.3", "t_iou_0.5")
+LOCALIZATION = ("box_iou", "miou", "dice", "pointing", "cnr", "t_iou_0.1", "t_iou_0.3", "t_iou_0.5")
 DESCRIPTION = ("cider", "bleu1", "bleu4", "rouge_l", "finding_f1", "distinct_ratio")
 NOT_TARGETS = ("localization", "description", "retrieval")
 UNBOUNDED = ("mae", "cider", "cnr")
@@ -30,7 +30,7 @@ ARMS = {
     "record": "record only",
     "shuffled_text": "with shuffled reports",
     "shuffled_image": "the model on shuffled images",
-    "metadata_only": "metadata only",
+    "metadata_only": "metadata",
     "pixel_statistics": "pixel statistics",
     "thumbnail": "thumbnail",
     "prior": "no input (prior)",
@@ -46,7 +46,8 @@ TITLES = {
     "ece_uncalibrated": "ECE uncalibrated",
     "mae": "MAE",
     "r": "Pearson r",
-    "miou": "IoU of best box",
+    "box_iou": "IoU of best box",
+    "miou": "IoU of map",
     "dice": "Dice",
     "pointing": "Pointing game",
     "cnr": "CNR",
@@ -59,6 +60,7 @@ TITLES = {
     "cider": "CIDEr",
     "finding_f1": "Finding F1",
     "distinct_ratio": "Distinct",
+    "bayes": "Bayes",
 }
 
 
@@ -132,10 +134,10 @@ def subset_tables(names: Names) -> list[Table]:
         if len(subsets) < 2:
             continue
         bayes = {p.partition(":")[2]: m for p, m in found.items() if p.startswith("bayes:") and m.value is not None}
-        rows = [Row(arm_name(p), [found[p]], _arm_note(p), _bayes_mark(bayes.get(p))) for p in subsets]
-        rows += [Row(arm_name(p), [found[p]], quiet=True) for p in ("shuffled_text", "prior") if p in found]
-        legend = [("diamond", "the best that these inputs allow (Bayes, same patients)")] if bayes else []
-        tables.append(_table(pretty(target, label), (metric,), rows, legend=legend))
+        rows = [Row(arm_name(p), [found[p], bayes.get(p)], _arm_note(p), _bayes_mark(bayes.get(p))) for p in subsets]
+        rows += [Row(arm_name(p), [found[p], None], quiet=True) for p in ("shuffled_text", "prior") if p in found]
+        legend = [("diamond", "Bayes: the best that these inputs allow, on the same patients")] if bayes else []
+        tables.append(_table(pretty(target, label), (metric, "bayes"), rows, legend=legend))
     return tables
 
 
@@ -146,14 +148,12 @@ def control_tables(names: Names) -> list[Table]:
         rows = []
         for label in _labels(names, "thumbnail", target, "auroc"):
             controls = {c: names.get(_key(c, target, label, "auroc")) for c in CONTROL_SHAPES}
-            marks = [
-                Mark(arm_name(c), m.value, CONTROL_SHAPES[c]) for c, m in controls.items() if m and m.value is not None
-            ]
-            model = names.get(_key("image", target, label, "auroc"), names.get(_key("", target, label, "auroc")))
+            marks = [Mark(arm_name(c), m.value, CONTROL_SHAPES[c]) for c, m in controls.items() if m and m.value]
+            model = names.get(_key("image", target, label, "auroc"))
             rows.append(Row(pretty(label), [model, *controls.values()], marks=marks, strong=label == "macro"))
         legend = [(shape, arm_name(control)) for control, shape in CONTROL_SHAPES.items()]
-        table = _table(pretty(target), ("auroc",), rows, legend=legend)
-        tables.append(replace(table, columns=["image only", *map(arm_name, CONTROL_SHAPES)]))
+        table = _table(pretty(target), ("auroc", *CONTROL_SHAPES), rows, legend=legend)
+        tables.append(replace(table, columns=["image model", *map(arm_name, table.columns[1:])]))
     return tables
 
 
@@ -192,21 +192,16 @@ def arm_table(names: Names, target: str, columns: Sequence[str]) -> list[Table]:
 
 
 def _table(title: str, columns: Sequence[str], rows: list[Row], **more: Any) -> Table:
-    """A table whose scale holds every whisker of its first column, and is 0.5..1 or 0..1 where that is enough."""
-    first = [
-        cell for row in rows for cell in row.cells[: 1 if len(columns) > 1 else None] if cell and cell.value is not None
-    ]
-    ends = [x for m in first for x in (m.value, m.low, m.high) if x is not None]
+    """A table without its empty columns, whose scale holds every whisker and mark of the first."""
+    ends = [x for row in rows for m in row.cells[:1] if m for x in (m.value, m.low, m.high) if x is not None]
     ends += [mark.value for row in rows for mark in row.marks]
     low, high, chance = 0.0, 1.0, None
     if columns[0] == "auroc":
         low, chance = min([0.45, *(math.floor(10 * x) / 10 for x in ends)]), 0.5
     elif columns[0] in UNBOUNDED:
         high = 1.05 * max([*ends, 0.1])
-    # a column without a single number is not shown
-    shown = [i for i in range(len(columns)) if any(row.cells[i : i + 1] != [None] for row in rows)]
-    if len(columns) > 1:
-        rows = [replace(row, cells=[row.cells[i] for i in shown]) for row in rows]
+    shown = [i for i in range(len(columns)) if any(row.cells[i] is not None for row in rows)]
+    rows = [replace(row, cells=[row.cells[i] for i in shown]) for row in rows]
     return Table(title, [TITLES.get(columns[i], columns[i]) for i in shown], rows, low, high, chance, **more)
 
 
@@ -260,10 +255,11 @@ def group_name(subgroup: str) -> str:
     """A subgroup in words.
 
     >>> group_name("age=40_65"), group_name("sex=f"), group_name("age=65_plus")
-    ('age 40–65', 'sex f', 'age 65 plus')
+    ('age 40–65', 'sex f', 'age 65+')
     """
     column, _, value = subgroup.partition("=")
-    return f"{column} {re.sub(r'(?<=[0-9])_(?=[0-9])', '–', value).replace('_', ' ')}"
+    value = re.sub(r"(?<=[0-9])_(?=[0-9])", "–", value).replace("_plus", "+")
+    return f"{column} {value.replace('_', ' ')}"
 
 
 def pretty(*names: str) -> str:

@@ -1,0 +1,32 @@
+from dataclasses import replace
+
+from chiasm.evaluate.evidence import Evidence, Truth
+from chiasm.evaluate.protocol import to_metrics
+from chiasm.evaluate.score import score
+from chiasm.metrics.bootstrap import Resamples
+
+
+def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
+    metrics = to_metrics(score(evidence, truth, resamples), evidence.question, 1, evidence.neighbour)
+    said = {name: metric.protocol for name, metric in metrics.items()}
+    full = "image + text + record; report-conditioned (sections history, findings); test split; uncertain findings left out; "
+    assert said["findings/pneumonia/auroc"].startswith(full)
+    assert said["image:findings/pneumonia/auroc"].startswith("image only; test split; ")
+    assert said["image+record:outcome/event/auroc"].startswith("image + record; test split; area under")
+    assert "each report replaced by another patient's" in said["shuffled_text:findings/pneumonia/auroc"]
+    assert "the same fold's training patients" in said["thumbnail:findings/pneumonia/auroc"]
+    assert said["bayes:image:outcome/event/auroc"].startswith("best reachable from image")
+    assert said["localization/pneumonia/miou"].startswith("image only; ")
+    assert said["description/all/bleu4"].startswith("the report is hidden; written from image and record; ")
+    assert "(by hand)" in said["nearest:description/all/bleu4"]
+    for name, protocol in said.items():
+        assert ("report-conditioned" in protocol) == (
+            "text" in name.split(":")[0] or (":" not in name and not name.startswith(("localization", "description")))
+        ), name
+
+
+def test_who_answered_is_said(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
+    scores = {"outcome/event/auroc": score(evidence, truth, resamples)["outcome/event/auroc"]}
+    assert "5 folds pooled" in to_metrics(scores, evidence.question, 5)["outcome/event/auroc"].protocol
+    outside = replace(evidence.question, external=True)
+    assert "external cohort, mean of 5 models" in to_metrics(scores, outside, 5)["outcome/event/auroc"].protocol

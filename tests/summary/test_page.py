@@ -1,0 +1,171 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chiasm.metrics.bootstrap import Resamples
+from chiasm.metrics.calibration import reliability
+from chiasm.metrics.classification import pr_curve, roc_curve
+from chiasm.metrics.metric import Metric
+from chiasm.summary.figures import Curves, overlay
+from chiasm.summary.page import Picture, Summary, Words, render, write_page
+
+ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+def metric(value: float | None, protocol: str = "p", reason: str | None = None) -> Metric:
+    if value is None:
+        return Metric(None, None, None, 40, protocol, reason)
+    return Metric(value, value - 0.031, value + 0.029, 40, protocol)
+
+
+def curves(name: str) -> Curves:
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 2, 60), rng.random(60)
+    rows = Resamples.draw(np.arange(60), 100)
+    roc, pr = roc_curve(y, p, rows), pr_curve(y, p, rows)
+    assert roc is not None
+    assert pr is not None
+    table = reliability(y, p, rows, bins=5)
+    return Curves(name, roc, pr, float(y.mean()), table, table, np.histogram(p, 25, (0, 1))[0])
+
+
+@pytest.fixture(scope="module")
+def summary() -> Summary:
+    jpeg = overlay(np.zeros((8, 8), np.uint8), np.zeros((0, 4)), np.zeros((0, 4)), format="JPEG")
+    metrics = {
+        "findings/macro/auroc": metric(0.8113, "area; average"),
+        "findings/pneumonia/auroc": metric(0.8217, "area"),
+        "findings/rare/auroc": metric(None, "area", "one class only: 0 positive of 40"),
+        "image:findings/macro/auroc": metric(0.7313),
+        "image:findings/pneumonia/auroc": metric(0.7417),
+        "image+record:findings/pneumonia/auroc": metric(0.6517),
+        "image+text+record:findings/macro/auroc": metric(0.8113),
+        "thumbnail:findings/pneumonia/auroc": metric(0.5617),
+        "localization/pneumonia/box_iou": metric(0.4617),
+        "description/all/cider": metric(0.3617),
+        "constant:description/all/cider": metric(0.2617),
+        "findings/pneumonia/auroc@sex=f": metric(0.8517),
+    }
+    return Summary(
+        title="a & b",
+        facts={"Cohort": "phantom · 0123"},
+        metrics=metrics,
+        warnings=[f"Careful {ATTACK}"],
+        notes=["Target x is switched off."],
+        commands=["chiasm evaluate run"],
+        curves=[curves("findings/pneumonia"), curves("outcome/event"), curves("outcome/other")],
+        pictures=[Picture("best", "pneumonia", f"IoU .9 {ATTACK}", jpeg)],
+        words=[Words("worst", "CIDEr 0.0", {"the model": ATTACK, "reference": "Heart <b>normal</b>."}, jpeg)],
+    )
+
+
+@pytest.fixture(scope="module")
+def page(summary: Summary) -> str:
+    return render(summary)
+
+
+class Reader(HTMLParser):
+    """Which tags there are, and what they would load."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in ("meta", "img", "br", "link", "input", "path", "line", "circle", "rect", "use"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open and tag == self.open[-1]:
+            self.open.pop()
+
+
+def test_text_of_a_report_is_text(page: str) -> None:
+    read = Reader(page)
+    assert "script" not in read.tags
+    assert not [name for name, _ in read.attributes if name.startswith("on")]
+    assert read.tags.count("img") == 2, "the pictures of the summary and none of the attack's"
+    assert "&lt;script&gt;" in page
+    assert "Heart &lt;b&gt;normal&lt;/b&gt;." in page
+    assert "a &amp; b" in page
+
+
+def test_every_tag_is_closed(page: str) -> None:
+    assert Reader(page).open == []
+    assert page.startswith("<!DOCTYPE html>")
+
+
+def test_the_page_loads_nothing(page: str) -> None:
+    loading = [
+        v for name, v in Reader(page).attributes if name in ("src", "href", "xlink:href", "data", "srcset", "action")
+    ]
+    assert loading
+    assert all(value.startswith(("data:image/jpeg;base64,", "#")) for value in loading)
+    assert not re.search(r"https?://|//[a-z]+\.|@import|url\((?!#)", page)
+    assert "default-src 'none'" in page
+
+
+def test_every_reference_inside_a_figure_is_found_once(page: str) -> None:
+    read = Reader(page)
+    ids = [value for name, value in read.attributes if name == "id"]
+    used = {v[1:] for name, v in read.attributes if name == "xlink:href"} | set(re.findall(r"url\(#([^)]+)\)", page))
+    assert used <= set(ids)
+    assert all(ids.count(name) == 1 for name in used)
+
+
+def test_it_says_what_it_is(page: str) -> None:
+    assert page.count("Not for clinical use") >= 2
+    assert "Holds patient data" in page
+
+
+def test_every_leading_figure_stands_there_with_its_interval(page: str) -> None:
+    for number in ("0.811", "0.780–0.840", "0.822", "0.742", "0.562", "0.462", "0.362", "0.262", "0.852"):
+        assert number in page
+    assert "one class only: 0 positive of 40" in page
+    assert 'title="area"' in page, "each figure carries its protocol"
+
+
+def test_the_trustworthy_arm_leads(summary: Summary) -> None:
+    swapped = render(replace(summary, leads=("image+record", "")))
+    first = swapped[swapped.index("What it answers") : swapped.index("with the report as an input")]
+    assert "0.652" in first
+    assert "0.822" not in first
+
+
+def test_warnings_come_before_figures_and_their_absence_is_said(summary: Summary, page: str) -> None:
+    assert page.index("Careful") < page.index("What it answers")
+    assert "No warning" in render(replace(summary, warnings=()))
+
+
+def test_sections_without_content_are_left_out(summary: Summary) -> None:
+    bare = Summary("t", {}, {"outcome/event/auroc": metric(0.7)})
+    text = render(bare)
+    for heading in (
+        "What each modality adds",
+        "Could a shortcut do it?",
+        "Where it looked",
+        "What it wrote",
+        "For whom",
+    ):
+        assert heading not in text
+        assert heading in render(summary)
+
+
+def test_further_labels_are_folded(page: str) -> None:
+    folded = page[page.index("1 more labels") :]
+    assert "outcome · other" in folded
+    assert "outcome · event" not in folded[: folded.index("</details>")]
+
+
+def test_write_page(summary: Summary, tmp_path: Path) -> None:
+    path = write_page(Summary("Grüße", {}, {}), tmp_path / "summary.html")
+    assert "Grüße" in path.read_text("utf-8")

@@ -1,0 +1,137 @@
+import pytest
+
+from chiasm.metrics.metric import Metric, parse_name
+from chiasm.summary import tables
+from chiasm.summary.tables import Names, Table
+
+
+def names(**values: float | None) -> Names:
+    """Metrics by name; `__` stands for /, which a keyword cannot hold."""
+    return {parse_name(name): of(value) for name, value in values.items()}
+
+
+def of(value: float | None) -> Metric:
+    if value is None:
+        return Metric(None, None, None, 9, "p", "why")
+    return Metric(value, value - 0.05, value + 0.05, 9, "p")
+
+
+SUBSETS = names(
+    **{
+        "outcome/event/auroc": 0.8,
+        "image+text+record:outcome/event/auroc": 0.8,
+        "record:outcome/event/auroc": 0.6,
+        "image:outcome/event/auroc": 0.7,
+        "text:outcome/event/auroc": 0.65,
+        "image+record:outcome/event/auroc": 0.75,
+        "shuffled_text:outcome/event/auroc": 0.7,
+        "bayes:image:outcome/event/auroc": 0.72,
+        "image:outcome/event/auroc@sex=f": 0.1,
+    }
+)
+
+
+def test_subsets_come_from_large_to_small_with_bayes_beside() -> None:
+    (table,) = tables.subset_tables(SUBSETS)
+    assert [row.name for row in table.rows] == [
+        "image + text + record",
+        "image + record",
+        "image only",
+        "report only",
+        "record only",
+        "with shuffled reports",
+    ]
+    assert [row.note for row in table.rows[:4]] == ["report-conditioned", "", "", "report-conditioned"]
+    image = table.rows[2]
+    assert [mark.value for mark in image.marks] == [0.72]
+    assert [cell.value if cell else None for cell in image.cells] == [0.7, 0.72]
+    assert table.rows[-1].quiet
+    assert list(table.columns) == ["AUROC", "Bayes"]
+
+
+def test_a_scale_holds_every_whisker_and_mark() -> None:
+    (table,) = tables.subset_tables(SUBSETS)
+    assert (table.low, table.high, table.chance) == (0.45, 1.0, 0.5)
+    low = names(**{"outcome/event/auroc": 0.31})
+    (table,) = tables.score_tables(low, "")
+    assert table.low == pytest.approx(0.2), "a whisker at .26"
+    (table,) = tables.score_tables(names(**{"severity/extent/mae": 3.0, "severity/extent/r": 0.5}), "")
+    assert table.high == pytest.approx(1.05 * 3.05)
+    assert table.at(99.0) == 100.0
+
+
+def test_one_input_has_no_subsets_to_compare() -> None:
+    assert tables.subset_tables(names(**{"a/b/auroc": 0.7, "image:a/b/auroc": 0.7})) == []
+
+
+def test_a_target_of_many_labels_is_led_by_its_average() -> None:
+    found = names(
+        **{
+            f"{prefix}findings/{label}/auroc": 0.7
+            for prefix in ("", "image:", "text:", "image+text:")
+            for label in ("edema", "macro", "mass")
+        }
+    )
+    (table,) = tables.subset_tables(found)
+    assert table.title == "findings · average over labels"
+    (scores,) = tables.score_tables(found, "")
+    assert [(row.name, row.strong) for row in scores.rows] == [
+        ("average over labels", True),
+        ("edema", False),
+        ("mass", False),
+    ]
+
+
+def test_controls_stand_on_the_scale_of_the_image_model() -> None:
+    found = names(
+        **{
+            "a/b/auroc": 0.9,
+            "image:a/b/auroc": 0.8,
+            "thumbnail:a/b/auroc": 0.6,
+            "pixel_statistics:a/b/auroc": 0.79,
+            "metadata_only:a/b/auroc": None,
+        }
+    )
+    (table,) = tables.control_tables(found)
+    assert list(table.columns) == ["image model", "metadata", "pixel statistics", "thumbnail"]
+    (row,) = table.rows
+    assert [cell.value if cell else None for cell in row.cells] == [0.8, None, 0.79, 0.6]
+    assert {mark.shape: mark.value for mark in row.marks} == {"square": 0.79, "triangle": 0.6}
+
+
+def test_subgroups_of_the_leading_arm_with_the_whole_group_beside() -> None:
+    found = names(
+        **{
+            "a/b/auroc": 0.7,
+            "a/b/auroc@sex=f": 0.6,
+            "a/b/f1@sex=f": 0.4,
+            "a/b/auroc@age=65_plus": 0.5,
+            "image:a/b/auroc@sex=f": 0.1,
+        }
+    )
+    (table,) = tables.subgroup_tables(found, "")
+    assert [row.name for row in table.rows] == ["sex f", "age 65+"]
+    assert [mark.value for mark in table.rows[0].marks] == [0.7]
+    assert [cell.value if cell else None for cell in table.rows[0].cells] == [0.6, 0.4], "no AUPRC, no column of it"
+    assert table.rows[0].note == "n = 9"
+
+
+def test_descriptions_stand_beside_their_controls() -> None:
+    found = names(**{f"{p}description/all/cider": 0.2 for p in ("", "constant:", "nearest:", "shuffled_image:")})
+    (table,) = tables.arm_table(found, "description", tables.DESCRIPTION)
+    assert [row.name for row in table.rows] == [
+        "the model",
+        "the model on shuffled images",
+        "nearest neighbour's report",
+        "one report for everybody",
+    ]
+    assert tables.arm_table(found, "localization", tables.LOCALIZATION) == []
+
+
+def test_words() -> None:
+    assert tables.pretty("lung_opacity", "all") == "lung opacity"
+    assert tables.pretty("findings", "pleural_effusion") == "findings · pleural effusion"
+    assert tables.number(None) == "—"
+    assert tables.number(0.12345) == "0.123"
+    assert tables.number(12.345) == "12.3"
+    assert Table("", (), (), low=0.0, high=2.0).at(0.5) == 25.0
