@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import dicom_object, slices
+from dicom_files import save as save_dicom
 from PIL import Image as Pillow
 
 from chiasm.cohort.sources import find_source
@@ -564,6 +566,34 @@ def test_images_of_every_kind(folder: Path) -> None:
     mask_ = studies["row-2"].regions[0].mask
     assert mask_ is not None
     np.testing.assert_array_equal(mask_, image.pixels > 20)
+
+
+def test_dicom_files_and_folders_of_slices(folder: Path) -> None:
+    picture = np.arange(40 * 60, dtype=np.uint16).reshape(40, 60)
+    data = dicom_object(picture, Modality="DX", PixelSpacing=[0.2, 0.3], ViewPosition="LL", BodyPartExamined="CHEST")
+    save_dicom(data, folder / "img" / "with.dcm")
+    save_dicom(data, folder / "img" / "without")
+    volume = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
+    affine = np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [3.0, 0, 0, 0], [0, 0, 0, 1]])
+    for n, one in enumerate(slices(volume, affine)):
+        save_dicom(one, folder / "img" / "series" / f"{n}.dcm")
+    (folder / "img" / "nothing").mkdir()
+    rows = "pid,file\n1,with.dcm\n2,without\n3,series\n4,nothing\n5,a.png\n"
+    studies, rejected = load(folder, rows)
+    one, two, three, four, five = (study.images for study in studies.values())
+    assert (one[0].view, one[0].dicom_modality, one[0].image_id) == (View.LATERAL, "DX", "row-2-0")
+    assert one[0].geometry.spacing_mm == (0.2, 0.3)
+    np.testing.assert_array_equal(one[0].pixels, picture)
+    np.testing.assert_array_equal(two[0].pixels, picture)
+    assert (three[0].pixels.shape, three[0].source) == ((3, 4, 5), "img/series")
+    assert (four, len(five)) == ((), 1)
+    assert [(r.where, "holds no files" in r.reason) for r in rejected] == [("t.csv: row 5", True)]
+
+    boxes = {"columns": list("xywh"), "label": "mass", "frame": [600, 400]}
+    studies, _ = load(folder, "pid,file,x,y,w,h\n1,with.dcm,1,1,5,5\n", {**BASE, "boxes": boxes})
+    geometry = studies["row-2"].images[0].geometry
+    assert (geometry.original_shape, geometry.shape) == ((400, 600), (40, 60))
+    np.testing.assert_allclose(geometry.spacing_mm, (0.02, 0.03))
 
 
 def test_a_row_of_another_length_costs_only_itself(folder: Path) -> None:
