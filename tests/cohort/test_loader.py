@@ -290,6 +290,36 @@ def test_a_cohort_that_does_not_fit_the_plan(cohorts: list[Cohort], make_study, 
         Loader([graded], plan, Letters())
 
 
+def test_a_study_teaches_by_a_label_a_region_or_a_text(make_study, plan: Plan, tmp_path: Path) -> None:
+    empty = {"findings": (), "outcomes": (), "regions": (), "report": Report({"history": "cough"})}
+    box = (
+        Region("pneumonia", "i001", (1.0, 1.0, 9.0, 9.0)),
+        Region("left_lung", "i001", (1.0, 1.0, 9.0, 9.0), target="anatomy"),
+    )
+    studies = [
+        make_study(0, **empty),
+        make_study(1, **{**empty, "regions": box}),
+        make_study(2, **{**empty, "report": Report({"findings": "clear"})}),
+        make_study(3, **{**empty, "findings": (Finding("pneumonia", State.UNCERTAIN),)}),
+        make_study(4, **{**empty, "findings": (Finding("pneumonia", State.ABSENT),)}),
+        make_study(5, **{**empty, "regions": (replace(box[1], image_id="i005"),)}),
+    ]
+    loader = Loader([write(studies, tmp_path / "c")], plan, Letters())
+    assert loader.teaches.tolist() == [False, True, True, False, True, False]
+    bare = Loader(loader.cohorts, replace(plan, localized=(), description_sections=()), Letters())
+    assert bare.teaches.tolist() == [False, False, False, False, True, False]
+
+
+def test_a_cohort_without_labels_can_be_answered(make_study, plan: Plan, tmp_path: Path) -> None:
+    unread = write([make_study(0, findings=(), outcomes=(), regions=())], tmp_path / "c")
+    loader = Loader([unread], plan, Letters())
+    assert loader.finding_targets == {"findings"}  # what a target is, the plan knows
+    batch = loader.batch([0])
+    assert not any(mask.any() for mask in batch.label_mask.values())
+    assert not batch.lesion_label_mask.any()
+    assert batch.labels["findings"].shape == (1, 2)
+
+
 def test_the_batch_says_which_modalities_are_there(loader: Loader) -> None:
     present = loader.batch([0, 7]).present()
     assert {name: found.tolist() for name, found in present.items()} == {

@@ -91,9 +91,7 @@ class Loader:
         """
         self.cohorts, self.plan, self.features = list(cohorts), plan, features
         self.offsets = np.concatenate([[0], np.cumsum([len(cohort) for cohort in cohorts], dtype=np.int64)])
-        self.finding_targets = {
-            t for t in plan.targets for c in cohorts if t in c.targets and c.targets[t].of == "findings"
-        }
+        self.finding_targets = frozenset(plan.findings)
         self._check()
         self._index_images()
         self._encode_record()
@@ -146,8 +144,10 @@ class Loader:
 
     @cached_property
     def teaches(self) -> NDArray[np.bool_]:
-        """[n] True where a study has anything to learn from: a known label, or a text to describe it by."""
+        """[n] True where a study has anything to learn from: a known label, a region, or a text to describe it by."""
         known = [mask.any(axis=1) for mask in self.label_mask.values()]
+        if self.plan.localized:
+            known.append(np.diff(self._drawn_start[self._image_start]) > 0)
         if self._descriptions is not None:
             known.append(np.diff(self._descriptions.start) > 0)
         return np.asarray(np.any(known, axis=0))
