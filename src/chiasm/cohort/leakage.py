@@ -198,7 +198,11 @@ def _patterns(names: Iterable[str], texts: Iterable[str]) -> dict[str, re.Patter
 
 
 def _spelling(phrase: str) -> str:
-    """A pattern for one phrase, in singular and plural, with spaces or hyphens."""
+    """A pattern for one phrase, in singular and plural, with spaces or hyphens.
+
+    >>> [bool(re.fullmatch(_spelling("lung opacity"), text)) for text in ("lung opacity", "lung-opacities", "lung opa")]
+    [True, True, False]
+    """
     *first, last = map(re.escape, phrase.split())
     plural = f"{last[:-1]}(?:y|ies)" if last.endswith("y") else f"{last}(?:s|es)?"
     return r"\b" + r"[\s_-]+".join([*first, plural]) + r"\b"
