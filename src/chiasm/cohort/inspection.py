@@ -24,7 +24,9 @@ def render_inspection(document: Mapping[str, Any]) -> str:
     )
     _splits(console, document["splits"])
     images = {name: tally for name, tally in document["images"].items() if tally}
-    _table(console, "images", ("", "how many"), [(name.replace("_", " "), _words(tally)) for name, tally in images.items()])
+    _table(
+        console, "images", ("", "how many"), [(name.replace("_", " "), _words(tally)) for name, tally in images.items()]
+    )
     _truth(console, document["targets"])
     _missing(console, document["missing"])
     _record(console, document["record"])
@@ -49,7 +51,7 @@ def _truth(console: Any, targets: Mapping[str, Any]) -> None:
             (label, *(_truth_cell(entry["splits"][split]) for split in SPLITS))
             for label, entry in info["labels"].items()
         ]
-        what = "positive of known" if info["kind"] == "binary" else "known, median (range)"
+        what = "positive of known, +n? uncertain" if info["kind"] == "binary" else "known, median (range)"
         _table(console, f"{target} ({info['kind']}): {what}", ("", *SPLITS), rows)
 
 
