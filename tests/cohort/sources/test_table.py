@@ -650,3 +650,47 @@ def test_no_message_holds_text_of_a_report_or_name(folder: Path) -> None:
     assert len(studies) == 2
     assert len(rejected) == 6
     assert not any(secret.lower() in f"{r.where} {r.reason}".lower() for r in rejected)
+
+
+def test_a_published_table_reads_as_its_own_source_does(shared_data: Path) -> None:
+    boxes = {"image": "Image Index", "frame": [1024, 1024]}
+    nih = {"file": "BBox_List_2017.csv", "columns": ["Bbox [x", "y", "w", "h]"], "label_column": "Finding Label"}
+    rsna = {"file": "rsna_pneumonia_boxes.csv", "columns": ["x", "y", "width", "height"], "label": "lung_opacity"}
+    map_ = {
+        "patient": "Patient ID",
+        "images": {"columns": "Image Index", "folder": "images", "view": "View Position"},
+        "record": ["Patient Age", "Patient Gender"],
+        "labels": {"column": "Finding Labels", "reader": "nih"},
+        "boxes": [{**boxes, **nih, "reader": "nih"}, {**boxes, **rsna, "target": "lung_opacity", "reader": "rsna"}],
+    }
+    folder = shared_data / "nih-chestxray14"
+
+    def facts(items: list[Study | Rejected]) -> dict[str, Any]:
+        return {
+            item.images[0].source: (
+                item.patient_id,
+                item.images[0].view,
+                item.images[0].geometry,
+                item.record and {name: item.record.values[name] for name in ("age_years", "sex")},
+                {
+                    (f.target, f.name, f.state)
+                    for f in item.findings
+                    if f.state is State.PRESENT or f.target != "findings"
+                },
+                sorted((r.target, r.label, r.reader, np.round(r.box or (), 6).tolist()) for r in item.regions),
+            )
+            for item in items
+            if isinstance(item, Study)
+        }
+
+    mine = list(read(folder, map=map_))
+    assert [item for item in mine if isinstance(item, Rejected)] == []
+    published = facts(list(find_source("chestxray14").read(folder)))
+    table = facts(mine)
+    assert len(table) == len(published) == 743
+    for source, study in table.items():
+        *same, findings, regions = study
+        *wanted, findings_, regions_ = published[source]
+        assert same == wanted
+        assert {f for f in findings if f[1] != "normal"} == findings_
+        assert regions == regions_
