@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chiasm.plan import Plan
@@ -70,13 +73,14 @@ class Model(nn.Module):
         return tokens
 
     def forward(self, batch: Batch) -> Outputs:
-        tokens = self.encode(batch)
+        cells = self.encode(batch)
+        tokens = _coarse(cells)
         fused = self.fusion(tokens)
         logits = self.heads(fused)
         map_logits = None
         if self.map_head is not None:
             assert batch.image_mask is not None
-            map_logits = self.map_head(tokens["image"])
+            map_logits = self.map_head(cells["image"])
             pooled = pool_maps(map_logits, batch.image_mask)
             for channel, target, position in self.channels:
                 logits[target] = logits[target].index_add(
@@ -91,7 +95,7 @@ class Model(nn.Module):
     def describe(self, batch: Batch, beams: int, max_tokens: int) -> Tensor:
         """[B, max_tokens] ids of a description of each study; the report of the batch takes no part in it."""
         assert self.decoder is not None
-        return self.decoder.search(*self._seen_without_report(self.encode(batch)), beams, max_tokens)
+        return self.decoder.search(*self._seen_without_report(_coarse(self.encode(batch))), beams, max_tokens)
 
     def _seen_without_report(self, tokens: dict[str, Tokens]) -> tuple[Tensor, Tensor]:
         """The decoder's memory: what fusion makes of a study whose report is masked."""
@@ -101,6 +105,21 @@ class Model(nn.Module):
             tokens = {**tokens, "text": Tokens(torch.zeros_like(text.values), torch.zeros_like(text.mask))}
         fused = self.fusion(tokens)
         return self.decoder.memory([t for name, t in fused.tokens.items() if name != "text"])
+
+
+def _coarse(tokens: dict[str, Tokens], side: int = 8) -> dict[str, Tokens]:
+    """Images with at most side x side tokens each: localization wants a fine grid, attention pays for its square."""
+    if "image" not in tokens or max(tokens["image"].grid) <= side:
+        return tokens
+    fine = tokens["image"]
+    pool = F.adaptive_avg_pool2d if len(fine.grid) == 2 else F.adaptive_avg_pool3d
+    grid = tuple(math.ceil(n / math.ceil(n / side)) for n in fine.grid)
+    batch, count, dim = fine.values.shape
+    images = count // math.prod(fine.grid)
+    maps = fine.values.view(batch * images, *fine.grid, dim).movedim(-1, 1)
+    values = pool(maps, grid).flatten(2).transpose(1, 2).reshape(batch, -1, dim)
+    real = fine.mask.view(batch, images, -1)[:, :, :1].expand(-1, -1, math.prod(grid))
+    return {**tokens, "image": Tokens(values, real.flatten(1), grid)}
 
 
 def build_model(recipe: Recipe, plan: Plan, text_vocabulary: int, description_vocabulary: int) -> Model:

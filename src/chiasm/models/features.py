@@ -59,7 +59,7 @@ def _compute(
     files: list[np.memmap] = []
     with torch.no_grad():
         for start in range(0, len(pixels), batch_size):
-            part = torch.from_numpy(np.asarray(pixels[start : start + batch_size])).to(device)
+            part = torch.from_numpy(np.array(pixels[start : start + batch_size])).to(device)
             maps = [m.half().cpu().numpy() for m in encoder.extract(part)]
             if not files:
                 files = [

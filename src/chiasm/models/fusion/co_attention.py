@@ -23,7 +23,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.null = nn.Parameter(torch.zeros(1, 1, dim))
         self.norm_query, self.norm_key = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
         self.forward_norm = nn.LayerNorm(dim)
         self.feed_forward = nn.Sequential(
             nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim), nn.Dropout(dropout)
