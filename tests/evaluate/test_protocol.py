@@ -1,13 +1,11 @@
-from dataclasses import replace
-
 from chiasm.evaluate.evidence import Evidence, Truth
-from chiasm.evaluate.protocol import to_metrics
+from chiasm.evaluate.protocol import to_metrics, who_answered
 from chiasm.evaluate.score import score
 from chiasm.metrics.bootstrap import Resamples
 
 
 def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
-    metrics = to_metrics(score(evidence, truth, resamples), evidence.question, 1, evidence.neighbour)
+    metrics = to_metrics(score(evidence, truth, resamples), evidence.question, "test split", evidence.neighbour)
     said = {name: metric.protocol for name, metric in metrics.items()}
     full = "image + text + record; report-conditioned (sections history, findings); test split; uncertain findings left out; "
     assert said["findings/pneumonia/auroc"].startswith(full)
@@ -25,8 +23,9 @@ def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples:
         ), name
 
 
-def test_who_answered_is_said(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
-    scores = {"outcome/event/auroc": score(evidence, truth, resamples)["outcome/event/auroc"]}
-    assert "5 folds pooled" in to_metrics(scores, evidence.question, 5)["outcome/event/auroc"].protocol
-    outside = replace(evidence.question, external=True)
-    assert "external cohort, mean of 5 models" in to_metrics(scores, outside, 5)["outcome/event/auroc"].protocol
+def test_who_answered_is_said() -> None:
+    facts = {"external": False, "members": 1, "folds": 1, "repeats": 1}
+    assert who_answered(facts) == "test split"
+    assert who_answered({**facts, "members": 5, "folds": 5}) == "5 patient folds, pooled"
+    assert who_answered({**facts, "members": 5, "folds": 5, "external": True}) == "external cohort, mean of 5 models"
+    assert who_answered({**facts, "external": True}) == "external cohort"

@@ -82,6 +82,11 @@ def test_a_target_of_many_labels_is_led_by_its_average() -> None:
     ]
 
 
+def test_the_one_label_of_a_target_goes_by_its_name() -> None:
+    (table,) = tables.score_tables(names(**{"lung_opacity/all/auroc": 0.7}), "")
+    assert (table.title, table.rows[0].name) == ("lung opacity", "lung opacity")
+
+
 def test_controls_stand_on_the_scale_of_the_image_model() -> None:
     found = names(
         **{

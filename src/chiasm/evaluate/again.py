@@ -13,7 +13,7 @@ from chiasm.errors import CohortError, RunError
 from chiasm.evaluate.evaluation import read_truth_of
 from chiasm.evaluate.evidence import Evidence, mean_known
 from chiasm.evaluate.files import SCHEMA, file_hash, read_evidence
-from chiasm.evaluate.protocol import to_metrics
+from chiasm.evaluate.protocol import to_metrics, who_answered
 from chiasm.evaluate.score import score
 from chiasm.members import calibrated, open_recorded, read_run
 from chiasm.metrics.metric import Metric
@@ -79,7 +79,7 @@ def _verify(folder: Path, run: Path | None) -> list[str]:
     found += _recalibrated(run, read_run(run)["members"], evidence)
     recipe = read_recipe(run / "recipe.yaml")
     scores = score(evidence, *read_truth_of(evidence, recipe))
-    again = to_metrics(scores, evidence.question, document["members"], evidence.neighbour)
+    again = to_metrics(scores, evidence.question, who_answered(document), evidence.neighbour)
     return found + compare({name: Metric.from_json(raw) for name, raw in document["metrics"].items()}, again)
 
 

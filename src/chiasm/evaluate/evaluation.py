@@ -17,7 +17,7 @@ from chiasm.evaluate.collect import collect
 from chiasm.evaluate.evidence import Evidence, Truth, read_truth
 from chiasm.evaluate.files import SCHEMA, file_hash, read_evidence, write_evidence, write_json
 from chiasm.evaluate.present import draw_curves, draw_pictures, draw_words
-from chiasm.evaluate.protocol import to_metrics
+from chiasm.evaluate.protocol import to_metrics, who_answered
 from chiasm.evaluate.score import Located, locate, score
 from chiasm.evaluate.warn import compute_warnings, leading_arms, report_leaks
 from chiasm.members import load_members, read_run
@@ -113,7 +113,7 @@ def write_evaluation(
     leaks = report_leaks(evidence.question, truth, evidence.pool)
     leads = leading_arms(evidence.question, leaks)
     evaluation = Evaluation(
-        to_metrics(scores, evidence.question, facts["members"], evidence.neighbour),
+        to_metrics(scores, evidence.question, who_answered(facts), evidence.neighbour),
         [*shared, *compute_warnings(evidence, truth, scores, leaks)],
         {**facts, "leads": list(leads), "notes": list(notes)},
         folder,

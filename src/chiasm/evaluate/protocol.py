@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from chiasm.evaluate.evidence import Question
 from chiasm.evaluate.score import Scores
@@ -17,12 +19,16 @@ _CONTROLS = {
 }
 
 
-def to_metrics(scores: Scores, question: Question, members: int, neighbour: str = "") -> dict[str, Metric]:
-    """Estimates as metrics, each with its whole protocol."""
+def to_metrics(scores: Scores, question: Question, who: str, neighbour: str = "") -> dict[str, Metric]:
+    """Estimates as metrics, each with its whole protocol.
+
+    Args:
+        who: of `who_answered`. neighbour: how the nearest neighbour was found.
+    """
     metrics = {}
     for name, estimate in scores.items():
         metric, parts = estimate.metric(), parse_name(name)
-        said = [_arm(parts, question, neighbour), _who(question, members), _labels(parts, question), metric.protocol]
+        said = [_arm(parts, question, neighbour), who, _labels(parts, question), metric.protocol]
         metrics[name] = replace(metric, protocol="; ".join(filter(None, said)))
     return metrics
 
@@ -50,10 +56,18 @@ def _arm(name: MetricName, question: Question, neighbour: str) -> str:
     return f"{seen}; {sections}" if "text" in inputs else seen
 
 
-def _who(question: Question, members: int) -> str:
-    if question.external:
-        return "external cohort" + (f", mean of {members} models" if members > 1 else "")
-    return f"{members} folds pooled" if members > 1 else "test split"
+def who_answered(facts: Mapping[str, Any]) -> str:
+    """Which models answered whom, from the facts of evaluation.json.
+
+    >>> who_answered({"external": False, "members": 10, "folds": 5, "repeats": 2})
+    '5 patient folds, 2 times over, pooled'
+    """
+    if facts["external"]:
+        return "external cohort" + (f", mean of {facts['members']} models" if facts["members"] > 1 else "")
+    if facts["members"] == 1:
+        return "test split"
+    again = f", {facts['repeats']} times over" if facts["repeats"] > 1 else ""
+    return f"{facts['folds']} patient folds{again}, pooled"
 
 
 def _labels(name: MetricName, question: Question) -> str:

@@ -94,7 +94,8 @@ def render(summary: Summary) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=tables.number, arm=tables.arm_name, pretty=tables.pretty, data=_data)
+    environment.filters.update(number=tables.number, arm=tables.arm_name, data=_data)
+    environment.globals.update(pretty=tables.pretty)
     names = {parse_name(name): metric for name, metric in summary.metrics.items()}
     draw = (roc_svg, pr_svg, reliability_svg)
     page = environment.get_template("summary.html").render(

@@ -117,7 +117,11 @@ def score_tables(names: Names, lead: str) -> list[Table]:
     for target in _unique(n.target for n in names if n.target not in NOT_TARGETS):
         for columns in (CLASSIFICATION, REGRESSION):
             rows = [
-                Row(pretty(label), [names.get(_key(lead, target, label, m)) for m in columns], strong=label == "macro")
+                Row(
+                    _row_name(target, label),
+                    [names.get(_key(lead, target, label, m)) for m in columns],
+                    strong=label == "macro",
+                )
                 for label in _labels(names, lead, target, columns[0])
             ]
             if rows:
@@ -150,7 +154,9 @@ def control_tables(names: Names) -> list[Table]:
             controls = {c: names.get(_key(c, target, label, "auroc")) for c in CONTROL_SHAPES}
             marks = [Mark(arm_name(c), m.value, CONTROL_SHAPES[c]) for c, m in controls.items() if m and m.value]
             model = names.get(_key("image", target, label, "auroc"))
-            rows.append(Row(pretty(label), [model, *controls.values()], marks=marks, strong=label == "macro"))
+            rows.append(
+                Row(_row_name(target, label), [model, *controls.values()], marks=marks, strong=label == "macro")
+            )
         legend = [(shape, arm_name(control)) for control, shape in CONTROL_SHAPES.items()]
         table = _table(pretty(target), ("auroc", *CONTROL_SHAPES), rows, legend=legend)
         tables.append(replace(table, columns=["image model", *map(arm_name, table.columns[1:])]))
@@ -219,6 +225,10 @@ def _labels(names: Names, prefix: str, target: str, metric: str) -> list[str]:
     """The labels a metric has in an arm, the macro average first."""
     keys = [n for n in names if (_prefix(n), n.target, n.metric) == (prefix, target, metric) and not n.subgroup]
     return sorted((n.label for n in keys), key=lambda label: label != "macro")
+
+
+def _row_name(target: str, label: str) -> str:
+    return pretty(target if label == "all" else label)
 
 
 def _key(prefix: str, target: str, label: str, metric: str) -> MetricName:
