@@ -26,8 +26,9 @@ OVERRIDES = (
     "inputs.text.max_tokens=120",
     "fusion.dim=64",
     "heads.localization.stride=8",
-    "train.epochs=24",
+    "train.epochs=30",
     "train.learning_rate=0.002",
+    "train.batch_size=16",
 )
 
 

@@ -28,7 +28,7 @@ from chiasm.tensors import Batch
 SCHEMA = 1
 SPLITS = ("train", "validation", "test")
 Calibration = dict[str, dict[str, dict[str, float]]]
-"""target -> label -> {"temperature", "threshold"}; regression targets have none."""
+"""target -> label -> {"temperature", "threshold", "map_threshold"}, each where it could be fitted; none for regression."""
 
 
 @dataclass

@@ -98,7 +98,7 @@ class Heads(_Section):
 class Train(_Section):
     """How it is trained. `keep` says which weights are kept: of the epoch with the best validation loss (training then
     stops `patience` epochs after it), or of the last one, at the end of the learning-rate schedule. `auto` keeps the best
-    if at least 100 validation studies judge it: fewer cannot tell epochs apart, and picking among them is picking noise.
+    if at least 100 known labels of validation studies judge it: fewer cannot tell epochs apart.
     """
 
     epochs: Count = 40

@@ -32,9 +32,20 @@ from chiasm.cohort.splits import folds as patient_folds
 from chiasm.cohort.splits import split_of
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RunError, TrainingError
-from chiasm.members import SCHEMA, Calibration, Member, answer, calibrated, load_member, open_recorded, read_run
+from chiasm.members import (
+    SCHEMA,
+    Answers,
+    Calibration,
+    Member,
+    answer,
+    calibrated,
+    load_member,
+    open_recorded,
+    read_run,
+)
 from chiasm.metrics.calibration import fit_temperature
 from chiasm.metrics.classification import best_f1_threshold
+from chiasm.metrics.localization import best_map_threshold
 from chiasm.models.assemble import Model
 from chiasm.models.augment import augment, uniforms
 from chiasm.objectives.total import compute_losses
@@ -47,7 +58,7 @@ from chiasm.tensors import Batch
 
 Rows = list[NDArray[np.int64]]  # rows of each cohort
 ENOUGH_JUDGES = 100
-"""Validation studies below which `keep: auto` does not choose an epoch by them."""
+"""Known validation labels below which `keep: auto` does not choose an epoch by them."""
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertisements; warnings stay
 
@@ -220,7 +231,7 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
     for saver in (best, last):
         saver.FILE_EXTENSION = ".safetensors"
     log = EpochLog(folder / "history.csv", options.epochs)
-    judges = len(trainee.split["validation"])
+    judges = sum(int(mask[trainee.split["validation"]].sum()) for mask in member.loader.label_mask.values())
     keep = options.keep if options.keep != "auto" else "best" if judges >= ENOUGH_JUDGES else "last"
     stop = EarlyStopping("validation_loss", patience=options.patience, check_finite=False)
     trainer = pl.Trainer(
@@ -448,4 +459,24 @@ def calibrate(member: Member) -> Calibration:
             threshold = best_f1_threshold(truth[:, k], probability[:, k], mask[:, k])
             if threshold is not None:
                 fitted[label]["threshold"] = threshold
+    for channel, (target, label) in enumerate(member.plan.localized):
+        cut = _map_threshold(member, answers, channel)
+        if cut is not None:
+            calibration[target][label]["map_threshold"] = cut
     return calibration
+
+
+def _map_threshold(member: Member, answers: Answers, channel: int) -> float | None:
+    """The cut of a label's maps that fits the regions of validation best; None where nobody drew any."""
+    target, label = member.plan.localized[channel]
+    maps, truths = [], []
+    if answers.maps is not None and answers.map_index is not None:
+        for grid, (index, row) in zip(answers.maps, answers.map_index, strict=True):
+            number, _ = member.loader.cohort_of(int(index))
+            cohort = member.loader.cohorts[number]
+            truth = cohort.mask(int(row), target, label)
+            if truth is not None and truth.any():
+                probability = 1 / (1 + np.exp(-grid[channel].astype(np.float32)))
+                maps.append(cohort.geometry(int(row)).map_to_original(probability))
+                truths.append(truth)
+    return best_map_threshold(maps, truths)

@@ -19,7 +19,9 @@ def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
     return [chosen for size in range(len(modalities) + 1) for chosen in combinations(modalities, size)]
 
 
-def shapley(values: Mapping[tuple[str, ...], NDArray[np.floating]], modalities: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+def shapley(
+    values: Mapping[tuple[str, ...], NDArray[np.floating]], modalities: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
     """The average of what a modality adds to v(S) over all orders in which modalities can arrive.
 
     Args:

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.plan import Plan
 from chiasm.models.decoder import Decoder
 from chiasm.models.fusion.co_attention import CoAttention
 from chiasm.models.heads import MapHead, TargetHeads, pool_maps
 from chiasm.models.image_encoder import ImageEncoder
 from chiasm.models.record_encoder import RecordEncoder
 from chiasm.models.text_encoder import build_text_encoder
+from chiasm.plan import Plan
 from chiasm.recipe import Recipe
 from chiasm.tensors import MODALITIES, Batch, Outputs, Tokens
 
@@ -42,7 +42,7 @@ class Model(nn.Module):
         self.modalities = tuple(m for m in MODALITIES if m in self.encoders)
         self.fusion = CoAttention(self.modalities, dim, fusion.heads, fusion.dropout)
         labels = {name: len(names) for name, names in plan.targets.items()}
-        self.heads = TargetHeads(dim, labels, len(self.modalities), fusion.dropout)
+        self.heads = TargetHeads(dim, labels, self.modalities, fusion.dropout)
         self.map_head = MapHead(dim, len(plan.localized)) if heads.localization and plan.localized else None
         # channel of each localized label: (channel, target, position of the label in the target)
         self.channels = [(c, t, plan.targets[t].index(label)) for c, (t, label) in enumerate(plan.localized)]
@@ -112,12 +112,11 @@ def _coarse(tokens: dict[str, Tokens], side: int = 8) -> dict[str, Tokens]:
     if "image" not in tokens or max(tokens["image"].grid) <= side:
         return tokens
     fine = tokens["image"]
-    pool = F.adaptive_avg_pool2d if len(fine.grid) == 2 else F.adaptive_avg_pool3d
     grid = tuple(math.ceil(n / math.ceil(n / side)) for n in fine.grid)
     batch, count, dim = fine.values.shape
     images = count // math.prod(fine.grid)
     maps = fine.values.view(batch * images, *fine.grid, dim).movedim(-1, 1)
-    values = pool(maps, grid).flatten(2).transpose(1, 2).reshape(batch, -1, dim)
+    values = F.interpolate(maps, size=grid, mode="area").flatten(2).transpose(1, 2).reshape(batch, -1, dim)
     real = fine.mask.view(batch, images, -1)[:, :, :1].expand(-1, -1, math.prod(grid))
     return {**tokens, "image": Tokens(values, real.flatten(1), grid)}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -42,17 +44,25 @@ def pool_maps(map_logits: Tensor, image_mask: Tensor, sharpness: float = 5.0) ->
 
 
 class TargetHeads(nn.Module):
-    """One hidden layer and a linear layer a target, plus the pooled map of labels that have one.
+    """Logits of each target: the evidence of every modality, and what only their union says.
 
-    The vector is joined by which modalities were there: an average over what is present cannot say how much was.
+    Log-odds of independent evidence add up, so each present modality adds a linear term of its own; a hidden layer on the
+    fused vector adds what depends on several. A gate is an average and cannot say how much was there to average: which
+    modalities are present stands beside the vector.
     """
 
-    def __init__(self, dim: int, targets: dict[str, int], modalities: int, dropout: float) -> None:
+    def __init__(self, dim: int, targets: dict[str, int], modalities: Sequence[str], dropout: float) -> None:
         super().__init__()
+        self.own = nn.ModuleDict(
+            {
+                name: nn.ModuleDict({m: nn.Linear(dim, labels, bias=False) for m in modalities})
+                for name, labels in targets.items()
+            }
+        )
         self.heads = nn.ModuleDict(
             {
                 name: nn.Sequential(
-                    nn.Linear(dim + modalities, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, labels)
+                    nn.Linear(dim + len(modalities), dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, labels)
                 )
                 for name, labels in targets.items()
             }
@@ -61,4 +71,9 @@ class TargetHeads(nn.Module):
     def forward(self, fused: Fused) -> dict[str, Tensor]:
         present = torch.stack([t.mask.any(dim=1) for t in fused.tokens.values()], dim=1).to(fused.vector.dtype)
         x = torch.cat([fused.vector, present], dim=1)
-        return {name: head(x) for name, head in self.heads.items()}
+        logits = {}
+        for name, head in self.heads.items():
+            own = cast(nn.ModuleDict, self.own[name])
+            # an absent modality's vector is zeros, and a linear map without bias leaves them so
+            logits[name] = head(x) + sum(own[m](vector) for m, vector in fused.vectors.items())
+        return logits

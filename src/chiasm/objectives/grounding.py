@@ -10,6 +10,8 @@ from torch import Tensor
 def map_loss(map_logits: Tensor, lesion_mask: Tensor, lesion_label_mask: Tensor) -> Tensor:
     """Cross-entropy with the covered share of each cell, plus soft Dice where there is a lesion (Milletari et al. 2016).
 
+    Each is a mean over its own maps: most maps are empty, and would drown the few that are not.
+
     [B, N, C, *grid] logits and shares, [B, N, C] True where a reader drew or ruled out regions. Zero where none did.
     """
     logits, shares = map_logits.flatten(3), lesion_mask.flatten(3)
@@ -17,5 +19,9 @@ def map_loss(map_logits: Tensor, lesion_mask: Tensor, lesion_label_mask: Tensor)
     probability = logits.sigmoid()
     overlap = 2 * (probability * shares).sum(dim=3)
     dice = 1 - overlap / (probability.pow(2).sum(dim=3) + shares.pow(2).sum(dim=3)).clamp(min=1e-6)
-    each = cross * 4 + torch.where(shares.amax(dim=3) > 0, dice, 0.0)
-    return torch.where(lesion_label_mask, each, 0.0).sum() / lesion_label_mask.sum().clamp(min=1)
+    drawn = lesion_label_mask & (shares.amax(dim=3) > 0)
+    return 4 * _mean(cross, lesion_label_mask) + _mean(dice, drawn)
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)

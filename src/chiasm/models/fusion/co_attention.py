@@ -73,11 +73,12 @@ class CoAttention(nn.Module):
             here = own.mask.any(dim=1)
             pooled.append(self.norm[name](vector) * here[:, None])
             present.append(here)
+        vectors = dict(zip(self.modalities, pooled, strict=True))
         stacked, here = torch.stack(pooled, dim=1), torch.stack(present, dim=1)  # [B, M, D], [B, M]
         if not self.gate:
-            return Fused(stacked[:, 0], updated, weights)
+            return Fused(stacked[:, 0], vectors, updated, weights)
         everything = stacked.flatten(1)
         gate = torch.stack([self.gate[m](everything) for m in self.modalities], dim=1)
         gate = gate.masked_fill(~here[..., None], torch.finfo(gate.dtype).min).softmax(dim=1) * here[..., None]
         weights["gate"] = gate.mean(dim=2)  # [B, M]
-        return Fused((gate * stacked).sum(dim=1), updated, weights)
+        return Fused((gate * stacked).sum(dim=1), vectors, updated, weights)
