@@ -1,13 +1,15 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from chiasm.cohort.store import Cohort
+from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import CohortError, RunError
-from chiasm.evaluate import Evaluation
+from chiasm.evaluate import Evaluation, evaluate
+from chiasm.evaluate import evaluation as room
 from chiasm.evaluate.evaluation import write_evaluation
 from chiasm.evaluate.evidence import Arm, Evidence, Pool, Question
 from chiasm.metrics.metric import Metric, parse_name
@@ -62,3 +64,52 @@ def test_the_same_evidence_gives_the_same_figures(run: Path, evidence: Evidence,
     recipe = read_recipe(run / "recipe.yaml")
     a, b = (write_evaluation(run, evidence, recipe, tmp_path / name).to_json() for name in "ab")
     assert a == b
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, evidence: Evidence, run: Path) -> list[list[str] | None]:
+    """The cohorts that `evaluate` loads the members over, None for the run's own; the answers are the hand-made ones."""
+    loaded: list[list[str] | None] = []
+
+    def load_members(_: Path, cohorts: list[Cohort] | None = None) -> list[SimpleNamespace]:
+        loaded.append(None if cohorts is None else [cohort.source for cohort in cohorts])
+        return [SimpleNamespace(recipe=read_recipe(run / "recipe.yaml"))]
+
+    monkeypatch.setattr(room, "load_members", load_members)
+    monkeypatch.setattr(room, "collect", lambda members, taught: (evidence, ["Shared."] if taught else []))
+    return loaded
+
+
+def test_a_cohort_of_the_training_is_taken_by_its_test_split(run: Path, cohort: Cohort, asked: list[object]) -> None:
+    evaluation = evaluate(run, cohort.path)
+    assert asked == [None], "its training studies are never scored"
+    assert evaluation.out == run / "evaluation"
+    assert evaluation.warnings[0] == "Shared."
+    assert evaluation.facts["notes"] == ["Target grade is switched off."]
+
+
+def test_another_cohort_is_external_and_has_a_folder_of_its_own(
+    run: Path, cohort: Cohort, asked: list[object], tmp_path: Path
+) -> None:
+    other = write_cohort([cohort.study(3)], tmp_path / "clinic", source="elsewhere", options={}, size=32)
+    assert evaluate(run, other.path).out == run / "evaluation-clinic"
+    assert asked == [["elsewhere"], None], "and the run's own for the controls"
+    assert evaluate(run, other.path, tmp_path / "here").page == tmp_path / "here" / "summary.html"
+
+
+def test_a_training_cohort_that_is_gone_costs_the_controls_and_says_so(
+    run: Path, cohort: Cohort, asked: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_cohort([cohort.study(3)], tmp_path / "clinic", source="elsewhere", options={}, size=32)
+    loaded = room.load_members
+
+    def gone(folder: Path, cohorts: list[Cohort] | None = None) -> object:
+        if cohorts is None:
+            raise CohortError("this is no cohort")
+        return loaded(folder, cohorts)
+
+    monkeypatch.setattr(room, "load_members", gone)
+    evaluation = evaluate(run, other.path)
+    assert "The cohort of the training is gone" in evaluation.facts["notes"][-1]
+    with pytest.raises(CohortError):
+        evaluate(run)

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,8 +38,13 @@ def test_pictures_are_chosen_by_rank(evidence: Evidence) -> None:
 
 
 def test_words_stand_beside_reference_and_neighbour(evidence: Evidence, truth: Truth) -> None:
-    words = draw_words(evidence, truth)
+    said = ["Clear lungs" for _ in truth.references]
+    said[6], said[3] = truth.references[6], "Nothing at all"
+    words = draw_words(replace(evidence, descriptions={**evidence.descriptions, "": said}), truth)
     assert [w.which for w in words] == ["best", "median", "worst"]
     assert list(words[0].texts) == ["the model", "reference", "nearest neighbour's report"]
-    assert words[0].texts["the model"] == words[0].texts["reference"]
+    assert words[0].texts["the model"] == words[0].texts["reference"] == truth.references[6]
+    assert words[0].texts["nearest neighbour's report"] == evidence.descriptions["nearest"][6]
+    assert "study s14" in words[0].caption
+    assert words[2].caption.startswith("CIDEr 0.00")
     assert words[0].jpeg is not None

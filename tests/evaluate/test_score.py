@@ -157,6 +157,18 @@ def test_maps_are_scored_where_readers_drew_on_original_pixels(evidence: Evidenc
     assert beside["t_iou_0.5"] == 0.0
 
 
+def test_a_map_is_cut_at_the_threshold_of_the_member_that_answered(evidence: Evidence) -> None:
+    maps = evidence.maps
+    assert maps is not None
+    faint = replace(maps, values=(maps.values * 0.4).astype(np.float16), thresholds=np.array([[0.5, 0.5], [0.2, 0.2]]))
+    pool = replace(evidence.pool, member=np.array([[0], [0], [1], [1], [1], [1], [1], [1]]))
+    first, _, second, _ = locate(replace(evidence, maps=faint, pool=pool))
+    assert (first.study, first.scores["box_iou"], first.scores["miou"]) == (1, 0.0, 0.0), "nothing reaches .5"
+    assert second.study == 5
+    assert second.scores["box_iou"] > 0.9
+    assert second.scores["miou"] > 0.9
+
+
 def test_localization_is_averaged_over_images(scores: Scores, evidence: Evidence) -> None:
     each = [pair.scores["miou"] for pair in locate(evidence)]
     assert value(scores, "localization/pneumonia/miou") == pytest.approx(np.mean(each))

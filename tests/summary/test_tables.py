@@ -52,12 +52,21 @@ def test_subsets_come_from_large_to_small_with_bayes_beside() -> None:
 def test_a_scale_holds_every_whisker_and_mark() -> None:
     (table,) = tables.subset_tables(SUBSETS)
     assert (table.low, table.high, table.chance) == (0.45, 1.0, 0.5)
+    far = {**SUBSETS, parse_name("bayes:text:outcome/event/auroc"): of(0.33)}
+    assert tables.subset_tables(far)[0].low == pytest.approx(0.3), "Bayes at .33"
     low = names(**{"outcome/event/auroc": 0.31})
     (table,) = tables.score_tables(low, "")
     assert table.low == pytest.approx(0.2), "a whisker at .26"
     (table,) = tables.score_tables(names(**{"severity/extent/mae": 3.0, "severity/extent/r": 0.5}), "")
     assert table.high == pytest.approx(1.05 * 3.05)
     assert table.at(99.0) == 100.0
+
+
+def test_the_leading_arm_names_its_inputs() -> None:
+    assert tables.lead_name(SUBSETS, "") == "image + text + record · report-conditioned"
+    assert tables.lead_name(SUBSETS, "image+record") == "image + record"
+    assert tables.lead_name(names(**{"a/b/auroc": 0.7, "image:a/b/auroc": 0.7}), "") == "image only"
+    assert tables.lead_name(names(**{"a/b/auroc": 0.7}), "") == "all inputs"
 
 
 def test_one_input_has_no_subsets_to_compare() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,11 +113,11 @@ def _assign(members: Sequence[Member]) -> tuple[Asked, Pool]:
     return list(zip(members, parts, places, strict=True)), pool
 
 
-def _ask(asked: Asked, progress: Callable[[int], None], describe: bool = False, **options: object) -> list[Answers]:
+def _ask(asked: Asked, progress: Callable[[int], None], describe: bool = False, **options: Any) -> list[Answers]:
     """Every member's answers; where all answer the same studies, the first alone describes them."""
     together = len(asked) > 1 and asked[0][1] is asked[1][1]
     return [
-        answer(member, indices, progress=progress, describe=describe and not (together and number), **options)  # type: ignore[arg-type]
+        answer(member, indices, progress=progress, describe=describe and not (together and number), **options)
         for number, (member, indices, _) in enumerate(asked)
     ]
 

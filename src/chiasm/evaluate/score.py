@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.cohort.store import Cohort
 from chiasm.evaluate.evidence import DESCRIBED, FULL, Arm, Evidence, Floats, Question, Truth, mean_known
 from chiasm.metrics.bootstrap import Estimate, Resamples, macro
 from chiasm.metrics.calibration import ece
@@ -125,7 +127,7 @@ class Column:
     known: NDArray[np.bool_]
     resamples: Resamples
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.truth, self.values, self.resamples, self.known))
 
 
@@ -219,7 +221,7 @@ def locate(evidence: Evidence, progress: Callable[[int], None] | None = None) ->
     return found
 
 
-def _drawn(cohort) -> set[tuple[int, str, str]]:  # type: ignore[no-untyped-def]
+def _drawn(cohort: Cohort) -> set[tuple[int, str, str]]:
     """(row in images, target, label) of every region."""
     row = {image: i for i, image in enumerate(cohort.images["image_id"])}
     regions = cohort.regions

@@ -23,6 +23,7 @@ from chiasm.metrics.classification import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from PIL.ImageDraw import ImageDraw
 
 INK, SOFT, LINE, ACCENT, QUIET = "#010101", "#020202", "#030303", "#040404", "#050505"
 _VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line", ACCENT: "--accent", QUIET: "--quiet"}
@@ -165,7 +166,9 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(binary_dilation(mask, iterations=reach) & ~binary_erosion(mask, iterations=reach))
 
 
-def _rectangle(draw, box, colour, width: int, *, dashed: bool) -> None:  # type: ignore[no-untyped-def]
+def _rectangle(
+    draw: ImageDraw, box: NDArray[np.float64], colour: tuple[int, int, int], width: int, *, dashed: bool
+) -> None:
     """Draw a box whose maxima are exclusive edges."""
     x0, y0, x1, y1 = box[0], box[1], box[2] - 1, box[3] - 1
     corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]

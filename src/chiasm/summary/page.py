@@ -94,13 +94,14 @@ def render(summary: Summary) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=tables.number, arm=tables.arm_name, data=_data)
+    environment.filters.update(number=tables.number, data=_data)
     environment.globals.update(pretty=tables.pretty)
     names = {parse_name(name): metric for name, metric in summary.metrics.items()}
     draw = (roc_svg, pr_svg, reliability_svg)
     page = environment.get_template("summary.html").render(
         s=summary,
-        scores=[(lead, tables.score_tables(names, lead)) for lead in summary.leads],
+        scores=[(tables.lead_name(names, lead), tables.score_tables(names, lead)) for lead in summary.leads],
+        lead=tables.lead_name(names, summary.leads[0]),
         subsets=tables.subset_tables(names),
         controls=tables.control_tables(names),
         localization=tables.arm_table(names, "localization", tables.LOCALIZATION),

@@ -95,7 +95,6 @@ class Table:
     low: float = 0.0
     high: float = 1.0
     chance: float | None = None
-    note: str = ""
     legend: Sequence[tuple[str, str]] = ()
     fold: bool = False
 
@@ -120,13 +119,21 @@ def score_tables(names: Names, lead: str) -> list[Table]:
                 Row(
                     _row_name(target, label),
                     [names.get(_key(lead, target, label, m)) for m in columns],
+                    f"n = {names[_key(lead, target, label, columns[0])].n:,}",
                     strong=label == "macro",
                 )
                 for label in _labels(names, lead, target, columns[0])
             ]
             if rows:
-                tables.append(_table(pretty(target), columns, rows, note=_arm_note(lead)))
+                tables.append(_table(pretty(target), columns, rows))
     return tables
+
+
+def lead_name(names: Names, lead: str) -> str:
+    """The inputs of a leading arm in words; those of the full model are the largest subset there is."""
+    subsets = sorted({n.subset for n in names if n.subset and not n.control}, key=_subset_order)
+    inputs = lead or (subsets[0] if subsets else "")
+    return " · ".join(filter(None, [arm_name(inputs), _arm_note(inputs)]))
 
 
 def subset_tables(names: Names) -> list[Table]:
@@ -172,7 +179,9 @@ def subgroup_tables(names: Names, lead: str) -> list[Table]:
         whole = names.get(_key(lead, target, label, "auroc"))
         marks = [Mark("all patients", whole.value, "bar")] if whole and whole.value is not None else []
         rows = [
-            Row(group_name(n.subgroup), [names.get(n._replace(metric=m)) for m in columns], f"n = {names[n].n}", marks)
+            Row(
+                group_name(n.subgroup), [names.get(n._replace(metric=m)) for m in columns], f"n = {names[n].n:,}", marks
+            )
             for n in groups
             if (n.target, n.label) == (target, label) and n.subgroup
         ]
