@@ -1,0 +1,76 @@
+"""Lung opacity as RSNA's readers saw it, image only, patient folds pooled, on ChestX-ray14 images.
+
+    python benchmarks/chest_opacity.py [--data ../shared/data/nih-chestxray14] [--folds 5] [--work FOLDER]
+
+Writes benchmarks/results/chest_opacity.json. The recipe was chosen on 144 reviewed images of patients drawn by a hash; the
+folds here are over all patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from datetime import date
+from pathlib import Path
+
+from chiasm.cohort.sources import import_cohort
+from chiasm.cohort.store import Cohort
+from chiasm.evaluate import evaluate
+from chiasm.recipe import read_recipe
+from chiasm.train import train
+
+OVERRIDES = (
+    "targets=[lung_opacity]",
+    "inputs.text=null",
+    "inputs.record=null",
+    "heads.description=null",
+    "train.cache_features=false",
+    "train.epochs=30",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/nih-chestxray14"))
+    parser.add_argument("--work", type=Path, default=Path("runs/chest_opacity"))
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    begun, home = time.time(), arguments.work
+    if (home / "cohort").exists():
+        cohort = Cohort.open(home / "cohort")
+    else:
+        cohort = import_cohort("chestxray14", arguments.data, home / "cohort")
+    recipe = read_recipe("report-fusion", [*OVERRIDES, f"train.seed={arguments.seed}"])
+    run = home / f"run-{arguments.seed}"
+    train(recipe, [cohort.path], run, folds=arguments.folds)
+    evaluation = evaluate(run)
+    kept = {
+        name: metric.to_json()
+        for name, metric in evaluation.metrics.items()
+        if name.endswith(
+            ("lung_opacity/all/auroc", "lung_opacity/all/auprc", "lung_opacity/all/ece", "lung_opacity/miou")
+        )
+        or name.startswith("localization/")
+    }
+    result = {
+        "date": date.today().isoformat(),
+        "command": "python benchmarks/chest_opacity.py",
+        "cohort": cohort.hash,
+        "overrides": OVERRIDES,
+        "seed": arguments.seed,
+        "folds": arguments.folds,
+        "minutes": round((time.time() - begun) / 60, 1),
+        "metrics": kept,
+        "warnings": list(evaluation.warnings),
+    }
+    out = Path(__file__).parent / "results" / "chest_opacity.json"
+    out.write_text(json.dumps(result, indent=1), "utf-8")
+    for name, m in kept.items():
+        if m["value"] is not None and "@" not in name:
+            print(f"{name:50} {m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f}) n {m['n']}")
+
+
+if __name__ == "__main__":
+    main()

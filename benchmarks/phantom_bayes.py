@@ -1,0 +1,86 @@
+"""How close each modality subset comes to the best reachable AUROC on phantoms, and the boxes, image only.
+
+    python benchmarks/phantom_bayes.py [--studies 8000] [--work FOLDER]
+
+The cohort's own hash split is used: 70% train, 10% validation (chooses the epoch), 20% test, by patient. Writes
+benchmarks/results/phantom_bayes.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from datetime import date
+from pathlib import Path
+
+from chiasm.cohort.sources import import_cohort
+from chiasm.cohort.store import Cohort
+from chiasm.evaluate import evaluate
+from chiasm.recipe import read_recipe
+from chiasm.train import train
+
+SIZE, SEED = 128, 11
+OVERRIDES = (
+    f"inputs.image.size={SIZE}",
+    "inputs.text.max_tokens=160",
+    "fusion.dim=64",
+    "heads.localization.stride=8",
+    "heads.description=null",
+    "train.epochs=20",
+    "train.learning_rate=0.002",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=8000)
+    parser.add_argument("--work", type=Path, default=Path("runs/phantom_bayes"))
+    arguments = parser.parse_args()
+    begun, home = time.time(), arguments.work
+    if (home / "cohort").exists():
+        cohort = Cohort.open(home / "cohort")
+    else:
+        options = {"studies": arguments.studies}
+        cohort = import_cohort("phantom-chest", None, home / "cohort", size=SIZE, seed=SEED, options=options)
+    train(read_recipe("report-fusion", OVERRIDES), [cohort.path], home / "run")
+    metrics = evaluate(home / "run").metrics
+    rows = {}
+    for name, best in metrics.items():
+        if name.startswith("bayes:") and name.endswith(":outcome/event/auroc"):
+            subset = name.split(":")[1]
+            own = metrics.get(f"{subset}:outcome/event/auroc") or metrics["outcome/event/auroc"]
+            rows[subset] = {
+                "auroc": own.to_json(),
+                "bayes": best.to_json(),
+                "gap": (best.value or 0) - (own.value or 0),
+            }
+    kept = [n for n in metrics if n.startswith("localization/") and n.endswith(("/miou", "/box_iou"))]
+    result = {
+        "date": date.today().isoformat(),
+        "command": "python benchmarks/phantom_bayes.py",
+        "cohort": cohort.hash,
+        "counts": cohort.meta["counts"],
+        "overrides": OVERRIDES,
+        "seed": 0,
+        "minutes": round((time.time() - begun) / 60, 1),
+        "outcome": rows,
+        "findings": {
+            n: metrics[n].to_json() for n in ("findings/macro/auroc", "image:findings/macro/auroc") if n in metrics
+        },
+        "localization": {n: metrics[n].to_json() for n in kept},
+    }
+    out = Path(__file__).parent / "results" / "phantom_bayes.json"
+    out.write_text(json.dumps(result, indent=1), "utf-8")
+    for subset, row in sorted(rows.items(), key=lambda item: (item[0].count("+"), item[0])):
+        a, b = row["auroc"], row["bayes"]
+        print(
+            f"{subset:20} {a['value']:.3f} ({a['low']:.3f} to {a['high']:.3f})  Bayes {b['value']:.3f}  gap {row['gap']:.3f}  n {a['n']}"
+        )
+    for name in kept:
+        m = metrics[name].to_json()
+        print(f"{name:45} {m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f})")
+
+
+if __name__ == "__main__":
+    main()
