@@ -26,7 +26,7 @@ OVERRIDES = (
     "inputs.text.max_tokens=120",
     "fusion.dim=64",
     "heads.localization.stride=8",
-    "train.epochs=30",
+    "train.epochs=16",
     "train.learning_rate=0.002",
     "train.batch_size=16",
 )
@@ -98,7 +98,7 @@ def _figures(metrics: dict[str, dict[str, Any]]) -> list[str]:
     for name, text in (
         ("findings/macro/auroc", "findings, mean AUROC"),
         ("image:findings/macro/auroc", "findings, image alone"),
-        ("localization/macro/miou", "best box, mean IoU"),
+        ("localization/macro/box_iou", "best box, mean IoU (image only)"),
         ("description/all/cider", "description, CIDEr"),
     ):
         if name in metrics:

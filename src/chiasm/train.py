@@ -338,9 +338,7 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         self.log("validation_studies", sums[0].float())
         for name, mean in zip(names, means, strict=True):
             self.log(f"validation_{name}", mean)
-        # the description is long and learned slowly: it would decide alone when to stop
-        chosen = [i for i, name in enumerate(names) if name != "description_loss" or len(names) == 1]
-        self.log("validation_loss", means[chosen].sum())
+        self.log("validation_loss", means.sum())
         self.random = random_state()
 
     def recipe_losses(self) -> list[str]:
