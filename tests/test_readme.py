@@ -1,0 +1,57 @@
+"""README's commands are ones that exist, with options, recipes and keys that exist; its Python runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from chiasm.cli import app
+from chiasm.cohort.sources import SOURCES
+from chiasm.recipe import read_recipe
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL)
+COMMANDS = [
+    line.split("#")[0].strip()
+    for kind, text in BLOCKS
+    if kind == "sh"
+    for line in text.splitlines()
+    if line.startswith("chiasm")
+]
+
+
+def test_readme_shows_every_command():
+    shown = {shlex.split(command)[1] for command in COMMANDS}
+    assert shown | {"demo", "recipes"} == set(typer.main.get_command(app).commands)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_readme_is_understood(command):
+    _, name, *arguments = shlex.split(command)
+    context = typer.main.get_command(app).commands[name].make_context(name, list(arguments))
+    if name == "train":
+        read_recipe(context.params["recipe"], context.params["set"] or [])
+    if name == "import":
+        assert context.params["source"] in SOURCES
+
+
+def test_the_python_of_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = [text for kind, text in BLOCKS if kind == "python"]
+    names: dict[str, object] = {}
+    exec(compile(code, str(README), "exec"), names)
+    assert len(names["cohort"]) == 60
+
+
+def test_the_picture_is_there():
+    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README.read_text("utf-8")):
+        assert (README.parent / picture).is_file()
+
+
+def test_the_targets_of_make_exist():
+    makefile = (README.parent / "Makefile").read_text("utf-8")
+    for line in "\n".join(text for kind, text in BLOCKS if kind == "sh").splitlines():
+        if line.startswith("make "):
+            assert re.search(rf"^{shlex.split(line)[1]}:", makefile, flags=re.MULTILINE)
