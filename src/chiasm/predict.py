@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from chiasm.metrics.attribution import shapley, subsets
 from chiasm.metrics.localization import map_to_boxes
 from chiasm.plan import Plan
 from chiasm.report.sections import split_sections
-from chiasm.study import Finding, Image, Kind, Outcome, Prediction, Record, Region, Report, State, Study
+from chiasm.study import Finding, Image, Kind, Outcome, Prediction, Record, Region, Rejected, Report, State, Study
 from chiasm.summary.figures import overlay
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -137,7 +139,7 @@ def predict_inputs(
         report, record: a text file and a JSON file that belong to the one image among `inputs`.
 
     Returns:
-        the predictions in the order of the inputs. Inputs that cannot be read stand in `out/rejected.csv`.
+        the predictions, by study id within each cohort. Inputs that cannot be read stand in `out/rejected.csv`.
 
     Raises:
         InputError: nothing could be read, or `report` or `record` come with several inputs. RunError: see the message.
@@ -149,38 +151,49 @@ def predict_inputs(
             got=f"{len(inputs)} inputs",
             remedy="put each study in a folder: images/, report.txt, record.json",
         )
-    plan = load_plan(run)
-    predictions = []
     out.mkdir(parents=True, exist_ok=True)
-    rejected: list[str] = []
+    cohorts = [path for path in inputs if (path / "cohort.json").is_file()]
+    files = [path for path in inputs if path not in cohorts]
+    predictions: list[Prediction] = []
     with tempfile.TemporaryDirectory(prefix="chiasm-") as scratch:
-        for number, path in enumerate(inputs):
-            if (path / "cohort.json").is_file():
-                cohort = Cohort.open(path)
-            else:
-                try:
-                    study = read_study(path, report, record)
-                    size = plan.image_shape or (224,)
-                    volume = size if len(size) == 3 else (64, 64, 64)
-                    cohort = write_cohort(
-                        [study], Path(scratch) / str(number), source="predict", options={}, size=size[-1],
-                        volume_size=volume, split="hash", strict=True,
-                    )  # fmt: skip
-                except ChiasmError as error:
-                    if len(inputs) == 1:
-                        raise
-                    rejected.append(f"{path},{error.what.replace(',', ';')}")
-                    continue
-            members = load_members(run, [cohort])
-            found = predict_members(members, np.arange(len(cohort)))
+        opened = [Cohort.open(path) for path in cohorts]
+        if files:
+            shape = load_plan(run).image_shape or (224, 224)
+            volume = (shape[0], shape[1], shape[2]) if len(shape) == 3 else (64, 64, 64)
+            made = write_cohort(
+                _read_studies(files, report, record), Path(scratch) / "cohort", source="predict", options={},
+                size=shape[-1], volume_size=volume, split="hash", strict=len(inputs) == 1,
+            )  # fmt: skip
+            shutil.copy(made.path / "rejected.csv", out / "rejected.csv")
+            opened.insert(0, made)
+        for cohort in opened:
+            found = predict_members(load_members(run, [cohort]), np.arange(len(cohort)))
             for prediction in found:
                 _write(prediction, cohort, out)
             predictions += found
-    if rejected:
-        (out / "rejected.csv").write_text("\n".join(["where,reason", *rejected]) + "\n", "utf-8")
-    if not predictions:
-        raise InputError("none of the inputs could be read", where=str(out / "rejected.csv"))
     return predictions
+
+
+def _read_studies(paths: Sequence[Path], report: Path | None, record: Path | None) -> Iterator[Study | Rejected]:
+    """Each input as a study with an id of its own; of several, one that cannot be read is rejected, not the end."""
+    seen: Counter[str] = Counter()
+    for path in paths:
+        try:
+            study = read_study(path, report, record)
+        except ChiasmError as error:
+            if len(paths) == 1:
+                raise
+            yield Rejected(str(path), error.what)
+            continue
+        seen[study.study_id] += 1
+        number = seen[study.study_id]
+        if number > 1:  # two files of one name
+            study = replace(
+                study,
+                study_id=f"{study.study_id}-{number}",
+                images=tuple(replace(image, image_id=f"{image.image_id}-{number}") for image in study.images),
+            )
+        yield study
 
 
 def load_plan(run: Path) -> Plan:
