@@ -43,8 +43,10 @@ def main() -> None:
         cohort = Cohort.open(home / "cohort")
     else:
         cohort = import_cohort("medpix", arguments.data, home / "cohort")
-    train(read_recipe("report-fusion", [*OVERRIDES, *arguments.sets]), [cohort.path], home / arguments.name)
-    metrics = evaluate(home / arguments.name).metrics
+    run = home / arguments.name
+    recipe = read_recipe("report-fusion", [*OVERRIDES, *arguments.sets])
+    train(recipe, [cohort.path], run, resume=(run / "run.json").exists())
+    metrics = evaluate(run).metrics
     kept = {name: metric.to_json() for name, metric in metrics.items() if "description/" in name}
     result = {
         "date": date.today().isoformat(),

@@ -44,7 +44,7 @@ def main() -> None:
         cohort = import_cohort("chestxray14", arguments.data, home / "cohort")
     recipe = read_recipe("report-fusion", [*OVERRIDES, f"train.seed={arguments.seed}"])
     run = home / f"run-{arguments.seed}"
-    train(recipe, [cohort.path], run, folds=arguments.folds)
+    train(recipe, [cohort.path], run, folds=arguments.folds, resume=(run / "run.json").exists())
     evaluation = evaluate(run)
     kept = {
         name: metric.to_json()

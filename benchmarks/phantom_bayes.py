@@ -43,7 +43,12 @@ def main() -> None:
     else:
         options = {"studies": arguments.studies}
         cohort = import_cohort("phantom-chest", None, home / "cohort", size=SIZE, seed=SEED, options=options)
-    train(read_recipe("report-fusion", OVERRIDES), [cohort.path], home / "run")
+    train(
+        read_recipe("report-fusion", OVERRIDES),
+        [cohort.path],
+        home / "run",
+        resume=(home / "run" / "run.json").exists(),
+    )
     metrics = evaluate(home / "run").metrics
     rows = {}
     for name, best in metrics.items():

@@ -1,8 +1,11 @@
 """Fixtures that several rooms share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the program sets it: tests share their cores
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +45,14 @@ SMALL = (
 def small() -> tuple[str, ...]:
     """Overrides that make a recipe train in seconds on the phantom cohort."""
     return SMALL
+
+
+@pytest.fixture(scope="session")
+def tiny_run(phantom, small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of report-fusion on the phantom cohort, one epoch: trained once, read by many; never changed."""
+    from chiasm.recipe import read_recipe
+    from chiasm.train import train
+
+    out = tmp_path_factory.mktemp("tiny") / "run"
+    train(read_recipe("report-fusion", [*small, "train.epochs=1"]), [phantom.path], out)
+    return out

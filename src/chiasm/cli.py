@@ -414,4 +414,7 @@ def _render_findings(prediction: dict[str, Any]) -> str:
 
 def main() -> None:
     """The entry point of the program `chiasm`."""
+    # OpenMP's threads spin while they wait for each other; on a machine that is busy otherwise each wait then costs a
+    # time slice, and the many small steps of an LSTM run fifty times as long. Must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     app(prog_name="chiasm")
