@@ -27,6 +27,7 @@ names = st.text(max_size=5)
         localized=st.lists(st.tuples(names, names), max_size=3).map(tuple),
         grid=st.sampled_from([None, (14, 14), (4, 4, 4)]),
         findings=words,
+        views=words,
     )
 )
 def test_the_plan_comes_back_exactly(plan: Plan) -> None:

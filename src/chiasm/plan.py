@@ -29,6 +29,7 @@ class Plan:
         localized: (target, label) of each channel of the localization maps.
         grid: cells of an image's tokens and maps, or None without images.
         findings: the targets whose labels are findings with states; the others are outcomes.
+        views: of the training images, the most frequent first; an image of another view is read as the first of them.
     """
 
     image_shape: tuple[int, ...] | None
@@ -46,6 +47,7 @@ class Plan:
     localized: tuple[tuple[str, str], ...]
     grid: tuple[int, ...] | None
     findings: Words = ()
+    views: Words = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

@@ -246,6 +246,20 @@ def test_features_of_a_cohort_without_images(cohorts: list[Cohort], make_study, 
     assert batch.image_mask.tolist() == [[False], [True]]
     np.testing.assert_array_equal(batch.features[0][1, 0], features[0][2])
     assert not Loader([texts], plan, Letters()).batch([0]).images.any()
+    alone = Loader([texts], plan, Letters(), [[]]).batch([0])  # a report to predict from, and a cached backbone
+    assert alone.features is None
+    assert alone.images.shape == (1, 1, 32, 32)
+    assert not alone.image_mask.any()
+
+
+def test_a_view_that_training_never_saw_is_read_as_the_most_frequent_one(cohorts: list[Cohort], plan: Plan) -> None:
+    def views(seen: tuple[str, ...]) -> list[View]:
+        batch = Loader(cohorts, replace(plan, views=seen), Letters()).batch([6])
+        return [list(View)[v] for v in batch.view[0].tolist()]
+
+    assert views(("pa", "lateral")) == [View.PA, View.LATERAL]
+    assert views(("ap", "lateral")) == [View.AP, View.LATERAL]
+    assert views(()) == [View.PA, View.LATERAL]
 
 
 def test_volumes(make_study, make_image, tmp_path: Path) -> None:

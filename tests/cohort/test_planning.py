@@ -9,7 +9,7 @@ from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import CohortError, RecipeError
 from chiasm.geometry import Geometry
 from chiasm.recipe import Recipe, parse_recipe, read_recipe, write_recipe
-from chiasm.study import Finding, Image, Kind, Outcome, Record, State
+from chiasm.study import Finding, Image, Kind, Outcome, Record, State, View
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_volumes(write, make_study, make_image) -> None:
     other = write([volume(5)], volume_size=(16, 16, 16))
     with pytest.raises(CohortError, match="another size") as caught:
         fit_plan(recipe(), [cohort, other], [every(cohort), every(other)])
-    assert caught.value.remedy.endswith("--volume-size 16 32 32")
+    assert caught.value.remedy.endswith("--volume-size 16,32,32")  # as the command takes it
 
 
 def test_asked_labels_and_columns(write, make_study) -> None:
@@ -197,3 +197,13 @@ def test_the_recipe_that_was_read_is_left_as_it_was(write, make_study) -> None:
     fit_plan(asked, [cohort], [every(cohort)])
     assert asked == parse_recipe(asked.model_dump(mode="json"), "test")
     assert asked.inputs.text is not None
+
+
+def test_views_are_those_of_the_training_images(write, make_study, make_image) -> None:
+    def seen(number: int, *views: View):
+        images = tuple(replace(make_image(f"i{number}-{n}", seed=9 * number + n), view=v) for n, v in enumerate(views))
+        return make_study(number, images=images, regions=())
+
+    cohort = write([seen(0, View.LATERAL), seen(1, View.PA, View.LATERAL), seen(2, View.AP)])
+    assert fit_plan(recipe(), [cohort], [np.array([0, 1])])[0].views == ("lateral", "pa")
+    assert fit_plan(recipe("inputs.image=null"), [cohort], [np.array([0, 1])])[0].views == ()

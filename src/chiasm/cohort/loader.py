@@ -187,9 +187,12 @@ class Loader:
             batch.images = torch.from_numpy(_gather(self._arrays, mask, cohort, pointers))
         else:
             levels = [[np.asarray(m) for m in level] for level in zip(*filter(len, self.features), strict=True)]
-            # a cohort without images has no levels, and no image that points to it
-            where = np.cumsum([len(level) > 0 for level in self.features])[cohort] - 1
-            batch.features = [torch.from_numpy(_gather(level, mask, where, pointers)) for level in levels]
+            if levels:
+                # a cohort without images has no levels, and no image that points to it
+                where = np.cumsum([len(level) > 0 for level in self.features])[cohort] - 1
+                batch.features = [torch.from_numpy(_gather(level, mask, where, pointers)) for level in levels]
+            else:  # no cohort has an image
+                batch.images = torch.from_numpy(_gather(self._arrays, mask, cohort, pointers))
         if self.plan.localized:
             self._add_lesions(batch, rows, mask, images)
 
@@ -235,6 +238,10 @@ class Loader:
     def _index_images(self) -> None:
         """The images of the plan's dimension, study by study: row in `images`, place in the array, view."""
         ndim = len(self.plan.image_shape or ())
+        taught = [list(View).index(View(name)) for name in self.plan.views]
+        known = np.arange(len(View), dtype=np.int8)
+        if taught:  # nothing was learned of other views: they are read as the most frequent one
+            known[~np.isin(known, taught)] = taught[0]
         study, row, pointer, view = [], [], [], []
         for offset, cohort in zip(self.offsets[:-1], self.cohorts, strict=True):
             table = cohort.table("images", ["array", "index", "view"])
@@ -242,7 +249,7 @@ class Loader:
             study.append(cohort.image_study[rows] + offset)
             row.append(rows.astype(np.int32))
             pointer.append(table["index"].to_numpy()[rows].astype(np.int32))
-            view.append(pc.index_in(table["view"], value_set=_VIEWS).to_numpy()[rows].astype(np.int8))
+            view.append(known[pc.index_in(table["view"], value_set=_VIEWS).to_numpy()[rows].astype(np.int8)])
         self._image_row, self._pointer, self._view = (np.concatenate(parts) for parts in (row, pointer, view))
         self._image_start = np.searchsorted(np.concatenate(study), np.arange(len(self) + 1))
         self._arrays = self._map_pixels()

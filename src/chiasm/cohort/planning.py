@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -89,6 +90,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         localized=tuple((t, label) for t in findings for label in targets[t]) if localization else (),
         grid=_grid(shape, localization.stride if localization else None) if shape else None,
         findings=tuple(findings),
+        views=_views(cohorts, rows, len(shape)) if shape else (),
     )
     return plan, resolved, notes
 
@@ -96,7 +98,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
 def size_error(cohort: Cohort, shape: tuple[int, ...]) -> CohortError:
     """Stored images do not fit: the error that names the import to run."""
     flat = len(shape) == 2
-    option = f"--size {shape[0]}" if flat else f"--volume-size {' '.join(map(str, shape))}"
+    option = f"--size {shape[0]}" if flat else f"--volume-size {','.join(map(str, shape))}"
     return CohortError(
         "the cohort's images have another size than the model's",
         expected=f"{shape} pixels",
@@ -195,6 +197,16 @@ def _count(cohort: Cohort, ndim: int) -> NDArray[np.int64]:
     """[n] images of a dimension in each study."""
     here = pc.equal(cohort.table("images", ["array"])["array"], f"pixels_{ndim}d").to_numpy()
     return np.bincount(cohort.image_study[here], minlength=len(cohort))
+
+
+def _views(cohorts: Sequence[Cohort], rows: Rows, ndim: int) -> tuple[str, ...]:
+    """Views of the training images of a dimension, the most frequent first."""
+    seen: Counter[str] = Counter()
+    for cohort, own in zip(cohorts, rows, strict=True):
+        images = cohort.table("images", ["array", "view"])
+        here = np.isin(cohort.image_study, own) & pc.equal(images["array"], f"pixels_{ndim}d").to_numpy()
+        seen.update(images["view"].filter(pa.array(here)).to_pylist())
+    return tuple(sorted(seen, key=lambda view: (-seen[view], view)))
 
 
 def _record(

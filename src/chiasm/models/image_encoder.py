@@ -236,9 +236,11 @@ class ImageEncoder(nn.Module):
         self.backbone = build_backbone(options.encoder, ndim)
         self.backbone.requires_grad_(not self.frozen)
         conv = nn.Conv2d if ndim == 2 else nn.Conv3d
-        self.laterals = nn.ModuleList(conv(c, dim, 1) for c in self.backbone.channels)
+        self.levels = _levels_needed(shape, self.backbone.strides, grid)
+        laterals = [conv(c, dim, 1) for c in self.backbone.channels]
+        self.laterals = nn.ModuleList(laterals[-self.levels :])
         # statistics of pretrained maps differ by orders of magnitude between channels
-        self.norms = nn.ModuleList(nn.GroupNorm(1, c) for c in self.backbone.channels)
+        self.norms = nn.ModuleList(nn.GroupNorm(1, c) for c in self.backbone.channels[-self.levels :])
         self.smooth = nn.Sequential(
             conv(dim, dim, 3, padding=1), nn.GroupNorm(8, dim), nn.GELU(),
             conv(dim, dim, 3, padding=1), nn.GroupNorm(8, dim), nn.GELU(),
@@ -259,10 +261,10 @@ class ImageEncoder(nn.Module):
         return self
 
     def extract(self, pixels: Tensor) -> list[Tensor]:
-        """Backbone maps of [n, *S] uint8 pixels; what the cache of frozen features holds."""
+        """The `levels` coarsest backbone maps of [n, *S] uint8 pixels; what the cache of frozen features holds."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps: list[Tensor] = self.backbone(pixels[:, None].float())
-        return maps
+        return maps[-self.levels :]
 
     def forward(
         self, images: Tensor | None, image_mask: Tensor, view: Tensor, features: list[Tensor] | None = None
@@ -289,19 +291,22 @@ class ImageEncoder(nn.Module):
         for lateral, norm, level in reversed(list(zip(self.laterals, self.norms, maps, strict=True))):
             x = lateral(norm(level))
             merged = x if merged is None else x + F.interpolate(merged, size=x.shape[2:], mode="nearest")
-            if all(side >= cells for side, cells in zip(x.shape[2:], self.grid, strict=True)):
-                coarse_enough = merged
-                break
-        else:
-            assert merged is not None
-            coarse_enough = merged
-        if tuple(coarse_enough.shape[2:]) != self.grid:
+        assert merged is not None
+        if tuple(merged.shape[2:]) != self.grid:
             mode = "bilinear" if len(self.grid) == 2 else "trilinear"
-            coarse_enough = F.interpolate(coarse_enough, size=self.grid, mode=mode, align_corners=False)
-        return self.smooth(coarse_enough)  # type: ignore[no-any-return]
+            merged = F.interpolate(merged, size=self.grid, mode=mode, align_corners=False)
+        return self.smooth(merged)  # type: ignore[no-any-return]
 
 
 _PRETRAINED = ("efficientnet-lite0", "hf")
+
+
+def _levels_needed(shape: tuple[int, ...], strides: tuple[int, ...], grid: tuple[int, ...]) -> int:
+    """How many levels, from the coarsest, until one is as fine as the grid: finer ones would teach nothing."""
+    for count, stride in enumerate(reversed(strides), start=1):
+        if all(math.ceil(side / stride) >= cells for side, cells in zip(shape, grid, strict=True)):
+            return count
+    return len(strides)
 
 
 def _positions(grid: tuple[int, ...], dim: int) -> Tensor:
