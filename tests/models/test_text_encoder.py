@@ -46,3 +46,41 @@ def test_bilstm_of_a_padded_report_is_that_of_the_report_alone():
     assert torch.allclose(together[0, :3], alone[0], atol=1e-6)
     ids[0, 3:] = 9  # what stands under the mask
     assert torch.equal(encoder(ids, mask).values, together)
+
+
+def test_a_text_model_of_a_folder_reads_with_its_own_tokenizer(tmp_path):
+    import tokenizers
+    import transformers
+
+    from chiasm.models.text_encoder import build_text_encoder
+    from chiasm.recipe import TextInput
+    from chiasm.report.tokenizer import Tokenizer, build_tokenizer
+
+    words = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "effusion", "."])}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(words, unk_token="[UNK]"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        "[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]"
+    ).save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=7, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+
+    options = TextInput(encoder=f"hf:{tmp_path}")
+    reader = build_tokenizer(options.encoder, Tokenizer.train([]))
+    assert reader.encode_batch(["no effusion .", "", "no no no no"], 4) == [[2, 4, 5, 3], [], [2, 4, 4, 3]]
+    encoder = build_text_encoder(options, len(reader), 8, 0.0).train()
+    ids = torch.tensor([[2, 4, 5, 3], [2, 4, 3, 0]])
+    mask = torch.tensor([[True] * 4, [True] * 3 + [False]])
+    tokens = encoder(ids, mask)
+    assert tokens.values.shape == (2, 4, 8)
+    ids[1, 3] = 6
+    assert torch.equal(encoder(ids, mask).values[1, :3], tokens.values[1, :3])
+    assert not any(p.requires_grad for p in encoder.net.parameters())
+    nothing = encoder(ids, torch.zeros_like(mask))
+    assert torch.isfinite(nothing.values).all()

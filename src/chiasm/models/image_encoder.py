@@ -264,7 +264,8 @@ class ImageEncoder(nn.Module):
         """The `levels` coarsest backbone maps of [n, *S] uint8 pixels; what the cache of frozen features holds."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps: list[Tensor] = self.backbone(pixels[:, None].float())
-        return maps[-self.levels :]
+        # torch's group norm crashes in its backward pass on some maps whose channels come last
+        return [m.contiguous() for m in maps[-self.levels :]]
 
     def forward(
         self, images: Tensor | None, image_mask: Tensor, view: Tensor, features: list[Tensor] | None = None
