@@ -184,6 +184,8 @@ def _splits(
             # the hash of a cohort's split calls a tenth of the patients "validation"; here those of training and
             # validation share what the fold left over
             held = np.array([split_of(patients[i], own_seed + 7919) == "validation" for i in rest], dtype=bool)
+            if not held.any():  # few patients: one of them validates
+                held = np.array([patients[i] == patients[rest[own_seed % len(rest)]] for i in rest], dtype=bool)
             parts = {"train": rest[~held], "validation": rest[held], "test": test}
             rows = [
                 {s: part[(part >= a) & (part < b)] - a for s, part in parts.items()}
@@ -213,16 +215,28 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
+    """Train a member and calibrate it. Where it was cut off in between, the weights stand and are not trained on."""
+    if not (folder / "weights.safetensors").is_file():
+        _optimize(folder, cohorts)
+    if _is_main():
+        _write_json(folder / "calibration.json", calibrate(load_member(folder, cohorts)))
+
+
+def _optimize(folder: Path, cohorts: Sequence[Cohort]) -> None:
     member = load_member(folder, cohorts, weights=False)
-    if not len(member.split["train"]) or not len(member.split["validation"]):
+    options = member.recipe.train
+    trainee = Trainee(member)
+    if not len(trainee.split["train"]) or not len(trainee.split["validation"]):
         raise TrainingError(
             "there is nothing to train or validate on",
-            got=", ".join(f"{len(rows)} {name}" for name, rows in member.split.items()) + " studies",
+            expected="studies with a known label, a region or a text, of each",
+            got=", ".join(
+                f"{len(trainee.split[name])} of {len(member.split[name])} {name} studies"
+                for name in ("train", "validation")
+            ),
             where=str(folder / "split.json"),
             remedy="use a larger cohort, or --folds",
         )
-    options = member.recipe.train
-    trainee = Trainee(member)
     checkpoints = folder / "checkpoints"
     best = ModelCheckpoint(
         checkpoints, "best", monitor="validation_loss", save_weights_only=True, enable_version_counter=False
@@ -260,9 +274,9 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
     if not _is_main():
         return
     weights = read_checkpoint(checkpoints / f"{keep}.safetensors")["state_dict"]
-    save_file({k.removeprefix("model."): v for k, v in weights.items()}, folder / "weights.safetensors")
-    member = load_member(folder, cohorts)
-    _write_json(folder / "calibration.json", calibrate(member))
+    partial = folder / "weights.partial"
+    save_file({k.removeprefix("model."): v for k, v in weights.items()}, partial)
+    os.replace(partial, folder / "weights.safetensors")
 
 
 class Trainee(pl.LightningModule):  # type: ignore[misc]

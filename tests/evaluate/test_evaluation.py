@@ -113,3 +113,11 @@ def test_a_training_cohort_that_is_gone_costs_the_controls_and_says_so(
     assert "The cohort of the training is gone" in evaluation.facts["notes"][-1]
     with pytest.raises(CohortError):
         evaluate(run)
+
+
+def test_the_page_names_the_folder_that_can_be_verified(run: Path, evidence: Evidence, tmp_path: Path) -> None:
+    recipe = read_recipe(run / "recipe.yaml")
+    inside = write_evaluation(run, evidence, recipe, run / "evaluation")
+    assert f"chiasm verify {run}<" in inside.page.read_text("utf-8")
+    elsewhere = write_evaluation(run, evidence, recipe, tmp_path / "beside")
+    assert f"chiasm verify {tmp_path / 'beside'}<" in elsewhere.page.read_text("utf-8")

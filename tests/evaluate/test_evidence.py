@@ -1,9 +1,13 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from chiasm.cohort.store import Cohort
+from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import RunError
 from chiasm.evaluate.evidence import Evidence, Pool, Question, Truth, mean_known, read_truth, subgroups
+from chiasm.study import Record
 
 
 def test_a_study_of_two_repeats_stands_twice(cohort: Cohort) -> None:
@@ -71,3 +75,11 @@ def test_the_only_label_named_like_its_target_is_all(question: Question) -> None
     alone = Question({"lung_opacity": ["lung_opacity"], "outcome": ["event"]}, {}, {})
     assert alone.name_of("lung_opacity", "lung_opacity") == "all"
     assert alone.name_of("outcome", "event") == "event"
+
+
+def test_ages_in_words_make_no_age_bands(cohort: Cohort, tmp_path: Path) -> None:
+    rows = [replace(cohort.study(i), record=Record({"age_years": ("40-50", "50-60")[i % 2]})) for i in (2, 3, 6)]
+    worded = write_cohort(rows, tmp_path / "c", source="hand", options={}, size=32)
+    pool = Pool.find([worded, cohort], ["0/s02", "0/s03", "1/s02"], np.zeros((3, 1), np.int64))
+    assert np.array_equal(pool.numbers("record.age_years"), [np.nan, np.nan, 25], equal_nan=True)
+    assert not [name for name in subgroups(pool, (18, 40, 65)) if name.startswith("age")]

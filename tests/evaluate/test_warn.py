@@ -77,3 +77,10 @@ def test_repeated_descriptions_that_beat_nothing_are_said(
 def test_warnings_hold_no_identifier(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
     for warning in compute_warnings(evidence, truth, score(evidence, truth, resamples), {"findings": 0.8}):
         assert not any(part in snake_case(warning) for part in ("s03", "p03", "featherstone"))
+
+
+def test_what_is_undefined_is_no_warning(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
+    """Another cohort may know no label of a target: its AUROC is undefined, and says nothing of the report."""
+    unknown = replace(truth, mask={target: np.zeros_like(mask) for target, mask in truth.mask.items()})
+    found = compute_warnings(evidence, unknown, score(evidence, unknown, resamples), {})
+    assert not [warning for warning in found if "nan" in warning]

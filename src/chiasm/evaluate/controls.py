@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from chiasm.cohort.store import Cohort
-from chiasm.evaluate.evidence import Arm, Floats, Pool, Question
+from chiasm.evaluate.evidence import Arm, Floats, Pool, Question, mean_known
 from chiasm.metrics.controls import metadata_features, pixel_statistics, probe, thumbnails
 from chiasm.metrics.description import tokenize
 from chiasm.study import Kind
@@ -59,7 +59,7 @@ def prior_arm(question: Question, taught: Taught, member: NDArray[np.int64]) -> 
         for number, train in enumerate(taught.train):
             n = mask[train].sum(axis=0)
             np.divide(truth[train].sum(axis=0), n, out=means[number], where=n > 0)
-        values[target] = means[member].mean(axis=1)
+        values[target] = mean_known(means[member], axis=1)
     return Arm(values)
 
 
@@ -99,13 +99,14 @@ def _probed(
     member: NDArray[np.int64],
 ) -> Floats:
     """[n] mean probability of the members that answer a study; NaN where the training labels have one class."""
-    total = np.zeros(len(tested))
+    said = np.full(member.shape, np.nan)
     for number, train in enumerate(taught.train):
-        asked = (member == number).any(axis=1)
+        asked, slot = np.nonzero(member == number)
         own = np.searchsorted(needed, train)
-        scores = probe(rows[own], truth[own], rows[tested[asked]], mask[own]) if asked.any() else np.empty(0)
-        total[asked] += np.nan if scores is None else expit(scores)
-    return np.asarray(total / member.shape[1])
+        scores = probe(rows[own], truth[own], rows[tested[asked]], mask[own]) if len(asked) else None
+        if scores is not None:
+            said[asked, slot] = expit(scores)
+    return mean_known(said, axis=1)
 
 
 def _metadata(pool: Pool) -> Floats:
@@ -125,7 +126,7 @@ def _metadata(pool: Pool) -> Floats:
             shape[n, start : start + len(numbers)] = numbers[::-1]
     number_of_images = pool.gather(lambda c: np.bincount(c.image_study, minlength=len(c)))
     numeric = {f"shape_{i}": column for i, column in enumerate(shape.T)} | {"images": number_of_images}
-    numeric["age_years"] = pool.column("record.age_years").astype(np.float64)
+    numeric["age_years"] = pool.numbers("record.age_years")
     known = {name: values for name, values in numeric.items() if np.isfinite(np.asarray(values, np.float64)).any()}
     categorical = {
         "view": np.array(word("view"), object),
@@ -171,17 +172,18 @@ def _of_places(pool: Pool, ndim: int, compute: Callable[[int, NDArray[np.int64]]
 
 def shared_with_training(taught: Taught, pool: Pool) -> list[str]:
     """Patients or pixels that stand in training and among the tested: there should be none."""
-    patients = pixels = 0
+    patients: set[tuple[str, str]] = set()  # several members may have been trained on the same one
+    pixels: set[str] = set()
     for number, train in enumerate(taught.train):
         tested = np.flatnonzero((pool.member == number).any(axis=1))
         seen, asked = taught.pool(train), taught.pool(taught.tested[tested])
-        patients += len(_people(seen) & _people(asked))
-        pixels += len(_pixel_hashes(seen) & _pixel_hashes(asked))
+        patients |= _people(seen) & _people(asked)
+        pixels |= _pixel_hashes(seen) & _pixel_hashes(asked)
     found = []
     if patients:
-        found.append(f"{patients} patients stand both in training and among the tested.")
+        found.append(f"{len(patients)} patients stand both in training and among the tested.")
     if pixels:
-        found.append(f"{pixels} images stand, pixel by pixel, both in training and among the tested.")
+        found.append(f"{len(pixels)} images stand, pixel by pixel, both in training and among the tested.")
     return found
 
 

@@ -186,7 +186,7 @@ def _summarize(
         metrics=evaluation.metrics,
         warnings=evaluation.warnings,
         notes=facts["notes"],
-        commands=_commands(facts),
+        commands=_commands(facts, evaluation.out),
         leads=leads,
         curves=draw_curves(evidence, truth, resamples, leads[0]),
         pictures=draw_pictures(evidence, located),
@@ -225,10 +225,11 @@ def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _commands(facts: Mapping[str, Any]) -> list[str]:
+def _commands(facts: Mapping[str, Any], out: Path) -> list[str]:
     run, cohorts = facts["run"], " ".join(entry["path"] for entry in facts["cohorts"])
+    verify = f"chiasm verify {run if out.resolve().parent == Path(run) else out.resolve()}"
     folds = f" --folds {facts['folds']} --repeats {facts['repeats']}" if facts["members"] > 1 else ""
     if facts["external"]:
-        return [f"chiasm evaluate {run} {cohorts}", f"chiasm verify {run}"]
+        return [f"chiasm evaluate {run} {cohorts}", verify]
     train = f"chiasm train {run}/recipe.yaml {cohorts} --out NEW_RUN{folds}"
-    return [train, "chiasm evaluate NEW_RUN", f"chiasm verify {run}"]
+    return [train, "chiasm evaluate NEW_RUN", verify]

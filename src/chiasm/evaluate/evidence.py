@@ -119,6 +119,10 @@ class Pool:
 
         return self.gather(values)
 
+    def numbers(self, name: str) -> Floats:
+        """[n] of a numeric column of `studies`; NaN where there is no number, as in a column of words ("40-50")."""
+        return np.array([v if isinstance(v, int | float) else np.nan for v in self.column(name)], np.float64)
+
     @cached_property
     def keys(self) -> NDArray[np.str_]:
         """[n] "COHORT NUMBER/STUDY ID"."""
@@ -230,7 +234,7 @@ def subgroups(pool: Pool, age_bands: Sequence[float]) -> dict[str, NDArray[np.bo
     groups: dict[str, dict[str, NDArray[np.bool_]]] = {"sex": {}, "age": {}, "view": {}}
     sex = pool.column("record.sex")
     groups["sex"] = {value: sex == value for value in sorted({s for s in sex if isinstance(s, str)})}
-    age = pool.column("record.age_years").astype(np.float64)
+    age = pool.numbers("record.age_years")
     edges = [0.0, *age_bands, np.inf]
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         name = f"{low:g}_{high:g}" if np.isfinite(high) else f"{low:g}_plus"

@@ -98,7 +98,7 @@ def _texts(evidence: Evidence, scores: Scores) -> list[str]:
         for target, labels in evidence.question.targets.items():
             label = "macro" if len(labels) > 1 else evidence.question.name_of(target, labels[0])
             own, other = (scores.get(metric_name(target, label, "auroc", c)) for c in (None, "shuffled_text"))
-            if own is not None and other is not None and not _beats(own, other):
+            if own is not None and other is not None and _beats(own, other) is False:
                 found.append(
                     f"{words(target).capitalize()}: another patient's report serves as well as the own one "
                     f"(AUROC {_said(other)} against {_said(own)}): the report adds nothing that can be measured here."
@@ -106,7 +106,7 @@ def _texts(evidence: Evidence, scores: Scores) -> list[str]:
     said = scores.get(metric_name("description", None, "cider"))
     for control, whose in (("constant", "one report for everybody"), ("nearest", "the nearest neighbour's report")):
         other = scores.get(metric_name("description", None, "cider", control))
-        if said is not None and other is not None and not _beats(said, other):
+        if said is not None and other is not None and _beats(said, other) is False:
             found.append(f"Descriptions do not beat {whose} beyond doubt (CIDEr {_said(said)} against {_said(other)}).")
     distinct = scores.get(metric_name("description", None, "distinct_ratio"))
     if distinct is not None and distinct.draws[0] < SAME_TEXT:
@@ -138,9 +138,10 @@ def _fewest(labels: NDArray[np.float32], mask: NDArray[np.bool_], patients: NDAr
     return min(len(set(patients[mask & (labels == value)])) for value in (0, 1))
 
 
-def _beats(own: Estimate, other: Estimate) -> bool:
+def _beats(own: Estimate, other: Estimate) -> bool | None:
+    """Is the one better beyond doubt? None where either is undefined."""
     gain = (own - other).metric()
-    return gain.low is not None and gain.low > 0
+    return None if gain.value is None else gain.low is not None and gain.low > 0
 
 
 def _said(estimate: Estimate) -> str:
