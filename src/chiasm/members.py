@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from chiasm.cohort.loader import Loader
@@ -102,10 +104,8 @@ def read_run(run: Path) -> dict[str, Any]:
             where=str(run),
             remedy="chiasm train RECIPE COHORT --out RUN",
         )
-    try:
-        info: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        raise RunError("run.json is damaged", expected="JSON", where=str(path), remedy="train again") from None
+    with _readable(path):
+        info: dict[str, Any] = dict(json.loads(path.read_text("utf-8")))
     if info.get("schema") != SCHEMA:
         raise RunError(
             "the run was written by another version of chiasm",
@@ -115,6 +115,21 @@ def read_run(run: Path) -> dict[str, Any]:
             remedy="use that version, or train again",
         )
     return info
+
+
+@contextmanager
+def _readable(where: Path) -> Iterator[None]:
+    """What a missing, cut off or foreign file of a run raises, as a `RunError`."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise RunError(
+            "the run is damaged",
+            expected="the files that chiasm train wrote",
+            got=type(error).__name__,
+            where=str(where),
+            remedy="copy the run again, or train again",
+        ) from None
 
 
 def load_members(run: Path, cohorts: Sequence[Cohort] | None = None) -> list[Member]:
@@ -132,10 +147,24 @@ def load_members(run: Path, cohorts: Sequence[Cohort] | None = None) -> list[Mem
             where=str(run),
             remedy="chiasm train ... --resume continues it",
         )
+    for name in info["members"]:
+        with _readable(run / name):
+            (run / name / "calibration.json").resolve(strict=True)  # or every answer would silently be uncalibrated
     own = cohorts is None
     if cohorts is None:
         cohorts = [open_recorded(entry) for entry in info["cohorts"]]
     return [load_member(run / name, cohorts, own) for name in info["members"]]
+
+
+def read_plans(run: Path) -> list[Plan]:
+    """The plan of each model of a run.
+
+    Raises:
+        RunError: no run, or a damaged one.
+    """
+    folders = [run / str(name) for name in read_run(run)["members"]]
+    with _readable(run):
+        return [Plan.from_json((folder / "plan.json").read_text("utf-8")) for folder in folders]
 
 
 def open_recorded(entry: dict[str, str]) -> Cohort:
@@ -158,25 +187,27 @@ def open_recorded(entry: dict[str, str]) -> Cohort:
 
 def load_member(folder: Path, cohorts: Sequence[Cohort], own: bool = True, weights: bool = True) -> Member:
     """One model of a run with a loader over `cohorts`; `own` = they are those of its split."""
-    recipe = read_recipe(folder / "recipe.yaml")
-    plan = Plan.from_json((folder / "plan.json").read_text("utf-8"))
-    describer = Tokenizer.from_json((folder / "tokenizer.json").read_text("utf-8"))
+    calibration: Calibration = {}
+    with _readable(folder):
+        recipe_file = (folder / "recipe.yaml").resolve(strict=True)
+        plan = Plan.from_json((folder / "plan.json").read_text("utf-8"))
+        describer = Tokenizer.from_json((folder / "tokenizer.json").read_text("utf-8"))
+        names = json.loads((folder / "split.json").read_text("utf-8"))
+        if (folder / "calibration.json").is_file():
+            calibration = json.loads((folder / "calibration.json").read_text("utf-8"))
+    recipe = read_recipe(recipe_file)
     text = recipe.inputs.text
     reader = build_tokenizer(text.encoder, describer) if text is not None else None
-    seed = int(json.loads((folder / "split.json").read_text("utf-8"))["seed"])
-    torch.manual_seed(seed)
+    torch.manual_seed(int(names["seed"]))
     model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
     if weights:
-        model.load_state_dict(load_file(folder / "weights.safetensors"))
+        with _readable(folder / "weights.safetensors"):
+            model.load_state_dict(load_file(folder / "weights.safetensors"))
     model.eval()
     loader = Loader(cohorts, plan, reader, features=_features(model, recipe, cohorts, plan), describer=describer)
-    calibration: Calibration = {}
-    if (folder / "calibration.json").is_file():
-        calibration = json.loads((folder / "calibration.json").read_text("utf-8"))
     split = {}
     if own:
         where = {study: index for index, study in enumerate(loader.keys)}
-        names = json.loads((folder / "split.json").read_text("utf-8"))
         split = {s: np.array([where[study] for study in names[s]], dtype=np.int64) for s in SPLITS}
     return Member(folder, recipe, plan, model, loader, describer, calibration, split)
 
@@ -215,7 +246,7 @@ def answer(
         subset: the modalities it may see, all if None; an absent one is a mask, never a black image.
         shuffled: "text" or "image": each study sees that modality of another patient (a control).
         describe: also generate descriptions.
-        maps: also keep the localization maps.
+        maps: also keep the localization maps; those of swapped images are nobody's, and are not kept.
     """
     model, loader = member.model, member.loader
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -238,7 +269,7 @@ def answer(
             outputs = model(batch)
             for target, values in outputs.logits.items():
                 logits[target].append(values.float().cpu().numpy())
-            if maps and outputs.map_logits is not None and batch.image_mask is not None:
+            if maps and shuffled != "image" and outputs.map_logits is not None and batch.image_mask is not None:
                 mask = batch.image_mask.cpu()
                 grids.append(outputs.map_logits.cpu()[mask].half().numpy())
                 study, slot = torch.nonzero(mask, as_tuple=True)
@@ -264,13 +295,22 @@ def answer(
 
 
 def _partners(loader: Loader, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each study one of another patient: patients in random order, moved on by the largest number of studies."""
-    patients = np.asarray(loader.patient_ids)[indices]
-    names, number = np.unique(patients, return_inverse=True)
-    order = np.argsort(np.random.default_rng(0).permutation(len(names))[number], kind="stable")
-    shift = int(np.bincount(number).max()) if len(names) > 1 else 0
+    """For each study one of another patient; of a lone patient, another of its own.
+
+    Patients stand in random order, and each study moves back by the largest number of studies of a patient, but, where one
+    patient has more than half of them, never once around to itself.
+    """
+    names, number = np.unique(np.asarray(loader.patient_ids)[indices], return_inverse=True)
+    rank = np.random.default_rng(0).permutation(len(names))[number]
+    order = np.argsort(rank, kind="stable")
+    n, sizes = len(indices), np.bincount(rank, minlength=1)
+    own, last = (
+        sizes[rank[order]],
+        (np.cumsum(sizes) - sizes)[rank[order]] - 1,
+    )  # last: of the patient who stands before
+    back = (last - np.arange(n) + sizes.max()) % np.maximum(1, n - own)
     partner = np.empty_like(indices)
-    partner[order] = indices[np.roll(order, shift)]
+    partner[order] = indices[order[(last - back) % max(1, n)]]
     return partner
 
 

@@ -199,6 +199,7 @@ class Prediction:
         geometries: image_id -> geometry, so a map can be laid on the original.
         contributions: modality -> "target/label" -> Shapley value of the modality on the logit.
         used: the modalities the answer rests on.
+        ignored: a sentence for each thing that was handed in and that the model does not read.
         without_report: "target/label" -> the same number when the report is hidden; empty where no report was used.
     """
 
@@ -212,6 +213,7 @@ class Prediction:
     geometries: Mapping[str, Geometry] = field(default_factory=dict)
     contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     used: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     without_report: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,176 @@
+"""What the models of a run say together of studies, as `Prediction`s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from chiasm.geometry import Geometry
+from chiasm.members import Answers, Calibration, Member, answer
+from chiasm.metrics.attribution import shapley, subsets
+from chiasm.metrics.localization import map_to_boxes
+from chiasm.study import Finding, Kind, Outcome, Prediction, Region, State
+from chiasm.tensors import MODALITIES
+
+Channel = tuple[str, str]
+Values = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the members say together of n studies.
+
+    Attributes:
+        labels: target -> labels that any member knows (a fold may lack one that others know).
+        values, hidden: target -> [n, L] probabilities or values, with all that is there and without the report.
+        added: target -> modality -> [n, L] on the logit; present: modality -> [n] bool.
+        maps: (index, image row) -> (target, label) -> probabilities on the grid.
+        descriptions: a text a study, or None.
+    """
+
+    labels: Mapping[str, Sequence[str]]
+    values: Values
+    hidden: Values
+    added: Mapping[str, Mapping[str, NDArray[np.float64]]]
+    present: Mapping[str, NDArray[np.bool_]]
+    maps: Mapping[tuple[int, int], Mapping[Channel, NDArray[np.float32]]]
+    descriptions: Sequence[str] | None
+
+
+def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> list[Prediction]:
+    """One `Prediction` a study: the mean over the members of probabilities, thresholds, maps and of what each modality added.
+
+    The description comes from the first member; a mean of texts does not exist.
+    """
+    modalities = tuple(m for m in MODALITIES if any(m in member.model.modalities for member in members))
+    labels: dict[str, list[str]] = {}
+    for plan in (member.plan for member in members):
+        for target, names in plan.targets.items():
+            known = labels.setdefault(target, [])
+            known += [name for name in names if name not in known]
+    chosen = {s: [answer(m, indices, subset=s, maps=s == modalities) for m in members] for s in subsets(modalities)}
+    logits = {s: _mean(members, [a.logits for a in answers], labels) for s, answers in chosen.items()}
+    said = _Said(
+        labels,
+        values=_mean_values(members, chosen[modalities], labels),
+        hidden=_mean_values(members, chosen[tuple(m for m in modalities if m != "text")], labels),
+        added={t: shapley({s: logits[s][t] for s in chosen}, modalities) for t in labels},
+        present=_present(members, indices, modalities),
+        maps=_mean_maps(members, chosen[modalities]),
+        descriptions=answer(members[0], indices, describe=True, maps=False).descriptions,
+    )
+    return [_prediction(members, said, i, int(index)) for i, index in enumerate(indices)]
+
+
+def _mean(
+    members: Sequence[Member], each: Sequence[Mapping[str, NDArray[Any]]], labels: Mapping[str, Sequence[str]]
+) -> Values:
+    """target -> [n, L]: the mean over the members that know a label."""
+    result = {}
+    for target, names in labels.items():
+        knowing = [
+            (m.plan.targets[target], part[target]) for m, part in zip(members, each, strict=True) if target in part
+        ]
+        stacked = np.full((len(knowing), len(knowing[0][1]), len(names)), np.nan)
+        for row, (own, values) in zip(stacked, knowing, strict=True):
+            row[:, [names.index(name) for name in own]] = values
+        result[target] = np.nanmean(stacked, axis=0)
+    return result
+
+
+def _mean_values(members: Sequence[Member], answers: Sequence[Answers], labels: Mapping[str, Sequence[str]]) -> Values:
+    return _mean(members, [member.probabilities(a) for member, a in zip(members, answers, strict=True)], labels)
+
+
+def _mean_maps(
+    members: Sequence[Member], answers: Sequence[Answers]
+) -> dict[tuple[int, int], dict[Channel, NDArray[np.float32]]]:
+    """(index, image row) -> channel -> mean probability over the members that have it."""
+    found: dict[tuple[int, int], dict[Channel, list[NDArray[np.float32]]]] = {}
+    for member, said in zip(members, answers, strict=True):
+        if said.maps is not None and said.map_index is not None:
+            for grids, (index, row) in zip(said.maps, said.map_index.tolist(), strict=True):
+                for channel, grid in zip(member.plan.localized, grids, strict=True):
+                    found.setdefault((index, row), {}).setdefault(channel, []).append(expit(grid.astype(np.float32)))
+    return {place: {key: np.mean(grids, axis=0) for key, grids in maps.items()} for place, maps in found.items()}
+
+
+def _present(
+    members: Sequence[Member], indices: NDArray[np.int64], modalities: Sequence[str]
+) -> dict[str, NDArray[np.bool_]]:
+    """Modality -> [n] whether any member reads it of a study."""
+    each = [member.loader.batch(indices).present() for member in members]
+    none = np.zeros(len(indices), bool)
+    return {m: np.any([none, *(here[m].numpy() for here in each if m in here)], axis=0) for m in modalities}
+
+
+def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> Prediction:
+    loader = members[0].loader
+    findings, outcomes = _decide(members, said, i)
+    present = {(f.target, f.name) for f in findings if f.state is State.PRESENT}
+    maps, geometries, regions = {}, {}, []
+    for row in loader.image_rows(index):
+        cohort = loader.cohorts[loader.cohort_of(index)[0]]
+        image_id = str(cohort.images["image_id"].iloc[row])
+        geometry = cohort.geometry(row)
+        for channel, grid in said.maps.get((index, row), {}).items():
+            geometries[image_id] = geometry
+            maps[image_id, "/".join(channel)] = grid
+            if channel in present:
+                regions += _regions(members, channel, image_id, grid, geometry)
+    used = tuple(m for m, here in said.present.items() if here[i])
+    places = [(t, k, f"{t}/{label}") for t, labels in said.labels.items() for k, label in enumerate(labels)]
+    return Prediction(
+        study_id=str(loader.study_ids[index]),
+        patient_id=str(loader.patient_ids[index]),
+        findings=tuple(findings),
+        outcomes=tuple(outcomes),
+        regions=tuple(sorted(regions, key=lambda r: -(r.score or 0.0))),
+        description=said.descriptions[i] if said.descriptions is not None else None,
+        maps=maps,
+        geometries=geometries,
+        contributions={m: {name: float(said.added[t][m][i, k]) for t, k, name in places} for m in said.present},
+        used=used,
+        without_report={name: float(said.hidden[t][i, k]) for t, k, name in places} if "text" in used else {},
+    )
+
+
+def _decide(members: Sequence[Member], said: _Said, i: int) -> tuple[list[Finding], list[Outcome]]:
+    """Findings and outcomes of study i; what is binary is decided at the members' mean threshold, .5 where none has one."""
+    findings, outcomes = [], []
+    are_findings = {target for member in members for target in member.plan.findings}
+    kinds = {target: kind for member in members for target, kind in member.plan.kinds.items()}
+    for target, labels in said.labels.items():
+        for k, label in enumerate(labels):
+            value = float(said.values[target][i, k])
+            fitted = [m.calibration.get(target, {}).get(label, {}).get("threshold") for m in members]
+            cuts = [cut for cut in fitted if cut is not None]
+            here = value >= (float(np.mean(cuts)) if cuts else 0.5)
+            if target in are_findings:
+                state = State.PRESENT if here else State.ABSENT
+                findings.append(Finding(label, state, target, "chiasm", probability=value))
+            elif kinds[target] is Kind.BINARY:
+                outcomes.append(Outcome(label, float(here), Kind.BINARY, target, "chiasm", value))
+            else:
+                outcomes.append(Outcome(label, value, kinds[target], target, "chiasm"))
+    return findings, outcomes
+
+
+def _regions(
+    members: Sequence[Member], channel: Channel, image_id: str, grid: NDArray[np.float32], geometry: Geometry
+) -> list[Region]:
+    cut = float(np.mean([map_threshold(member.calibration, *channel) for member in members]))
+    found = zip(*map_to_boxes(grid, cut, geometry), strict=True)
+    boxes = [((float(x0), float(y0), float(x1), float(y1)), float(score)) for (x0, y0, x1, y1), score in found]
+    target, label = channel
+    return [Region(label, image_id, box, target=target, reader="chiasm", score=score) for box, score in boxes]
+
+
+def map_threshold(calibration: Calibration, target: str, label: str) -> float:
+    """The cut of a label's localization map, fitted on validation boxes; .5 where there were none."""
+    return calibration.get(target, {}).get(label, {}).get("map_threshold", 0.5)
