@@ -135,3 +135,9 @@ def test_the_defaults_of_the_schema_are_legal() -> None:
     """A default is not validated by pydantic: check each by writing the minimal recipe out and reading it in."""
     minimal = Recipe.model_validate({"name": "a", "targets": {"x": {}}})
     assert Recipe.model_validate(yaml.safe_load(yaml.safe_dump(minimal.model_dump(mode="json")))) == minimal
+
+
+@pytest.mark.parametrize("override", ["fusion.dim=100", "fusion.heads=3"])
+def test_a_width_that_cannot_be_divided_is_a_problem_of_the_recipe(override):
+    with pytest.raises(RecipeError, match=r"fusion: .*dim must be a multiple of 8 and of heads"):
+        read_recipe("report-fusion", [override])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from chiasm.cohort.store import Cohort, write_cohort
-from chiasm.errors import TrainingError
+from chiasm.errors import RecipeError, TrainingError
 from chiasm.geometry import Geometry
 from chiasm.recipe import read_recipe
 from chiasm.study import Image, Outcome, Study
@@ -62,3 +62,11 @@ def test_a_kill_between_the_last_epoch_and_calibration_trains_no_further(tmp_pat
     assert (run / "weights.safetensors").read_bytes() == weights
     assert (run / "history.csv").read_text() == history
     assert json.loads((run / "calibration.json").read_text()) == calibration
+
+
+@pytest.mark.parametrize("override", ["precision=banana", "accelerator=banana", "devices=banana", "strategy=banana"])
+def test_what_lightning_cannot_run_is_said_before_anything_is_written(tmp_path, small, override):
+    cohort = a_cohort(tmp_path / "c")
+    with pytest.raises(RecipeError, match=f"train.{override}"):
+        train(read_recipe("report-fusion", [*small, f"train.{override}"]), [cohort.path], tmp_path / "run")
+    assert not (tmp_path / "run").exists()

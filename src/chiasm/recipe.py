@@ -12,10 +12,10 @@ import typing
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chiasm.errors import RecipeError
 
@@ -63,6 +63,12 @@ class Fusion(_Section):
     heads: Count = 4
     dropout: Share = 0.1
     modality_dropout: Annotated[Share, Field(description="chance that a present modality is hidden in training")] = 0.3
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.dim % 8 or self.dim % self.heads:
+            raise ValueError(f"dim must be a multiple of 8 and of heads, here {self.heads}")
+        return self
 
 
 class Target(_Section):

@@ -20,6 +20,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
@@ -31,7 +32,7 @@ from chiasm.cohort.planning import fit_plan
 from chiasm.cohort.splits import folds as patient_folds
 from chiasm.cohort.splits import split_of
 from chiasm.cohort.store import Cohort
-from chiasm.errors import CohortError, RunError, TrainingError
+from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
 from chiasm.members import (
     SCHEMA,
     Answers,
@@ -79,17 +80,19 @@ def train(
         the content of `run.json`.
 
     Raises:
-        RunError: `out` exists (or, to resume, does not fit), CohortError, RecipeError: see the message.
+        RunError: `out` exists (or, to resume, does not fit), CohortError, RecipeError: see the message; also where this
+            machine lacks the devices.
         TrainingError: a loss that is not finite, with the step named; no target left.
     """
     opened = [Cohort.open(path) for path in cohorts]
     if _is_main():
+        _check_machine(recipe)
         info = _resume(recipe, opened, out) if resume else _prepare(recipe, opened, out, folds, repeats)
     else:
         info = read_run(out)  # a further process of the same training: the first one has prepared everything
     for number, name in enumerate(info["members"]):
         if not (out / name / "calibration.json").is_file():
-            if len(info["members"]) > 1:
+            if len(info["members"]) > 1 and _is_main():
                 say(f"fold {number + 1} of {len(info['members'])}")
             _fit(out / name, opened)
     if _is_main():
@@ -101,6 +104,22 @@ def train(
 def _is_main() -> bool:
     """Lightning starts further processes by running the same command again with LOCAL_RANK set."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _check_machine(recipe: Recipe) -> None:
+    """Refuse what Lightning cannot run here before anything is written."""
+    machine = {key: getattr(recipe.train, key) for key in ("precision", "accelerator", "devices", "strategy")}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pl.Trainer(**machine, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        raise RecipeError(
+            "this machine cannot train so",
+            got=", ".join(f"train.{key}={value}" for key, value in machine.items()),
+            where=f"Lightning: {str(error).splitlines()[0]}",
+            remedy="set train.precision, accelerator, devices or strategy to what Lightning's Trainer knows",
+        ) from None
 
 
 # --- before the first step: splits, plan, tokenizer --------------------------------------------------------------------
