@@ -92,7 +92,7 @@ def _figures(metrics: dict[str, dict[str, Any]]) -> list[str]:
     lines = ["", "Not for clinical use. Test patients, 95% interval by patient."]
     subsets = [name.split(":")[1] for name in metrics if name.startswith("bayes:") and name.endswith("/auroc")]
     for subset in sorted(set(subsets), key=lambda s: (s.count("+"), s)):
-        own = metrics.get(f"{subset}:outcome/event/auroc") or metrics.get("outcome/event/auroc")
+        own = metrics.get(f"{subset}:outcome/event/auroc")  # of the same inputs or of none
         best = metrics[f"bayes:{subset}:outcome/event/auroc"]
         lines.append(f"  outcome AUROC, {subset:18} {_shown(own)}   best reachable {_shown(best)}")
     for name, text in (
@@ -109,4 +109,6 @@ def _figures(metrics: dict[str, dict[str, Any]]) -> list[str]:
 def _shown(metric: dict[str, Any] | None) -> str:
     if metric is None or metric["value"] is None:
         return "undefined"
+    if metric["low"] is None:
+        return f"{metric['value']:.3f} (no interval)"
     return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"

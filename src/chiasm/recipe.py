@@ -28,7 +28,11 @@ class _Section(BaseModel):
 
 
 class ImageInput(_Section):
-    """Images: `efficientnet-lite0` (ImageNet), `hf:ID-or-folder`, `monai:NAME`, or `small-cnn` (from scratch)."""
+    """Images: `efficientnet-lite0` (ImageNet), `hf:ID-or-folder`, `monai:NAME`, or `small-cnn` (from scratch).
+
+    `freeze` holds pretrained weights as they are; what is built from scratch is always trained. `augment` moves and
+    brightens the images of training; the cached features of a frozen encoder (`train.cache_features`) stay as they are.
+    """
 
     encoder: str = "efficientnet-lite0"
     freeze: bool = True
