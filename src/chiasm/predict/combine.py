@@ -111,8 +111,9 @@ def _present(
 
 def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> Prediction:
     loader = members[0].loader
-    findings, outcomes = _decide(members, said, i)
-    present = {(f.target, f.name) for f in findings if f.state is State.PRESENT}
+    findings, outcomes = _decide(members, said.labels, said.values, i)
+    seen, _ = _decide(members, said.labels, said.hidden, i)  # a report adds no box and takes none away
+    present = {(f.target, f.name) for f in seen if f.state is State.PRESENT}
     maps, geometries, regions = {}, {}, []
     for row in loader.image_rows(index):
         cohort = loader.cohorts[loader.cohort_of(index)[0]]
@@ -140,14 +141,16 @@ def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> P
     )
 
 
-def _decide(members: Sequence[Member], said: _Said, i: int) -> tuple[list[Finding], list[Outcome]]:
+def _decide(
+    members: Sequence[Member], labels: Mapping[str, Sequence[str]], values: Values, i: int
+) -> tuple[list[Finding], list[Outcome]]:
     """Findings and outcomes of study i; what is binary is decided at the members' mean threshold, .5 where none has one."""
     findings, outcomes = [], []
     are_findings = {target for member in members for target in member.plan.findings}
     kinds = {target: kind for member in members for target, kind in member.plan.kinds.items()}
-    for target, labels in said.labels.items():
-        for k, label in enumerate(labels):
-            value = float(said.values[target][i, k])
+    for target, names in labels.items():
+        for k, label in enumerate(names):
+            value = float(values[target][i, k])
             fitted = [m.calibration.get(target, {}).get(label, {}).get("threshold") for m in members]
             cuts = [cut for cut in fitted if cut is not None]
             here = value >= (float(np.mean(cuts)) if cuts else 0.5)

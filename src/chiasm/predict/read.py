@@ -6,6 +6,8 @@ import difflib
 import json
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from chiasm.errors import InputError
 from chiasm.geometry import Geometry
 from chiasm.plan import Plan
 from chiasm.report.sections import split_sections
-from chiasm.study import Image, Record, Report, Study
+from chiasm.study import Image, Record, Report, Study, View
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 ENDINGS = (*SUFFIXES, *PICTURES, ".dcm", ".dicom", ".ima")
@@ -31,6 +33,9 @@ def read_study(
     path: Path, plan: Plan, report: Path | None = None, record: Path | None = None
 ) -> tuple[Study, tuple[str, ...]]:
     """One study of an image, DICOM or NIfTI file, or of a folder with images/ and, if any, report.txt and record.json.
+
+    Slices of one CT, MR or PET series in images/ are one volume. A picture says its view by a word of its name: pa, ap or
+    lateral.
 
     Returns:
         the study as a model of this plan can read it, and a sentence for each part that it does not read.
@@ -53,7 +58,8 @@ def read_study(
     else:
         raise InputError("no such input", expected="a file or a study folder", where=str(path))
     unread: list[str] = []
-    images, values = _read_images(files, name_of(path), plan, unread)
+    names = {path: name_of(path)} if path.is_file() else _image_names(files, name_of(path))
+    images, values = _read_images(names, plan, unread)
     values = {name: value for name, value in values.items() if _fault(name, value, plan) is None}
     if record is not None:
         values |= _read_record(record, plan, unread)
@@ -84,18 +90,24 @@ def name_of(path: Path) -> str:
     return name[: len(name) - len(ending)] or name
 
 
-def _read_images(files: Sequence[Path], name: str, plan: Plan, unread: list[str]) -> tuple[list[Image], Cells]:
+def _image_names(files: Sequence[Path], study: str) -> dict[Path, str]:
+    """STUDY/IMAGE for the files of a folder; an image keeps its ending where another has the rest of its name."""
+    shared = Counter(name_of(file) for file in files)
+    return {file: f"{study}/{name_of(file) if shared[name_of(file)] == 1 else file.name}" for file in files}
+
+
+def _read_images(names: Mapping[Path, str], plan: Plan, unread: list[str]) -> tuple[list[Image], Cells]:
     """Images of the plan's dimension, and what DICOM headers say of the patient (age, sex).
 
     Raises:
         InputError: one that cannot be read, or headers that contradict each other.
     """
     groups: dict[object, list[Path]] = {}
-    for file in files:
+    for file in names:
         groups.setdefault(_series(file) or file, []).append(file)
     images, values, patients = [], Cells(), set()
-    for number, group in enumerate(groups.values()):
-        image, found, patient = _read_group(group, f"{name}/{number}" if len(groups) > 1 else name)
+    for group in groups.values():
+        image, found, patient = _read_group(group, names[group[0]])
         patients |= {patient} - {""}
         clash = [k for k, v in found.items() if v is not None and values.get(k) not in (None, v)]
         if clash or len(patients) > 1:
@@ -130,11 +142,17 @@ def _read_group(files: Sequence[Path], image_id: str) -> tuple[Image, Mapping[st
         return read_nifti(path, image_id=image_id), {}, ""
     if path.suffix.lower() in PICTURES:
         pixels = read_image(path)
-        return Image(image_id, pixels, Geometry.identity(pixels.shape), source=path.name), {}, ""
+        return Image(image_id, pixels, Geometry.identity(pixels.shape), _view(path), source=path.name), {}, ""
     study = read_dicom_study(path)
     image = read_series(files) if len(files) > 1 else study.images[0]
     patient = "" if study.patient_id.startswith("unknown-") else study.patient_id
     return replace(image, image_id=image_id), study.record.values if study.record else {}, patient
+
+
+def _view(path: Path) -> View:
+    """A picture has no header to say its view; a word of its name can: "pa", "ap" or "lateral"."""
+    words = set(re.split(r"[^a-z]+", path.stem.lower())) & {View.PA.value, View.AP.value, View.LATERAL.value}
+    return View(words.pop()) if len(words) == 1 else View.OTHER
 
 
 def _read_report(path: Path, plan: Plan, unread: list[str]) -> dict[str, str]:
