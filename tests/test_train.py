@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,19 +103,17 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_named(phantom, small, tmp
         train(read_recipe("report-fusion", [*small, *LIGHT]), [phantom.path], tmp_path / "run")
 
 
-def test_a_run_folder_in_use_and_another_recipe_on_resume_are_refused(phantom, small, tmp_path):
-    recipe = read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"])
-    train(recipe, [phantom.path], tmp_path / "run")
+def test_a_run_folder_in_use_and_another_recipe_on_resume_are_refused(phantom, small, tiny_run):
     with pytest.raises(RunError, match="not empty"):
-        train(recipe, [phantom.path], tmp_path / "run")
-    other = read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=2"])
+        train(read_recipe("report-fusion", [*small, "train.epochs=1"]), [phantom.path], tiny_run)
+    other = read_recipe("report-fusion", [*small, "train.epochs=2"])
     with pytest.raises(RunError, match="not the one this run was begun with"):
-        train(other, [phantom.path], tmp_path / "run", resume=True)
+        train(other, [phantom.path], tiny_run, resume=True)
 
 
-def test_a_changed_cohort_is_noticed_when_the_run_is_read(phantom, small, tmp_path):
+def test_a_changed_cohort_is_noticed_when_the_run_is_read(tiny_run, tmp_path):
     run = tmp_path / "run"
-    train(read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"]), [phantom.path], run)
+    shutil.copytree(tiny_run, run)
     info = json.loads((run / "run.json").read_text())
     info["cohorts"][0]["hash"] = "0" * 64
     (run / "run.json").write_text(json.dumps(info))
@@ -126,10 +125,8 @@ def test_a_changed_cohort_is_noticed_when_the_run_is_read(phantom, small, tmp_pa
         load_members(run)
 
 
-def test_modality_dropout_never_hides_the_last_one(phantom, small, tmp_path):
-    run = tmp_path / "run"
-    train(read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"]), [phantom.path], run)
-    loader = load_members(run)[0].loader
+def test_modality_dropout_never_hides_the_last_one(phantom, tiny_run):
+    loader = load_members(tiny_run)[0].loader
     batch = loader.batch(np.arange(len(phantom)))
     present = batch.present()
     kept = keep_modalities(batch, 0.9, seed=0, epoch=0, keys=batch.indices.numpy())
@@ -139,15 +136,12 @@ def test_modality_dropout_never_hides_the_last_one(phantom, small, tmp_path):
     assert all(none[m][present[m]].all() for m in present)
 
 
-def test_the_order_of_an_epoch_is_keyed_by_seed_and_epoch(phantom, small, tmp_path):
-    run = tmp_path / "run"
-    train(read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"]), [phantom.path], run)
-
+def test_the_order_of_an_epoch_is_keyed_by_seed_and_epoch(phantom, tiny_run):
     class Clock:
         world_size, global_rank = 1, 0
 
     def order(epoch):
-        trainee = Trainee(load_members(run)[0])
+        trainee = Trainee(load_members(tiny_run)[0])
         trainee.__dict__["_trainer"] = type("T", (Clock,), {"current_epoch": epoch})()
         return torch.cat([batch.indices for batch in trainee.train_dataloader()]).tolist()
 
