@@ -26,6 +26,7 @@ OVERRIDES = (
     "inputs.record=null",
     "heads.description=null",
     "train.cache_features=false",
+    "train.precision=bf16-mixed",
     "train.epochs=30",
 )
 

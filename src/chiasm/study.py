@@ -197,7 +197,7 @@ class Prediction:
         description: generated text, or None when the model has no description head. Never conditioned on the report.
         maps: (image_id, "target/label") -> [h, w] or [d, h, w] probabilities at grid resolution.
         geometries: image_id -> geometry, so a map can be laid on the original.
-        contributions: modality -> "target/label" -> Shapley value of the modality on the logit.
+        contributions: modality -> "target/label" -> Shapley value of the modality, on the logit or in a regression target's units.
         used: the modalities the answer rests on.
         ignored: a sentence for each thing that was handed in and that the model does not read.
         without_report: "target/label" -> the same number when the report is hidden; empty where no report was used.

@@ -120,13 +120,11 @@ class Fused:
         vector: [B, D] the study as one vector; zeros reach it from an absent modality, never its padding.
         vectors: modality -> [B, D] that modality after it has looked at the others; zeros where it is absent.
         tokens: modality -> tokens after they have looked at the others.
-        weights: named attention or gate weights, for the summary; each [B, ...].
     """
 
     vector: Tensor
     vectors: dict[str, Tensor]
     tokens: dict[str, Tokens]
-    weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass

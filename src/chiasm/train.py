@@ -135,11 +135,13 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
         )
     if len({cohort.hash for cohort in cohorts}) < len(cohorts):
         raise CohortError("the same cohort is named twice", remedy="name each cohort once")
-    members = {}
+    members: list[str] = []
     notes: list[str] = []
+    home = out.with_name(f"{out.name}.partial-{os.getpid()}")  # the run folder appears whole or not at all
     for name, rows, seed in _splits(cohorts, folds, repeats, recipe.train.seed):
-        plan, resolved, notes = fit_plan(recipe, cohorts, [r["train"] for r in rows])
-        folder = out / name
+        plan, resolved, said = fit_plan(recipe, cohorts, [r["train"] for r in rows])
+        notes += [note for note in said if note not in notes]  # a fold may lack what another has
+        folder = home / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan.json").write_text(plan.to_json(), "utf-8")
         write_recipe(resolved, folder / "recipe.yaml")
@@ -150,9 +152,9 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
             for key in ("train", "validation", "test")
         }
         _write_json(folder / "split.json", {"seed": seed, **split})
-        members[name] = len(split["train"])
-    if out / "recipe.yaml" != folder / "recipe.yaml":
-        shutil.copy(folder / "recipe.yaml", out / "recipe.yaml")
+        members.append(name)
+    if folds > 1:
+        shutil.copy(home / members[0] / "recipe.yaml", home / "recipe.yaml")
     info = {
         "schema": SCHEMA,
         "recipe": recipe.name,
@@ -160,13 +162,16 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
         "seed": recipe.train.seed,
         "folds": folds,
         "repeats": repeats,
-        "members": list(members),
+        "members": members,
         "notes": notes,
         "versions": {p: version(p) for p in ("chiasm", "torch", "lightning", "numpy")},
         "requested": recipe.model_dump(mode="json"),
         "status": "training",
     }
-    _write_json(out / "run.json", info)
+    _write_json(home / "run.json", info)
+    if out.is_dir():
+        out.rmdir()  # empty, as was seen
+    os.replace(home, out)
     for note in notes:
         say(note)
     return info
@@ -245,10 +250,11 @@ def _optimize(folder: Path, cohorts: Sequence[Cohort]) -> None:
     member = load_member(folder, cohorts, weights=False)
     options = member.recipe.train
     trainee = Trainee(member)
-    if not len(trainee.split["train"]) or not len(trainee.split["validation"]):
+    processes = int(os.environ.get("WORLD_SIZE", options.devices if isinstance(options.devices, int) else 1))
+    if min(len(trainee.split["train"]), len(trainee.split["validation"])) < max(1, processes):
         raise TrainingError(
             "there is nothing to train or validate on",
-            expected="studies with a known label, a region or a text, of each",
+            expected="studies with a known label, a region or a text, of each, at least one for every process",
             got=", ".join(
                 f"{len(trainee.split[name])} of {len(member.split[name])} {name} studies"
                 for name in ("train", "validation")
@@ -308,7 +314,7 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         self.split = {name: rows[member.loader.teaches[rows]] for name, rows in member.split.items()}
         self.seed_ = int(json.loads((member.folder / "split.json").read_text("utf-8"))["seed"])
         self.random: dict[str, Tensor] | None = None
-        self.seen: list[tuple[int, dict[str, float]]] = []
+        self.seen: list[tuple[int, dict[str, tuple[int, float]]]] = []
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The epoch's order is a permutation keyed by (seed, epoch); each process takes its share of every batch."""
@@ -358,16 +364,19 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
 
     def validation_step(self, batch: Batch, step: int) -> None:
         losses = compute_losses(self.model(batch), batch, self.recipe, self.plan.kinds)
-        self.seen.append((len(batch), {name: float(loss) for name, loss in losses.items()}))
+        known = known_counts(batch)
+        self.seen.append(
+            (len(batch), {name: (known[name], known[name] * loss.item()) for name, loss in losses.items()})
+        )
 
     def on_validation_epoch_end(self) -> None:
-        names = [*self.recipe_losses()]
-        table = torch.tensor([[n, *(n * losses.get(k, 0.0) for k in names)] for n, losses in self.seen])
-        sums = table.reshape(-1, len(names) + 1).sum(dim=0).to(self.device, torch.float64)
+        names = self.recipe_losses()
+        rows = [[n, *(part for name in names for part in losses.get(name, (0, 0.0)))] for n, losses in self.seen]
+        sums = torch.tensor(rows, dtype=torch.float64).sum(dim=0).to(self.device)
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(sums)
         self.seen.clear()
-        means = (sums[1:] / sums[0]).float()
+        means = (sums[2::2] / sums[1::2].clamp(min=1)).float()  # over known labels, however they fell into batches
         self.log("validation_studies", sums[0].float())
         for name, mean in zip(names, means, strict=True):
             self.log(f"validation_{name}", mean)
@@ -413,6 +422,16 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
 def _is_pretrained(recipe: Recipe) -> bool:
     image = recipe.inputs.image
     return image is not None and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf")
+
+
+def known_counts(batch: Batch) -> dict[str, int]:
+    """How many labels, judged maps or words each loss of a batch is a mean over, by the name of the loss."""
+    counts = {f"{target}_loss": int(mask.sum()) for target, mask in batch.label_mask.items()}
+    if batch.lesion_label_mask is not None:
+        counts["localization_loss"] = int(batch.lesion_label_mask.sum())
+    if batch.description_mask is not None:
+        counts["description_loss"] = int(batch.description_mask[:, 1:].sum())
+    return counts
 
 
 class _Batches(Dataset[Batch]):

@@ -28,7 +28,7 @@ class _Said:
     Attributes:
         labels: target -> labels that any member knows (a fold may lack one that others know).
         values, hidden: target -> [n, L] probabilities or values, with all that is there and without the report.
-        added: target -> modality -> [n, L] on the logit; present: modality -> [n] bool.
+        added: target -> modality -> [n, L] on the logit, or in a regression target's own units; present: modality -> [n] bool.
         maps: (index, image row) -> (target, label) -> probabilities on the grid.
         descriptions: a text a study, or None.
     """
@@ -54,17 +54,27 @@ def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> li
             known = labels.setdefault(target, [])
             known += [name for name in names if name not in known]
     chosen = {s: [answer(m, indices, subset=s, maps=s == modalities) for m in members] for s in subsets(modalities)}
-    logits = {s: _mean(members, [a.logits for a in answers], labels) for s, answers in chosen.items()}
+    evidence = {
+        s: _mean(members, [_evidence(m, a) for m, a in zip(members, answers, strict=True)], labels)
+        for s, answers in chosen.items()
+    }
     said = _Said(
         labels,
         values=_mean_values(members, chosen[modalities], labels),
         hidden=_mean_values(members, chosen[tuple(m for m in modalities if m != "text")], labels),
-        added={t: shapley({s: logits[s][t] for s in chosen}, modalities) for t in labels},
+        added={t: shapley({s: evidence[s][t] for s in chosen}, modalities) for t in labels},
         present=_present(members, indices, modalities),
         maps=_mean_maps(members, chosen[modalities]),
         descriptions=answer(members[0], indices, describe=True, maps=False).descriptions,
     )
     return [_prediction(members, said, i, int(index)) for i, index in enumerate(indices)]
+
+
+def _evidence(member: Member, answers: Answers) -> Values:
+    """What modalities add to: logits of binary targets, values in their own units of the others."""
+    values = member.probabilities(answers)
+    binary = {t for t in values if member.plan.kinds[t] is Kind.BINARY}
+    return {t: answers.logits[t].astype(np.float64) if t in binary else values[t] for t in values}
 
 
 def _mean(

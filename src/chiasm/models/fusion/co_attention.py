@@ -61,7 +61,7 @@ class CoAttention(nn.Module):
         )
 
     def forward(self, tokens: dict[str, Tokens]) -> Fused:
-        updated, pooled, present, weights = {}, [], [], {}
+        updated, pooled, present = {}, [], []
         for name in self.modalities:
             own = tokens[name]
             others = [t for m, t in tokens.items() if m != name]
@@ -69,16 +69,15 @@ class CoAttention(nn.Module):
             key_mask = torch.cat([t.mask for t in others], dim=1) if others else own.mask[:, :0]
             keys = keys.masked_fill(~key_mask[..., None], 0.0)
             updated[name] = self.look[name](own, keys, key_mask)
-            vector, weights[f"{name}_attention"] = self.pool[name](updated[name])
+            vector, _ = self.pool[name](updated[name])
             here = own.mask.any(dim=1)
             pooled.append(self.norm[name](vector) * here[:, None])
             present.append(here)
         vectors = dict(zip(self.modalities, pooled, strict=True))
         stacked, here = torch.stack(pooled, dim=1), torch.stack(present, dim=1)  # [B, M, D], [B, M]
         if not self.gate:
-            return Fused(stacked[:, 0], vectors, updated, weights)
+            return Fused(stacked[:, 0], vectors, updated)
         everything = stacked.flatten(1)
         gate = torch.stack([self.gate[m](everything) for m in self.modalities], dim=1)
         gate = gate.masked_fill(~here[..., None], torch.finfo(gate.dtype).min).softmax(dim=1) * here[..., None]
-        weights["gate"] = gate.mean(dim=2)  # [B, M]
-        return Fused((gate * stacked).sum(dim=1), vectors, updated, weights)
+        return Fused((gate * stacked).sum(dim=1), vectors, updated)
