@@ -14,7 +14,7 @@ from chiasm.members import answer, load_members
 from chiasm.metrics.localization import box_iou
 from chiasm.predict import combine, predict_members
 from chiasm.recipe import read_recipe
-from chiasm.study import Finding, Image, Region, State, Study
+from chiasm.study import Finding, Image, Kind, Outcome, Region, State, Study
 from chiasm.train import train
 
 
@@ -171,11 +171,14 @@ def ensemble(small, tmp_path_factory):
             if i == 3:
                 findings.append(Finding("hernia", State.PRESENT, reader="a"))
             image = Image(f"i{i}", pixels, Geometry.identity((64, 64)))
-            yield Study(f"s{i:02}", f"p{i}", (image,), findings=tuple(findings), regions=tuple(regions))
+            score = Outcome("score", 100.0 + 10 * (i % 7), Kind.REGRESSION, "severity")
+            yield Study(
+                f"s{i:02}", f"p{i}", (image,), findings=tuple(findings), regions=tuple(regions), outcomes=(score,)
+            )
 
     folder = tmp_path_factory.mktemp("ensemble")
     cohort = write_cohort(studies(), folder / "cohort", source="test", options={}, size=64)
-    overrides = [*small, "heads.description=null", "targets=[findings]", "train.epochs=1"]
+    overrides = [*small, "heads.description=null", "targets=[findings, severity]", "train.epochs=1"]
     overrides = [o for o in overrides if not o.startswith("heads.description.")]
     train(read_recipe("report-fusion", overrides), [cohort.path], folder / "run", folds=2)
     return load_members(folder / "run", [cohort])
@@ -211,6 +214,21 @@ def test_maps_and_contributions_are_means_too(ensemble):
         np.testing.assert_allclose(prediction.maps[f"i{i}", "findings/edema"], mean, atol=1e-6)
         full = [s.logits["findings"][i, 0] - n.logits["findings"][i, 0] for s, n in zip(said, nothing, strict=True)]
         assert prediction.contributions["image"]["findings/edema"] == pytest.approx(np.mean(full), abs=1e-5)
+
+
+def test_a_regression_is_answered_and_explained_in_its_own_units(ensemble):
+    indices = np.arange(3)
+    full, nothing = (
+        np.mean([m.probabilities(answer(m, indices, subset=s))["severity"] for m in ensemble], axis=0)
+        for s in (None, ())
+    )
+    for i, prediction in enumerate(predict_members(ensemble, indices)):
+        (score,) = prediction.outcomes
+        assert (score.kind, score.probability) == (Kind.REGRESSION, None)
+        assert score.value == pytest.approx(full[i, 0])
+        assert 80 < score.value < 180
+        added = sum(by_name["severity/score"] for by_name in prediction.contributions.values())
+        assert added == pytest.approx(full[i, 0] - nothing[i, 0], abs=1e-3)
 
 
 def test_members_decide_and_cut_at_their_mean_threshold(ensemble):
