@@ -25,9 +25,7 @@ OVERRIDES = (
     "inputs.text=null",
     "inputs.record=null",
     "heads.description=null",
-    "train.cache_features=false",
-    "train.precision=bf16-mixed",
-    "train.epochs=30",
+    "train.epochs=12",
 )
 
 
@@ -36,16 +34,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/nih-chestxray14"))
     parser.add_argument("--work", type=Path, default=Path("runs/chest_opacity"))
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], dest="sets", help="try another variant")
     arguments = parser.parse_args()
     begun, home = time.time(), arguments.work
     if (home / "cohort").exists():
         cohort = Cohort.open(home / "cohort")
     else:
         cohort = import_cohort("chestxray14", arguments.data, home / "cohort")
-    recipe = read_recipe("report-fusion", [*OVERRIDES, f"train.seed={arguments.seed}"])
+    recipe = read_recipe("report-fusion", [*OVERRIDES, f"train.seed={arguments.seed}", *arguments.sets])
     run = home / f"run-{arguments.seed}"
-    train(recipe, [cohort.path], run, folds=arguments.folds, resume=(run / "run.json").exists())
+    train(
+        recipe, [cohort.path], run, folds=arguments.folds, repeats=arguments.repeats, resume=(run / "run.json").exists()
+    )
     evaluation = evaluate(run)
     kept = {
         name: metric.to_json()
@@ -59,9 +61,10 @@ def main() -> None:
         "date": date.today().isoformat(),
         "command": "python benchmarks/chest_opacity.py",
         "cohort": cohort.hash,
-        "overrides": OVERRIDES,
+        "overrides": [*OVERRIDES, *arguments.sets],
         "seed": arguments.seed,
         "folds": arguments.folds,
+        "repeats": arguments.repeats,
         "minutes": round((time.time() - begun) / 60, 1),
         "metrics": kept,
         "warnings": list(evaluation.warnings),
