@@ -1,6 +1,6 @@
 """How close each modality subset comes to the best reachable AUROC on phantoms, and the boxes, image only.
 
-    python benchmarks/phantom_bayes.py [--studies 12000] [--work FOLDER]
+    python benchmarks/phantom_bayes.py [--studies 8000] [--work FOLDER]
 
 The cohort's own hash split is used: 70% train, 10% validation (chooses the epoch), 20% test, by patient. Writes
 benchmarks/results/phantom_bayes.json.
@@ -34,7 +34,7 @@ OVERRIDES = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=12000)
+    parser.add_argument("--studies", type=int, default=8000)
     parser.add_argument("--work", type=Path, default=Path("runs/phantom_bayes"))
     arguments = parser.parse_args()
     begun, home = time.time(), arguments.work
