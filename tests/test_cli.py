@@ -293,6 +293,15 @@ def test_predict_lists_the_likeliest_first(stand_in, tmp_path: Path) -> None:  #
     assert options == {"report": Path("t.txt"), "record": None}
 
 
+def test_predict_says_what_it_did_not_take(stand_in, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "rejected.csv").write_text("where,reason\nb.png,no image\n")
+    prediction = Prediction("s1", "p1", (), ignored=("report: the model reads none",))
+    stand_in("chiasm.predict", "predict_inputs", lambda *_, **__: [prediction])
+    said = run("predict", "r", "a.png", "b.png", "--out", tmp_path).stdout
+    assert "not used: report: the model reads none" in said
+    assert f"all of it in {tmp_path}; 1 inputs were not taken, see {tmp_path / 'rejected.csv'}" in said
+
+
 def test_verify_fails_on_a_difference(stand_in) -> None:  # type: ignore[no-untyped-def]
     stand_in("chiasm.evaluate", "verify", lambda _: ["findings/mass/auroc: 0.8 is 0.7"])
     result = run("verify", "r", "--json")

@@ -7,6 +7,7 @@ A command returns an `Answer`; `--json`, `--debug`, exit codes and error message
 from __future__ import annotations
 
 import contextlib
+import csv
 import functools
 import inspect
 import json
@@ -330,7 +331,18 @@ def predict_command(
 
     predictions = [to_json(p) for p in predict_inputs(run, inputs, out, report=report, record=record)]
     lines = [f"{p['study_id']}: {_render_findings(p)}" for p in predictions]
-    return Answer({"predictions": predictions, "out": str(out)}, "\n".join([*lines, f"all of it in {out}"]))
+    lines += dict.fromkeys(f"not used: {reason}" for p in predictions for reason in p.get("ignored", ()))
+    rejected = _count_rejected(out / "rejected.csv")
+    lost = f"; {rejected} inputs were not taken, see {out / 'rejected.csv'}" if rejected else ""
+    document = {"predictions": predictions, "out": str(out), "rejected": rejected}
+    return Answer(document, "\n".join([*lines, f"all of it in {out}{lost}"]))
+
+
+def _count_rejected(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with path.open(encoding="utf-8", newline="") as file:
+        return sum(1 for _ in csv.reader(file)) - 1
 
 
 @_command("verify")

@@ -174,7 +174,7 @@ def test_a_section_that_gives_the_label_away_is_warned_of(tmp_path: Path) -> Non
     document = inspect(tmp_path, studies)
     assert document["leakage"]["label_words"]["history"]["findings/hernia"]["auroc"] == 1
     assert document["leakage"]["label_words"]["findings"]["findings/hernia"]["auroc"] == 0.5
-    assert len(document["warnings"]) == 1
+    assert [w.split(",")[0] for w in document["warnings"][1:]] == ["no study in validation"]
     assert "section history gives findings/hernia away" in document["warnings"][0]
 
 
@@ -204,14 +204,15 @@ def test_a_label_without_positives_is_said(tmp_path: Path) -> None:
     assert inspect(tmp_path, studies)["warnings"] == [
         "no positive study in train, so it cannot be learned: outcome/died",
         "no positive study in test, so it cannot be scored: findings/mass",
+        "no study in validation, so nothing can be trained: import with another --seed, or train with --folds",
     ]
 
 
 def test_a_cohort_without_anything_wrong_says_so(tmp_path: Path) -> None:
-    studies = [study(f"s{i}", str(i), "train" if i else "test", picture(i)) for i in range(4)]
+    studies = [study(f"s{i}", str(i), ("train", "validation", "test")[i % 3], picture(i)) for i in range(4)]
     document = inspect(tmp_path, studies)
     assert document["warnings"] == []
-    assert "no leakage was found" in render_inspection(document)
+    assert "nothing to warn of" in render_inspection(document)
 
 
 def test_no_text_and_no_patient_comes_out(tmp_path: Path) -> None:

@@ -112,6 +112,12 @@ def test_a_record_that_would_be_read_as_missing_is_refused(draw, tmp_path, text,
         assert caught.value.expected.startswith("columns age_years, crp_mg_l, sex")
 
 
+def test_a_word_of_the_record_may_be_written_in_capitals(draw, tmp_path):
+    record = _file(tmp_path / "record.json", '{"sex": "F"}')
+    study = read_study(draw(), PLAN, record=record)[0]
+    assert study.record.values["sex"] == "f"
+
+
 def test_all_faults_of_a_record_come_at_once_and_a_missing_value_is_none(draw, tmp_path):
     record = _file(tmp_path / "record.json", '{"height": 1, "sex": "x", "weight": null, "age_years": null}')
     with pytest.raises(InputError) as caught:

@@ -63,3 +63,9 @@ def test_nothing_there(tmp_path: Path) -> None:
         list(read_texts(tmp_path / "absent"))
     with pytest.raises(InputError, match="no report to read"):
         list(read_texts(tmp_path))
+
+
+def test_a_table_is_not_read_as_one_report(tmp_path: Path) -> None:
+    (tmp_path / "reports.csv").write_text("id,text\n1,No effusion.\n2,Effusion.\n")
+    with pytest.raises(InputError, match="a table is not a report"):
+        list(read_texts(tmp_path / "reports.csv"))

@@ -34,7 +34,7 @@ def render_inspection(document: Mapping[str, Any]) -> str:
     for warning in document["warnings"]:
         console.print(f"warning: {warning}")
     if not document["warnings"]:
-        console.print("no leakage was found")
+        console.print("nothing to warn of")
     console.print("this page holds study ids: treat it like the data")
     return text.getvalue().rstrip()
 

@@ -274,6 +274,10 @@ def warnings(document: dict[str, Any]) -> list[str]:
         ]
         if empty:
             said.append(f"no positive study in {split}, so it cannot be {verb}: {', '.join(empty)}")
+    if document["splits"]["train"]["studies"] and not document["splits"]["validation"]["studies"]:
+        said.append(
+            "no study in validation, so nothing can be trained: import with another --seed, or train with --folds"
+        )
     return said
 
 

@@ -157,7 +157,7 @@ def _targets(
         raise RecipeError(
             "no target of the recipe can be learned from these cohorts",
             expected=f"one of {', '.join(known)}" if known else "a cohort with findings or outcomes",
-            got=", ".join(recipe.targets),
+            got=f"targets of the recipe: {', '.join(recipe.targets)}; of the cohorts: {', '.join(known) or 'none'}",
             remedy=f"--set targets=[{known[0]}]" if known else "import a source that has labels",
         )
     return targets, kinds, scaling

@@ -183,7 +183,7 @@ def _read_record(path: Path, plan: Plan, unread: list[str]) -> Cells:
     if not _columns(plan):
         unread.append("record: the model reads none")
         return {}
-    cells = {key: float(v) if isinstance(v, int | float) else v for key, v in values.items()}
+    cells = {key: float(v) if isinstance(v, int | float) else _word(key, v, plan) for key, v in values.items()}
     if faults := [fault for name, value in cells.items() if (fault := _fault(name, value, plan))]:
         raise InputError(
             "the record does not fit the model",
@@ -192,6 +192,12 @@ def _read_record(path: Path, plan: Plan, unread: list[str]) -> Cells:
             where=str(path),
         )
     return {name: value for name, value in cells.items() if name in _columns(plan)}
+
+
+def _word(name: str, value: str | None, plan: Plan) -> str | None:
+    """The word that the model knows for "F" where it knows only "f": an import folds case too."""
+    known = plan.categories.get(name, ())
+    return value.strip().lower() if value and value not in known and value.strip().lower() in known else value
 
 
 def _columns(plan: Plan) -> tuple[str, ...]:

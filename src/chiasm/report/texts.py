@@ -15,6 +15,7 @@ from chiasm.report.sections import split_sections
 from chiasm.study import Report
 
 _READ = (".txt", ".xml")
+_TABLES = (".csv", ".tsv", ".parquet", ".xls", ".xlsx")
 _FORMS = "a .txt or .jsonl file (id, text), or a folder or .zip of .txt or Open-i .xml files"
 
 
@@ -49,6 +50,13 @@ def _walk(path: Path) -> Iterator[Text]:
         yield from _read_zip(path)
     elif path.suffix.lower() == ".jsonl":
         yield from _read_lines(path)
+    elif path.suffix.lower() in _TABLES:  # read as a text it would be one report, and a wrong one
+        raise InputError(
+            "a table is not a report",
+            expected=_FORMS,
+            where=str(path),
+            remedy="chiasm import table TABLE --out COHORT, then chiasm label COHORT",
+        )
     else:
         yield _read(path.stem, path.suffix, path.read_bytes(), str(path))
 
@@ -76,7 +84,12 @@ def _read(name: str, suffix: str, data: bytes, where: str) -> Text:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError("the file is not UTF-8 text", got=f"byte {error.start} cannot be read", where=where) from None
+        raise InputError(
+            "the file is not UTF-8 text",
+            got=f"byte {error.start} cannot be read",
+            where=where,
+            remedy="save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8), or take it out of the folder",
+        ) from None
     return Text(name, Report(split_sections(text)))
 
 
