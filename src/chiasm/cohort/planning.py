@@ -95,16 +95,18 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
     return plan, resolved, notes
 
 
-def size_error(cohort: Cohort, shape: tuple[int, ...]) -> CohortError:
-    """Stored images do not fit: the error that names the import to run."""
+def size_error(cohort: Cohort, shape: tuple[int, ...], fresh: bool = False) -> CohortError:
+    """Stored images do not fit: the error that names the import to run, or of a fresh model the key to set."""
     flat = len(shape) == 2
     option = f"--size {shape[0]}" if flat else f"--volume-size {','.join(map(str, shape))}"
+    stored = cohort.array(len(shape)).shape[1:]
+    other = f", or train with --set inputs.image.size={stored[0]}" if flat and fresh else ""
     return CohortError(
         "the cohort's images have another size than the model's",
         expected=f"{shape} pixels",
-        got=f"{cohort.array(len(shape)).shape[1:]} pixels",
+        got=f"{stored} pixels",
         where=str(cohort.path),
-        remedy=f"chiasm import {cohort.source} PATH --out COHORT {option}",
+        remedy=f"chiasm import {cohort.source} PATH --out COHORT {option}{other}",
     )
 
 
@@ -189,7 +191,7 @@ def _images(
     shape = (size, size) if ndim == 2 else first.array(3).shape[1:]
     for cohort in cohorts:
         if len(cohort.array(ndim)) and cohort.array(ndim).shape[1:] != shape:
-            raise size_error(cohort, shape)
+            raise size_error(cohort, shape, fresh=True)
     return shape, max(int(c.max(initial=0)) for c in counts[ndim])
 
 
