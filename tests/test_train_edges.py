@@ -48,6 +48,7 @@ def test_validation_that_knows_no_label_is_an_error_and_no_fault(tmp_path, recip
     with pytest.raises(TrainingError, match="nothing to train or validate on") as caught:
         train(recipe, [cohort.path], tmp_path / "run")
     assert caught.value.got == "4 of 4 train studies, 0 of 4 validation studies"
+    assert not (tmp_path / "run").exists()  # the advised --folds can have the same --out
 
 
 def test_a_kill_between_the_last_epoch_and_calibration_trains_no_further(tmp_path, recipe):

@@ -94,7 +94,12 @@ def train(
         if not (out / name / "calibration.json").is_file():
             if len(info["members"]) > 1 and _is_main():
                 say(f"fold {number + 1} of {len(info['members'])}")
-            _fit(out / name, opened)
+            try:
+                _fit(out / name, opened)
+            except TrainingError:
+                if _is_main() and not resume and not any(out.rglob("*.safetensors")):
+                    shutil.rmtree(out)  # nothing was learned yet: the folder would only stand in the way
+                raise
     if _is_main():
         info["status"] = "finished"
         _write_json(out / "run.json", info)

@@ -28,7 +28,7 @@ def test_a_control_that_comes_close_is_a_warning(evidence: Evidence) -> None:
     found = [w for w in compute_warnings(close, truth, score(close, truth, resamples), {}) if "Shortcut" in w]
     assert len(found) == 1
     assert "a 16 x 16 thumbnail (1 of 2 labels)" in found[0]
-    assert "pneumonia: a 16 x 16 thumbnail 0.94, image model 1.00" in found[0]
+    assert "pneumonia: a 16 x 16 thumbnail 0.94, the image alone 1.00" in found[0]
 
 
 def test_a_control_at_chance_or_far_below_is_none(evidence: Evidence) -> None:

@@ -107,7 +107,7 @@ def test_controls_stand_on_the_scale_of_the_image_model() -> None:
         }
     )
     (table,) = tables.control_tables(found)
-    assert list(table.columns) == ["image model", "metadata", "pixel statistics", "thumbnail"]
+    assert list(table.columns) == ["image alone", "metadata", "pixel statistics", "thumbnail"]
     (row,) = table.rows
     assert [cell.value if cell else None for cell in row.cells] == [0.8, None, 0.79, 0.6]
     assert {mark.shape: mark.value for mark in row.marks} == {"square": 0.79, "triangle": 0.6}

@@ -78,7 +78,7 @@ def _shortcuts(question: Question, scores: Scores) -> list[str]:
                 model = scores.get(metric_name(target, name, "auroc", subset="image"))
                 other = scores.get(metric_name(target, name, "auroc", control))
                 if model is not None and other is not None and comes_close(model, other):
-                    said = f"{words(label)}: {what} {_said(other)}, image model {_said(model)}"
+                    said = f"{words(label)}: {what} {_said(other)}, the image alone {_said(model)}"
                     close.setdefault(what, []).append((float(other.draws[0]), said))
         if close:
             of = f" of {len(labels)} labels" if len(labels) > 1 else ""

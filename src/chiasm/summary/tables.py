@@ -153,7 +153,7 @@ def subset_tables(names: Names) -> list[Table]:
 
 
 def control_tables(names: Names) -> list[Table]:
-    """Could a shortcut do it: the image model's AUROC on each label, with the controls on the same scale."""
+    """Could a shortcut do it: the AUROC of the image alone on each label, with the controls on the same scale."""
     tables = []
     for target in _unique(n.target for n in names if n.control in CONTROL_SHAPES):
         rows = []
@@ -166,7 +166,7 @@ def control_tables(names: Names) -> list[Table]:
             )
         legend = [(shape, arm_name(control)) for control, shape in CONTROL_SHAPES.items()]
         table = _table(pretty(target), ("auroc", *CONTROL_SHAPES), rows, legend=legend)
-        tables.append(replace(table, columns=["image model", *map(arm_name, table.columns[1:])]))
+        tables.append(replace(table, columns=["image alone", *map(arm_name, table.columns[1:])]))
     return tables
 
 
