@@ -141,3 +141,31 @@ def test_the_defaults_of_the_schema_are_legal() -> None:
 def test_a_width_that_cannot_be_divided_is_a_problem_of_the_recipe(override):
     with pytest.raises(RecipeError, match=r"fusion: .*dim must be a multiple of 8 and of heads"):
         read_recipe("report-fusion", [override])
+
+
+def test_the_page_of_keys_names_every_key_with_its_default():
+    import re
+    import types
+    import typing
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+    page = (Path(__file__).parents[1] / "docs" / "recipe.md").read_text("utf-8")
+    said = dict(re.findall(r"^\| `([^`]+)` \| (.*?) \|", page, flags=re.MULTILINE))
+
+    def keys(model, prefix=""):
+        for name, field in model.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, types.UnionType):
+                kind = next(part for part in typing.get_args(kind) if part is not type(None))
+            if typing.get_origin(kind) is dict:
+                yield from keys(typing.get_args(kind)[1], f"{prefix}{name}.NAME.")
+            elif isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from keys(kind, f"{prefix}{name}.")
+            else:
+                default = field.default
+                shown = f"`{list(default) if isinstance(default, tuple) else default}`"
+                yield prefix + name, "" if field.is_required() else shown
+
+    assert dict(keys(Recipe)).items() <= said.items()

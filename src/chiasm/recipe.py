@@ -208,7 +208,7 @@ def parse_recipe(raw: dict[str, Any], where: str) -> Recipe:
         raise RecipeError(
             f"the recipe has {len(lines)} problem{'s' * (len(lines) > 1)}:\n" + "\n".join(f"  - {x}" for x in lines),
             where=where,
-            remedy="correct the keys above; the schema is in chiasm/recipe.py",
+            remedy="correct the keys above; docs/recipe.md lists them all",
         ) from None
 
 
