@@ -20,13 +20,13 @@ from chiasm.recipe import read_recipe
 from chiasm.study import Study
 from chiasm.train import train
 
-STUDIES, SIZE = 800, 128
+STUDIES, SIZE = 700, 128
 OVERRIDES = (
     f"inputs.image.size={SIZE}",
     "inputs.text.max_tokens=120",
     "fusion.dim=64",
     "heads.localization.stride=8",
-    "train.epochs=18",
+    "train.epochs=14",
     "train.learning_rate=0.002",
     "train.batch_size=16",
 )
