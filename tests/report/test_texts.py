@@ -69,3 +69,11 @@ def test_a_table_is_not_read_as_one_report(tmp_path: Path) -> None:
     (tmp_path / "reports.csv").write_text("id,text\n1,No effusion.\n2,Effusion.\n")
     with pytest.raises(InputError, match="a table is not a report"):
         list(read_texts(tmp_path / "reports.csv"))
+
+
+def test_openi_parts_of_one_name_are_both_kept_and_a_document_type_is_refused():
+    abstract = '<AbstractText Label="FINDINGS">Clear <b>lungs</b>.</AbstractText><AbstractText Label="FINDINGS">No mass.</AbstractText>'
+    text = read_openi_xml(f'<eCitation><uId id="CXR1"/>{abstract}</eCitation>'.encode(), "1.xml")
+    assert text.report.sections == {"findings": "Clear lungs.\nNo mass."}
+    with pytest.raises(InputError, match="document type"):
+        read_openi_xml(b'<!DOCTYPE x [<!ENTITY s "t">]><eCitation><uId id="CXR1"/></eCitation>', "1.xml")

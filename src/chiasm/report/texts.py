@@ -11,9 +11,11 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from chiasm.errors import InputError
-from chiasm.report.sections import split_sections
+from chiasm.report.sections import SECTIONS, split_sections
 from chiasm.study import Report
 
+LARGEST_XML = 1 << 20
+"""Bytes; the largest report of Open-i has nine thousand."""
 _READ = (".txt", ".xml")
 _TABLES = (".csv", ".tsv", ".parquet", ".xls", ".xlsx")
 _FORMS = "a .txt or .jsonl file (id, text), or a folder or .zip of .txt or Open-i .xml files"
@@ -65,17 +67,51 @@ def read_openi_xml(data: bytes, where: str) -> Text:
     """One report of the Open-i collection: the abstract's sections. The MeSH codes are labels and stay unread.
 
     Raises:
-        InputError: not XML, or without an id.
+        InputError: not XML, too large, with a document type of its own, or without an id.
+    """
+    root = parse_openi_xml(data, where)
+    return Text(openi_id(root, where), Report(openi_sections(root)))
+
+
+def parse_openi_xml(data: bytes, where: str = "") -> ElementTree.Element:
+    """The tree of one report. A document type is refused, and with it every entity: nothing outside is ever loaded.
+
+    Raises:
+        InputError: not XML, larger than `LARGEST_XML` bytes, or with a document type.
     """
     try:
-        root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
-        raise InputError("the file is not XML", got=str(error), where=where) from None
+        text = data.decode("utf-8-sig")
+        if len(data) > LARGEST_XML or "<!DOCTYPE" in text:
+            what = f"no report: larger than {LARGEST_XML} bytes, or with a document type of its own"
+            raise InputError(what, where=where)
+        return ElementTree.fromstring(text)
+    except (UnicodeDecodeError, ElementTree.ParseError) as error:
+        raise InputError("the file is not XML that can be read", got=type(error).__name__, where=where) from None
+
+
+def openi_id(root: ElementTree.Element, where: str = "") -> str:
+    """The report's own id.
+
+    Raises:
+        InputError: there is none.
+    """
     identity = root.find("uId")
-    if identity is None or not identity.get("id"):
-        raise InputError("the XML is no report of Open-i", expected='an element <uId id="...">', where=where)
-    sections = {(node.get("Label") or "other").lower(): (node.text or "").strip() for node in root.iter("AbstractText")}
-    return Text(identity.attrib["id"], Report({name: text for name, text in sections.items() if text}))
+    found = identity.get("id") if identity is not None else None
+    if not found:
+        what, expected = "the XML is no report of Open-i: it has no uId", 'an element <uId id="...">'
+        raise InputError(what, expected=expected, where=where)
+    return found
+
+
+def openi_sections(root: ElementTree.Element) -> dict[str, str]:
+    """The parts of the abstract by section; parts of one name are joined, and a name that is no section is "other"."""
+    sections: dict[str, str] = {}
+    for part in root.iter("AbstractText"):
+        label = (part.get("Label") or "").lower()
+        name, words = label if label in SECTIONS else "other", " ".join("".join(part.itertext()).split())
+        if words:
+            sections[name] = f"{sections[name]}\n{words}" if name in sections else words
+    return sections
 
 
 def _read(name: str, suffix: str, data: bytes, where: str) -> Text:
