@@ -1,6 +1,6 @@
 """Members are stand-ins whose answers are written down here; what is tested is who is asked what, and where it goes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -85,18 +85,18 @@ def folds(cohort: Cohort, **options: Any) -> list[Stand]:
         Stand(
             0.0, shelf, {"train": train, "validation": train[:0], "test": np.array([2, 3, 6])}, calibration=calibration
         ),
-        Stand(5.0, shelf, {"train": train, "validation": train[:0], "test": np.array([7, 3])}, **options),
+        Stand(5.0, shelf, {"train": train, "validation": train[:0], "test": np.array([7])}, **options),
     ]
 
 
 def test_each_fold_answers_its_own_patients(cohort: Cohort) -> None:
     members = folds(cohort)
     evidence, shared = collect(members, members)
-    assert evidence.pool.row.tolist() == [2, 3, 6, 7, 3], "study 3 stands twice: two repeats tested it"
-    assert evidence.pool.member.tolist() == [[0], [0], [0], [1], [1]]
-    logits = np.array([0.02, 0.03, 0.06, 5.07, 5.03], np.float32)
+    assert evidence.pool.row.tolist() == [2, 3, 6, 7]
+    assert evidence.pool.member.tolist() == [[0], [0], [0], [1]]
+    logits = np.array([0.02, 0.03, 0.06, 5.07], np.float32)
     assert evidence.arms[""].logits["findings"][:, 0, 0] == pytest.approx(logits)
-    temperature = np.array([2, 2, 2, 1, 1])
+    temperature = np.array([2, 2, 2, 1])
     assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature))
     assert evidence.arms["image"].logits["findings"][:, 0, 0] == pytest.approx(logits + 1)
     assert evidence.thresholds["findings"][0, 0] == 0.6
@@ -126,7 +126,26 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
         (None, "text", False),
         (None, "image", True),
     ]
-    assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7", "5 says 3"]
+    assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"]
+
+
+def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
+    members = folds(cohort)
+    other = [replace(members[0]), replace(members[1])]  # the second repeat deals the same four studies out otherwise
+    for member, level, test in zip(other, (10.0, 20.0), ([3, 7], [2, 6]), strict=True):
+        member.level, member.calibration, member.asked = level, {}, []
+        member.split = {**member.split, "test": np.array(test)}
+    evidence, _ = collect([*members, *other], [*members, *other])
+    assert evidence.pool.row.tolist() == [2, 3, 6, 7], "each study once"
+    assert evidence.pool.member.tolist() == [[0, 3], [0, 2], [0, 3], [1, 2]]
+    logits = np.array([[0.02, 20.02], [0.03, 10.03], [0.06, 20.06], [5.07, 10.07]], np.float32)
+    assert evidence.arms[""].logits["findings"][:, :, 0] == pytest.approx(logits)
+    temperature = np.array([[2, 1]] * 3 + [[1, 1]])
+    assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature).mean(axis=1))
+    assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"], "the first repeat describes"
+    assert [call.get("describe") for call in other[0].asked] == [False] * 5
+    assert evidence.maps is not None
+    assert evidence.maps.study.tolist() == [0, 1, 2, 3]
 
 
 def test_a_fold_that_lacks_a_label_leaves_it_open(cohort: Cohort) -> None:
@@ -134,7 +153,7 @@ def test_a_fold_that_lacks_a_label_leaves_it_open(cohort: Cohort) -> None:
     evidence, _ = collect(members, members)
     assert list(evidence.question.targets["findings"]) == list(EDEMA)
     unknown = np.isnan(evidence.arms[""].values["findings"])
-    assert unknown.tolist() == [[False, False]] * 3 + [[True, False]] * 2
+    assert unknown.tolist() == [[False, False]] * 3 + [[True, False]]
     assert np.isnan(evidence.arms["prior"].values["findings"][:, 0]).sum() == 0, "a prior needs no model"
 
 
@@ -169,9 +188,9 @@ def test_maps_keep_their_study_and_threshold(cohort: Cohort) -> None:
     members = folds(cohort)
     maps = collect(members, members)[0].maps
     assert maps is not None
-    assert maps.study.tolist() == [0, 1, 2, 3, 4]
-    assert maps.image_row.tolist() == [2, 3, 6, 7, 3]
-    assert maps.values[:, 0, 0, 0] == pytest.approx(expit([0, 0, 0, 5, 5]), abs=1e-3)
+    assert maps.study.tolist() == [0, 1, 2, 3]
+    assert maps.image_row.tolist() == [2, 3, 6, 7]
+    assert maps.values[:, 0, 0, 0] == pytest.approx(expit([0, 0, 0, 5]), abs=1e-3)
     assert maps.thresholds[:, 0].tolist() == [0.3, 0.5], ".5 where validation had no boxes"
 
 

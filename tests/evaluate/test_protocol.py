@@ -26,6 +26,8 @@ def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples:
 def test_who_answered_is_said() -> None:
     facts = {"external": False, "members": 1, "folds": 1, "repeats": 1}
     assert who_answered(facts) == "test split"
-    assert who_answered({**facts, "members": 5, "folds": 5}) == "5 patient folds, pooled"
+    assert who_answered({**facts, "members": 5, "folds": 5}) == "5 patient folds pooled"
+    twice = {**facts, "members": 10, "folds": 5, "repeats": 2}
+    assert who_answered(twice) == "5 patient folds pooled, each answer the mean of 2 models (one a repeat)"
     assert who_answered({**facts, "members": 5, "folds": 5, "external": True}) == "external cohort, mean of 5 models"
     assert who_answered({**facts, "external": True}) == "external cohort"

@@ -33,7 +33,7 @@ def collect(members: Sequence[Member], taught: Sequence[Member] | None) -> tuple
 
     Args:
         members: over their own cohorts, where each answers its test patients; or over other cohorts (their split is empty),
-            where all answer all studies and the mean counts.
+            where all answer all studies. Where several answer a study (repeats, another cohort), their mean counts.
         taught: the members over their own cohorts, for controls that need the training patients; None without those.
 
     Returns:
@@ -46,17 +46,19 @@ def collect(members: Sequence[Member], taught: Sequence[Member] | None) -> tuple
         len(subsets(question.modalities)) - 1 + ("text" in question.modalities) + bool(question.description_sections)
     )
     with Progress("evaluate", passes * sum(len(indices) for _, indices, _ in asked)) as bar:
-        full = _ask(asked, bar.advance, describe=True)
+        full = _ask(asked, pool, bar.advance, describe=True)
         arms = {FULL: _arm(question, pool, asked, full)}
         for subset in subsets(question.modalities)[1:-1]:
-            arms["+".join(subset)] = _arm(question, pool, asked, _ask(asked, bar.advance, subset=subset, maps=False))
+            arms["+".join(subset)] = _arm(
+                question, pool, asked, _ask(asked, pool, bar.advance, subset=subset, maps=False)
+            )
         if "text" in question.modalities:
-            answers = _ask(asked, bar.advance, shuffled="text", maps=False)
+            answers = _ask(asked, pool, bar.advance, shuffled="text", maps=False)
             arms["shuffled_text"] = _arm(question, pool, asked, answers)
         descriptions: dict[str, Sequence[str]] = {}
         if question.description_sections:
             descriptions[FULL] = _texts(pool, asked, full)
-            swapped = _ask(asked, bar.advance, shuffled="image", maps=False, describe=True)
+            swapped = _ask(asked, pool, bar.advance, shuffled="image", maps=False, describe=True)
             descriptions["shuffled_image"] = _texts(pool, asked, swapped)
     neighbour, shared = "", []
     if taught is not None:
@@ -98,33 +100,26 @@ def read_question(members: Sequence[Member], external: bool) -> Question:
 
 
 def _assign(members: Sequence[Member]) -> tuple[Asked, Pool]:
+    """Whom each member answers. A study that several repeats tested stands once, with the members that never saw it."""
     loader = members[0].loader
-    if members[0].split:
-        parts = [member.split["test"] for member in members]
-        indices = np.concatenate(parts)
-        number = np.repeat(np.arange(len(members)), [len(part) for part in parts])[:, None]
-        places = np.split(np.arange(len(indices)), np.cumsum([len(part) for part in parts])[:-1])
-    else:
-        indices = np.arange(len(loader))
-        number = np.tile(np.arange(len(members)), (len(indices), 1))
-        parts, places = [indices] * len(members), [indices] * len(members)
+    external = not members[0].split
+    parts = [np.arange(len(loader)) if external else member.split["test"] for member in members]
+    indices, places = np.unique(np.concatenate(parts), return_inverse=True)
+    asked = np.split(places, np.cumsum([len(part) for part in parts])[:-1])
+    number = np.repeat(np.arange(len(members)), [len(part) for part in parts])
+    who = number[np.lexsort((number, places))].reshape(len(indices), -1)  # every study is tested once a repeat
     where = np.array([loader.cohort_of(int(index)) for index in indices], np.int64).reshape(-1, 2)
-    pool = Pool(loader.cohorts, where[:, 0], where[:, 1], number)
-    return list(zip(members, parts, places, strict=True)), pool
+    return list(zip(members, parts, asked, strict=True)), Pool(loader.cohorts, where[:, 0], where[:, 1], who)
 
 
-def _ask(asked: Asked, progress: Callable[[int], None], describe: bool = False, **options: Any) -> list[Answers]:
-    """Every member's answers; where all answer the same studies, the first alone describes them."""
-    together = len(asked) > 1 and asked[0][1] is asked[1][1]
+def _ask(
+    asked: Asked, pool: Pool, progress: Callable[[int], None], describe: bool = False, **options: Any
+) -> list[Answers]:
+    """Every member's answers; a study is described by the first of its members alone."""
     return [
-        answer(member, indices, progress=progress, describe=describe and not (together and number), **options)
+        answer(member, indices, progress=progress, describe=describe and number in pool.member[:, 0], **options)
         for number, (member, indices, _) in enumerate(asked)
     ]
-
-
-def _slot(pool: Pool, number: int) -> int:
-    """Where among the members that answer a study the given one stands."""
-    return number if pool.member.shape[1] > 1 else 0
 
 
 def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers]) -> Arm:
@@ -133,11 +128,12 @@ def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers
     values: dict[str, Floats] = {t: np.full((n, m, len(labels)), np.nan) for t, labels in question.targets.items()}
     for number, ((member, _, places), said) in enumerate(zip(asked, answers, strict=True)):
         calibrated = member.probabilities(said)
+        slots = (pool.member[places] == number).argmax(axis=1)
         for target, labels in member.plan.targets.items():
             columns = np.array([list(question.targets[target]).index(label) for label in labels])
-            at = np.ix_(places, np.array([_slot(pool, number)]), columns)
-            logits[target][at] = said.logits[target][:, None]
-            values[target][at] = calibrated[target][:, None]
+            at = places[:, None], slots[:, None], columns
+            logits[target][at] = said.logits[target]
+            values[target][at] = calibrated[target]
     return Arm({target: mean_known(v, axis=1) for target, v in values.items()}, logits)
 
 

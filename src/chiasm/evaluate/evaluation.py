@@ -60,7 +60,7 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
     """Score a run on patients it has not seen, against its controls, and write figures, predictions and the page.
 
     Args:
-        run: of `chiasm train`. Each member answers the patients of its own test split, and all folds are pooled.
+        run: of `chiasm train`. Each member answers the patients of its own test split; folds are pooled, repeats averaged.
         cohort: another cohort (external validation): all its studies, the mean over the members. A cohort the run was
             trained on is taken by its test split, as if none were named.
         out: default RUN/evaluation, and RUN/evaluation-NAME for another cohort.
@@ -140,7 +140,7 @@ def _facts(run: Path, info: Mapping[str, Any], evidence: Evidence, recipe: Recip
         "folds": info["folds"],
         "repeats": info["repeats"],
         "modalities": list(question.modalities),
-        "studies": len(np.unique(pool.keys)),
+        "studies": len(pool),
         "patients": len(np.unique(pool.patients)),
         "resamples": recipe.evaluate.resamples,
         "seed": info["seed"],
@@ -203,10 +203,8 @@ def _protocol(facts: Mapping[str, Any]) -> str:
         many = f"; answers are the mean of {facts['members']} models" if facts["members"] > 1 else ""
         return f"External validation: {who} of a cohort that took no part in training{many}."
     if facts["members"] > 1:
-        again = f", {facts['repeats']} times over" if facts["repeats"] > 1 else ""
-        return (
-            f"{who}, each answered by models that never saw the patient: {facts['folds']} patient folds{again}, pooled."
-        )
+        many = f"the mean of {facts['repeats']} models" if facts["repeats"] > 1 else "a model"
+        return f"{who}, each answered by {many} that never saw the patient: {facts['folds']} patient folds, pooled."
     return f"{who} of the test split: no part of training, calibration or the choice of a threshold saw them."
 
 

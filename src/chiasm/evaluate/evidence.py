@@ -63,12 +63,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Pool:
-    """The n answered studies; a study that several repeats tested stands here once for each.
+    """The n answered studies.
 
     Attributes:
         cohorts: those the studies are of.
         cohort, row: [n] number of the cohort, and the study's row in it.
-        member: [n, M] numbers of the models that answered: one for a tested fold, all for another cohort.
+        member: [n, M] numbers of the models that answered: one a repeat, all for another cohort.
     """
 
     cohorts: Sequence[Cohort]
