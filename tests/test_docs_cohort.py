@@ -44,6 +44,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
             else (),
             (Outcome("died", i % 2),),
             split="test" if i > 3 else "train",
+            facts={"volume_ml": 1.0},
         )
         for i in range(6)
     ]
@@ -77,4 +78,6 @@ def test_every_file_and_column_is_on_the_page(cohort: Cohort) -> None:
             assert f"`{column}`" in PAGE
     for column in cohort.studies.columns:
         prefix, _, name = str(column).partition(".")
-        assert f"`{column}`" in PAGE if not name else prefix in ("report", "record", *cohort.targets)
+        assert f"`{column}`" in PAGE if not name else prefix in ("report", "record", "fact", *cohort.targets)
+    for prefix in ("report", "record", "fact", "bayes"):
+        assert f"`{prefix}." in PAGE

@@ -147,6 +147,7 @@ class Image:
         geometry: from the frame boxes and masks refer to (the "original") to these pixels: the identity for most;
             for ChestX-ray14 at 512 px, whose boxes were published at 1024 x 1024, a scale of one half.
         source: path of the file relative to the source folder; never an absolute path.
+        name: what the image is, where modality and view do not say it: "lesion-mask", "FLAIR".
     """
 
     image_id: str
@@ -155,6 +156,7 @@ class Image:
     view: View = View.OTHER
     dicom_modality: str = ""
     source: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ class Study:
     Attributes:
         split: "train", "validation" or "test" where the source publishes one, else None.
         bayes: phantoms only: modality subset ("image+record") -> the true P(outcome = 1 | what the subset reveals).
+        facts: what was measured on the image ("lesion_volume_ml"): for writers and plain baselines, never an input of a
+            network.
     """
 
     study_id: str
@@ -176,6 +180,7 @@ class Study:
     outcomes: tuple[Outcome, ...] = ()
     split: str | None = None
     bayes: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, float | str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

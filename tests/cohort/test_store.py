@@ -265,3 +265,43 @@ def test_a_pickled_array_is_not_loaded(copy: Path) -> None:
     np.save(copy / "pixels_2d.npy", np.array([{"code": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(CohortError):
         Cohort.open(copy)
+
+
+def test_facts_names_and_notes_come_back_and_count_as_content(make_study, make_image, tmp_path: Path) -> None:
+    def written(name: str, volume_ml: float | None) -> Cohort:
+        image = replace(make_image("i000"), name="FLAIR")
+        facts = {"lesion_volume_ml": volume_ml, "hemisphere": "left", "never": None}
+        studies = [make_study(0, images=(image,), regions=(), facts=facts), make_study(1)]
+        return write_cohort(studies, tmp_path / name, source="hand", options={}, size=16, notes=("An expert drew it.",))
+
+    cohort = written("a", 12.5)
+    assert cohort.study(0).facts == {"hemisphere": "left", "lesion_volume_ml": 12.5}
+    assert cohort.study(1).facts == {"hemisphere": None, "lesion_volume_ml": None}
+    assert {name: info.kind for name, info in cohort.facts.items()} == {
+        "hemisphere": "categorical",
+        "lesion_volume_ml": "numeric",
+    }
+    assert cohort.studies["fact.lesion_volume_ml"].tolist()[0] == 12.5
+    assert not set(cohort.record) & set(cohort.facts)
+    assert [image.name for row in (0, 1) for image in cohort.study(row).images] == ["FLAIR", ""]
+    assert cohort.notes == ("An expert drew it.",)
+    cohort.verify()
+    assert written("b", 12.5).hash == cohort.hash != written("c", 12.6).hash
+
+
+def test_a_cohort_written_before_there_were_facts_opens_as_it_was(cohort: Cohort, tmp_path: Path) -> None:
+    from chiasm.cohort.tables import content_hash
+
+    old = tmp_path / "old"
+    shutil.copytree(cohort.path, old)
+    images = pq.read_table(old / "images.parquet").drop_columns(["name"])
+    pq.write_table(images, old / "images.parquet")
+    meta = json.loads((old / "cohort.json").read_text())
+    tables = {name: pq.read_table(old / f"{name}.parquet") for name in ("studies", "images", "regions")}
+    described = ("schema", "size", "volume_size", "targets", "record", "reports", "bayes")
+    meta = {k: v for k, v in meta.items() if k not in ("facts", "notes")}
+    meta["hash"] = content_hash(tables, {key: meta[key] for key in described})
+    (old / "cohort.json").write_text(json.dumps(meta))
+    opened = Cohort.open(old)
+    opened.verify()
+    assert (opened.study(0).facts, opened.study(0).images[0].name, opened.notes) == ({}, "", ())

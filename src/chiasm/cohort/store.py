@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from chiasm.cohort.files import whole_or_nothing
 from chiasm.cohort.tables import SCHEMA, ColumnInfo, TargetInfo, content_hash, decode_mask, pixel_hash
 from chiasm.cohort.write import SPLIT_RULES, CohortWriter
-from chiasm.errors import CohortError
+from chiasm.errors import CohortError, check_schema
 from chiasm.geometry import Geometry
 from chiasm.study import Box, Finding, Image, Outcome, Record, Region, Rejected, Report, State, Study, View
 
 __all__ = ["SCHEMA", "Cohort", "ColumnInfo", "TargetInfo", "write_cohort"]
 
 _STATES = pa.array([State.ABSENT.value, State.PRESENT.value, State.UNCERTAIN.value])
-_DESCRIBED = ("schema", "size", "volume_size", "targets", "record", "reports", "bayes")
+_DESCRIBED = ("schema", "size", "volume_size", "targets", "record", "facts", "reports", "bayes")
 
 
 class Cohort:
@@ -37,6 +37,8 @@ class Cohort:
     Attributes:
         hash: over content, not over file bytes, times or paths.
         targets, record: what can be learned, and what the chart holds.
+        facts: what the source measured on the images; never an input of a network.
+        notes: sentences of the source that everyone who uses the cohort must know.
         sections: of the reports, in the order of `chiasm.report.sections.SECTIONS`.
         bayes: modality subsets whose true P(outcome = 1) the cohort knows (phantoms).
         meta: cohort.json as it is.
@@ -52,6 +54,8 @@ class Cohort:
         self.bayes: tuple[str, ...] = tuple(meta["bayes"])
         self.targets = {name: TargetInfo.from_dict(name, raw) for name, raw in meta["targets"].items()}
         self.record = {name: ColumnInfo.from_dict(name, raw) for name, raw in meta["record"].items()}
+        self.facts = {name: ColumnInfo.from_dict(name, raw) for name, raw in meta.get("facts", {}).items()}
+        self.notes: tuple[str, ...] = tuple(meta.get("notes", ()))
         self._length: int = pq.ParquetFile(path / "studies.parquet").metadata.num_rows
         self.arrays = {
             f"pixels_{axes}": self._map(f"pixels_{axes}", meta["counts"][f"images_{axes}"], shape)
@@ -80,14 +84,8 @@ class Cohort:
             schema = meta["schema"]
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(path / "cohort.json", error) from None
-        if schema != SCHEMA:
-            raise CohortError(
-                "the cohort is of another schema version",
-                expected=f"schema {SCHEMA}",
-                got=f"schema {schema}",
-                where=str(path),
-                remedy="import it again with this version of chiasm",
-            )
+        remedy = "import it again with this version of chiasm"
+        check_schema(schema, SCHEMA, CohortError, what="the cohort is", where=str(path), remedy=remedy)
         try:
             return cls(path, meta)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
@@ -299,6 +297,7 @@ class Cohort:
             outcomes=tuple(outcomes),
             split=values["split"],
             bayes={subset: p for subset in self.bayes if (p := values[f"bayes.{subset}"]) is not None},
+            facts={name: values[f"fact.{name}"] for name in self.facts},
         )
 
     def _image(self, image_row: int) -> Image:
@@ -310,6 +309,7 @@ class Cohort:
             View(row["view"]),
             row["dicom_modality"],
             row["source"],
+            row.get("name", ""),  # of cohorts written before images had names
         )
 
     def verify(self) -> None:
@@ -323,7 +323,7 @@ class Cohort:
         for row, image in enumerate(pointers):
             if pixel_hash(self.arrays[image["array"]][image["index"]]) != image["pixel_hash"]:
                 raise _changed(self, f"the pixels of image row {row}")
-        if content_hash(tables, {key: self.meta[key] for key in _DESCRIBED}) != self.hash:
+        if content_hash(tables, {key: self.meta[key] for key in _DESCRIBED if key in self.meta}) != self.hash:
             raise _changed(self, "the tables or cohort.json")
 
 
@@ -339,6 +339,7 @@ def write_cohort(
     seed: int = 0,
     strict: bool = False,
     progress: Callable[[int], None] | None = None,
+    notes: Sequence[str] = (),
 ) -> Cohort:
     """Write studies as a cohort, streaming: pixels go to disk as they arrive. The folder appears whole or not at all.
 
@@ -351,6 +352,7 @@ def write_cohort(
             others by hash), or "auto": published if every study has one, else hash.
         strict: make the first rejected input an error.
         progress: called with the number of studies so far.
+        notes: sentences that everyone who uses the cohort must know, kept in cohort.json.
 
     Raises:
         CohortError: `out` is in use, no study could be taken, or a target or column is of two kinds.
@@ -367,7 +369,7 @@ def write_cohort(
                 writer.add(study)
                 if progress is not None:
                     progress(writer.seen)
-            writer.finish(source=source, options=options, split=split, seed=seed)
+            writer.finish(source=source, options=options, split=split, seed=seed, notes=notes)
         finally:
             writer.close()
     return Cohort.open(out)

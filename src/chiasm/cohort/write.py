@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -32,9 +32,15 @@ from chiasm.report.sections import SECTIONS
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, State, Study
 from chiasm.vocabulary import snake_case
 
-RESERVED = ("report", "record", "bayes", "anatomy")  # prefixes of other columns, and the one target without labels
+RESERVED = (
+    "report",
+    "record",
+    "fact",
+    "bayes",
+    "anatomy",
+)  # prefixes of other columns, and the one target without labels
 SPLIT_RULES = ("auto", "published", "hash", "boxes-to-test")
-_IMAGE_TEXTS = ("image_id", "study_id", "view", "dicom_modality", "source", "geometry", "array", "pixel_hash")
+_IMAGE_TEXTS = ("image_id", "study_id", "name", "view", "dicom_modality", "source", "geometry", "array", "pixel_hash")
 _IMAGES = pa.schema(
     [*((name, pa.string()) for name in _IMAGE_TEXTS), ("index", pa.int64()), ("perceptual_hash", pa.uint64())]
 )
@@ -57,6 +63,7 @@ class _Row:
     values: dict[tuple[str, str, str], str | float | None]
     record: dict[str, float | str | None]
     bayes: dict[str, float]
+    facts: dict[str, float | str | None]
     images: list[dict[str, Any]] = field(default_factory=list)
     regions: list[dict[str, Any]] = field(default_factory=list)
 
@@ -71,6 +78,7 @@ class CohortWriter:
         self.arrays: dict[str, GrowingArray] = {}
         self.targets: dict[str, tuple[Literal["findings", "outcomes"], Kind]] = {}
         self.columns: dict[str, str] = {}
+        self.facts: dict[str, str] = {}
         self.unknown_time: set[str] = set()
         self.rejected: list[Rejected] = []
         self.seen = 0
@@ -98,6 +106,7 @@ class CohortWriter:
             self._values(item, where),
             self._record(item.record, where),
             dict(item.bayes),
+            self._cells(item.facts, self.facts, "fact", where),
         )
         row.texts["report_image_id"] = item.report.image_id if item.report else None
         shapes: dict[str, tuple[int, ...]] = {}
@@ -178,29 +187,35 @@ class CohortWriter:
         return float(outcome.value)
 
     def _record(self, record: Record | None, where: str) -> dict[str, float | str | None]:
-        values: dict[str, float | str | None] = {}
         if record is None:
-            return values
+            return {}
         self.unknown_time |= record.unknown_time
-        for name, value in record.values.items():
+        return self._cells(record.values, self.columns, "record column", where)
+
+    def _cells(
+        self, given: Mapping[str, float | str | None], kinds: dict[str, str], what: str, where: str
+    ) -> dict[str, float | str | None]:
+        """Numbers or words; `kinds` learns what each column holds ("" as long as that is unknown)."""
+        values: dict[str, float | str | None] = {}
+        for name, value in given.items():
             if isinstance(value, str):
                 value = value.strip() or None
             elif value is not None:
                 value = None if math.isnan(value) else float(value)
             if isinstance(value, float) and math.isinf(value):
-                self._reject(where, f"record column {name} is infinite: the value is not taken")
+                self._reject(where, f"{what} {name} is infinite: the value is not taken")
                 value = None
             values[name] = value
             kind = "" if value is None else "categorical" if isinstance(value, str) else "numeric"
-            known = self.columns.get(name)
+            known = kinds.get(name)
             if kind and known and known != kind:
                 raise CohortError(
-                    f"the record column {name} holds both numbers and words",
+                    f"the {what} {name} holds both numbers and words",
                     expected="one kind a column",
                     where=where,
                     remedy="turn the words into numbers or missing values in the source table, or the other way round",
                 )
-            self.columns[name] = known or kind
+            kinds[name] = known or kind
         return values
 
     def _image(self, image: Image, study_id: str, where: str) -> dict[str, Any] | None:
@@ -223,6 +238,7 @@ class CohortWriter:
         return {
             "image_id": image.image_id,
             "study_id": study_id,
+            "name": image.name,
             "view": image.view.value,
             "dicom_modality": image.dicom_modality,
             "source": source.name if source.is_absolute() else image.source,
@@ -264,7 +280,9 @@ class CohortWriter:
             "outside": box is not None and (min(box[:2]) < 0 or box[2] > shape[-1] or box[3] > shape[-2]),
         }
 
-    def finish(self, *, source: str, options: Mapping[str, Any], split: str, seed: int) -> None:
+    def finish(
+        self, *, source: str, options: Mapping[str, Any], split: str, seed: int, notes: Sequence[str] = ()
+    ) -> None:
         """Write tables, cohort.json and rejected.csv.
 
         Raises:
@@ -288,13 +306,15 @@ class CohortWriter:
             "size": self.size,
             "volume_size": list(self.volume_size),
             "targets": {name: info.to_dict() for name, info in targets.items()},
-            "record": {info.name: info.to_dict() for info in self._columns()},
+            "record": {info.name: info.to_dict() for info in self._columns("record", self.columns)},
+            "facts": {info.name: info.to_dict() for info in self._columns("facts", self.facts)},
             "reports": self._sections(),
             "bayes": self._bayes(),
         }
         meta = {
             "source": source,
             "options": {**options, "intensity": INTENSITY_RULE},
+            "notes": list(notes),
             "counts": counts,
             "hash": content_hash(tables, described),
             "seed": seed,
@@ -351,11 +371,11 @@ class CohortWriter:
             targets[target] = TargetInfo(target, kind, labels, tuple(key[2] for key in mine), of)
         return targets, names
 
-    def _columns(self) -> list[ColumnInfo]:
-        """Columns with a value somewhere; one that is missing throughout is listed in the counts."""
+    def _columns(self, of: Literal["record", "facts"], kinds: Mapping[str, str]) -> list[ColumnInfo]:
+        """Columns with a value somewhere; one of the record that is missing throughout is listed in the counts."""
         infos = []
-        for name, kind in sorted(self.columns.items()):
-            words = {row.record.get(name) for row in self.rows.values()} if kind == "categorical" else set()
+        for name, kind in sorted(kinds.items()):
+            words = {getattr(row, of).get(name) for row in self.rows.values()} if kind == "categorical" else set()
             if kind:
                 categories = tuple(sorted(word for word in words if isinstance(word, str)))
                 infos.append(
@@ -363,7 +383,7 @@ class CohortWriter:
                         name,
                         "categorical" if kind == "categorical" else "numeric",
                         categories,
-                        name in self.unknown_time,
+                        of == "record" and name in self.unknown_time,
                     )
                 )
         return infos
@@ -386,9 +406,12 @@ class CohortWriter:
         for key, label in names.items():
             type_ = pa.string() if targets[key[0]].of == "findings" else pa.float64()
             columns[f"{key[0]}.{label}"] = pa.array([row.values.get(key) for row in rows], type_)
-        for info in self._columns():
+        for info in self._columns("record", self.columns):
             type_ = pa.string() if info.kind == "categorical" else pa.float64()
             columns[f"record.{info.name}"] = pa.array([row.record.get(info.name) for row in rows], type_)
+        for info in self._columns("facts", self.facts):
+            type_ = pa.string() if info.kind == "categorical" else pa.float64()
+            columns[f"fact.{info.name}"] = pa.array([row.facts.get(info.name) for row in rows], type_)
         for subset in self._bayes():
             columns[f"bayes.{subset}"] = pa.array([row.bayes.get(subset) for row in rows], pa.float64())
         return pa.table(columns)

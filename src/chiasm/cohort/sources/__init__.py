@@ -1,4 +1,7 @@
-"""Where studies come from: one module a layout, each with `ABOUT` and `read(path, *, options)`, an iterator of studies."""
+"""Where studies come from: one module a layout, each with `ABOUT` and `read(path, *, options)`, an iterator of studies.
+
+A module may also have `NOTES`: sentences that everyone who uses such a cohort must know.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,16 @@ from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import InputError
 from chiasm.study import Rejected, Study
 
-NAMES = ("chestxray14", "covid-chestxray", "mimic-cxr", "openi", "medpix", "table", "dicom", "phantom-chest")
+NAMES = (
+    "chestxray14",
+    "covid-chestxray",
+    "mimic-cxr",
+    "openi",
+    "medpix",
+    "table",
+    "dicom",
+    "phantom-chest",
+)
 
 
 @dataclass(frozen=True)
@@ -24,11 +36,13 @@ class Source:
     Attributes:
         about: one sentence for `chiasm sources`.
         read: `read(path, **options)`, or `read(**options)` for a source that makes its studies itself.
+        notes: sentences for cohort.json.
     """
 
     name: str
     about: str
     read: Callable[..., Iterator[Study | Rejected]]
+    notes: tuple[str, ...] = ()
 
     @property
     def takes_path(self) -> bool:
@@ -47,7 +61,7 @@ class _Sources(Mapping[str, Source]):
         if name not in NAMES:
             raise KeyError(name)
         module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-        return Source(name, module.ABOUT, module.read)
+        return Source(name, module.ABOUT, module.read, getattr(module, "NOTES", ()))
 
     def __iter__(self) -> Iterator[str]:
         return iter(NAMES)
@@ -90,7 +104,8 @@ def import_cohort(
 
     Args:
         path: of the source; None for one that makes its studies itself.
-        options: keyword arguments of the source's `read`. A source that has an option `seed` or `size` gets the import's.
+        options: keyword arguments of the source's `read`. One that has an option `seed`, `size` or `volume_size` gets the
+            import's.
 
     Raises:
         InputError: no such source, path or option; or something was rejected, and `strict` is set.
@@ -105,7 +120,11 @@ def import_cohort(
                 got=name,
                 remedy=_nearest(name, found.options),
             )
-    for name, value in (("seed", seed), ("size", size)):  # a source that makes its images makes them of the right size
+    for name, value in (
+        ("seed", seed),
+        ("size", size),
+        ("volume_size", volume_size),
+    ):  # a source that makes its images makes them of the right size
         if name in found.options:
             options.setdefault(name, value)
     arguments: tuple[Path, ...] = ()
@@ -133,6 +152,7 @@ def import_cohort(
         seed=seed,
         strict=strict,
         progress=progress,
+        notes=found.notes,
     )
 
 

@@ -25,7 +25,7 @@ LEAKAGE = (
     "without it, two studies of one patient can fall into training and test, and every score comes out too high; "
     f"if no patient has a second study, say so: `patient: {EACH_ROW}`"
 )
-RESERVED = frozenset({"report", "record", "bayes", "anatomy"})  # prefixes of other columns; organs are no findings
+RESERVED = frozenset({"report", "record", "fact", "bayes", "anatomy"})  # prefixes of other columns; organs are no findings
 _CHART = {"age": "age_years", "age_years": "age_years", "sex": "sex", "gender": "sex"}
 _DELIMITERS = {"comma": ",", "tab": "\t", "\\t": "\t", "semicolon": ";", "bar": "|"}
 
