@@ -265,10 +265,10 @@ def test_evaluate_prints_the_first_figures_and_the_warnings(stand_in) -> None:  
     assert answered("evaluate", "r")["metrics"] == metrics
     assert [" ".join(line.split()) for line in run("evaluate", "r").stdout.splitlines()] == [
         "findings/mass/auroc 0.812 [0.700, 0.900] n=12",
-        "findings/hernia/auroc undefined: one class n=12",
         "findings/macro/auroc 0.812 [0.700, 0.900] n=12",
         "findings/macro/ece 0.812 [0.700, 0.900] n=12",
         "outcome/event/ece 0.812 [0.700, 0.900] n=12",
+        "figures that are undefined: 1 (one class)",
         "warning: a shortcut comes close",
         "the page: r/evaluation/summary.html",
     ]

@@ -57,7 +57,7 @@ def test_the_split_is_that_of_the_cohort(member, phantom):
     ("change", "said"),
     [
         ({"status": "training"}, "not finished"),
-        ({"schema": 99}, "another version"),
+        ({"schema": 99}, "another schema version"),
         ({"members": ["gone"]}, "damaged"),
     ],
 )
@@ -209,7 +209,7 @@ def test_shuffled_images_are_described_as_the_partners(member, phantom):
 
 def test_calibration_by_hand():
     plan = Plan(
-        None, 0, {}, {}, (), 0, (), 0, {"findings": ("a", "b"), "severity": ("s",)},
+        None, {}, {}, (), 0, (), 0, {"findings": ("a", "b"), "severity": ("s",)},
         {"findings": Kind.BINARY, "severity": Kind.REGRESSION}, {}, {"severity": ((10.0, 2.0),)}, (), None, ("findings",),
     )  # fmt: skip
     logits = {"findings": np.array([[2.0, 2.0]], np.float32), "severity": np.array([[-1.5]], np.float32)}

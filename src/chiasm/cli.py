@@ -405,14 +405,18 @@ def _render_metrics(metrics: dict[str, Any]) -> list[str]:
     """
     own = {tuple(name.split("/")): metric for name, metric in metrics.items() if ":" not in name and "@" not in name}
     averaged = {target for target, label, _ in own if label == "macro"}
-    lines = []
+    lines, undefined = [], []
     for (target, label, kind), metric in own.items():
         if kind not in _SHOWN or (kind != "auroc" and target in averaged and label != "macro"):
             continue
         value, low, high = (metric.get(key) for key in ("value", "low", "high"))
-        shown = f"undefined: {metric.get('reason', '')}" if value is None else f"{value:.3f}"
-        interval = f" [{low:.3f}, {high:.3f}]" if value is not None and low is not None and high is not None else ""
-        lines.append(f"{f'{target}/{label}/{kind}':36}  {shown}{interval}  n={metric['n']}")
+        if value is None:
+            undefined.append(metric.get("reason", ""))
+            continue
+        interval = f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
+        lines.append(f"{f'{target}/{label}/{kind}':36}  {value:.3f}{interval}  n={metric['n']}")
+    if undefined:
+        lines.append(f"figures that are undefined: {len(undefined)} ({'; '.join(dict.fromkeys(undefined))})")
     return lines
 
 

@@ -74,3 +74,14 @@ class MissingExtraError(ChiasmError):
 
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str]]:
         return type(self), self._arguments  # so that it survives the way out of a worker process
+
+
+def check_schema(got: object, known: int, error: type[ChiasmError], *, what: str, where: str, remedy: str) -> None:
+    """Refuse what another version of chiasm wrote.
+
+    Raises:
+        ChiasmError: an `error`, where `got` is not the known schema version.
+    """
+    if got != known:
+        message = f"{what} of another schema version"
+        raise error(message, expected=f"schema {known}", got=f"schema {got}", where=where, remedy=remedy)

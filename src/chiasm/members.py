@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from chiasm.cohort.loader import Loader
 from chiasm.cohort.store import Cohort
-from chiasm.errors import CohortError, RunError
+from chiasm.errors import CohortError, RunError, check_schema
 from chiasm.models.assemble import Model, build_model
 from chiasm.models.features import Levels, frozen_features
 from chiasm.plan import Plan
@@ -106,14 +106,9 @@ def read_run(run: Path) -> dict[str, Any]:
         )
     with _readable(path):
         info: dict[str, Any] = dict(json.loads(path.read_text("utf-8")))
-    if info.get("schema") != SCHEMA:
-        raise RunError(
-            "the run was written by another version of chiasm",
-            expected=f"schema {SCHEMA}",
-            got=f"schema {info.get('schema')} (chiasm {info.get('versions', {}).get('chiasm', 'unknown')})",
-            where=str(path),
-            remedy="use that version, or train again",
-        )
+    writer = info.get("versions", {}).get("chiasm", "of an unknown version")
+    remedy = f"use chiasm {writer}, which wrote it, or train again"
+    check_schema(info.get("schema"), SCHEMA, RunError, what="the run is", where=str(path), remedy=remedy)
     return info
 
 

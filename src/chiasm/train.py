@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from scipy.special import expit
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -204,7 +205,8 @@ def _splits(
     if folds == 1:
         yield ".", [{s: c.rows(s) for s in ("train", "validation", "test")} for c in cohorts], seed
         return
-    patients = [f"{n}/{p}" for n, c in enumerate(cohorts) for p in c.studies["patient_id"]]
+    # two cohorts of one source may hold the same person, two sources name theirs alike by chance
+    patients = [f"{c.source}/{p}" for c in cohorts for p in c.studies["patient_id"]]
     start = np.cumsum([0, *(len(c) for c in cohorts)])
     for repeat, tests in enumerate(patient_folds(patients, folds, repeats, seed)):
         for fold, test in enumerate(tests):
@@ -515,23 +517,21 @@ def calibrate(member: Member) -> Calibration:
             if threshold is not None:
                 fitted[label]["threshold"] = threshold
     for channel, (target, label) in enumerate(member.plan.localized):
-        cut = _map_threshold(member, answers, channel)
+        cut = best_map_threshold(_drawn_maps(member, answers, channel))
         if cut is not None:
             calibration[target][label]["map_threshold"] = cut
     return calibration
 
 
-def _map_threshold(member: Member, answers: Answers, channel: int) -> float | None:
-    """The cut of a label's maps that fits the regions of validation best; None where nobody drew any."""
+def _drawn_maps(
+    member: Member, answers: Answers, channel: int
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """A label's map and the region a reader drew, on the original pixels, of each image that has one."""
     target, label = member.plan.localized[channel]
-    maps, truths = [], []
-    if answers.maps is not None and answers.map_index is not None:
-        for grid, (index, row) in zip(answers.maps, answers.map_index, strict=True):
-            number, _ = member.loader.cohort_of(int(index))
-            cohort = member.loader.cohorts[number]
-            truth = cohort.mask(int(row), target, label)
-            if truth is not None and truth.any():
-                probability = 1 / (1 + np.exp(-grid[channel].astype(np.float32)))
-                maps.append(cohort.geometry(int(row)).map_to_original(probability))
-                truths.append(truth)
-    return best_map_threshold(maps, truths)
+    if answers.maps is None or answers.map_index is None:
+        return
+    for grid, (index, row) in zip(answers.maps, answers.map_index, strict=True):
+        cohort = member.loader.cohorts[member.loader.cohort_of(int(index))[0]]
+        truth = cohort.mask(int(row), target, label)
+        if truth is not None and truth.any():
+            yield cohort.geometry(int(row)).map_to_original(expit(grid[channel].astype(np.float32))), truth

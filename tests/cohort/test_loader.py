@@ -79,7 +79,6 @@ def test_indices_run_through_the_cohorts(loader: Loader, cohorts: list[Cohort]) 
     assert loader.image_rows(6) == [6, 7]
     assert loader.image_rows(7) == []
     assert loader.image_rows(9) == [1]
-    assert loader.finding_targets == {"findings"}
 
 
 def test_pixels_are_those_of_the_store_in_order_with_a_mask(loader: Loader, cohorts: list[Cohort]) -> None:
@@ -121,6 +120,15 @@ def test_a_description_goes_from_bos_to_eos_unless_cut_off(
         [0] * 7,
     ]
     assert batch.description_mask.sum(dim=1).tolist() == [7, 6, 3, 0]
+
+
+def test_reports_that_are_longer_than_the_model_reads_are_known(make_study, plan: Plan, tmp_path: Path) -> None:
+    texts = ("abcdefghi", "abcdefghij", "a", "")
+    studies = [make_study(i, report=Report({"findings": text})) for i, text in enumerate(texts)]
+    again = write([make_study(9, report=Report({"impression": "klmnopqrstuvw"}))], tmp_path / "d")
+    loader = Loader([write(studies, tmp_path / "c"), again], plan, Letters())
+    assert loader.cut_reports.tolist() == [False, True, False, False, True]
+    assert loader.batch([1]).token_mask.sum() == 9
 
 
 def test_description_has_its_own_tokenizer(cohorts: list[Cohort], plan: Plan) -> None:
@@ -327,7 +335,6 @@ def test_a_study_teaches_by_a_label_a_region_or_a_text(make_study, plan: Plan, t
 def test_a_cohort_without_labels_can_be_answered(make_study, plan: Plan, tmp_path: Path) -> None:
     unread = write([make_study(0, findings=(), outcomes=(), regions=())], tmp_path / "c")
     loader = Loader([unread], plan, Letters())
-    assert loader.finding_targets == {"findings"}  # what a target is, the plan knows
     batch = loader.batch([0])
     assert not any(mask.any() for mask in batch.label_mask.values())
     assert not batch.lesion_label_mask.any()

@@ -73,7 +73,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, evidence: Evidence, run: Path) -> lis
 
     def load_members(_: Path, cohorts: list[Cohort] | None = None) -> list[SimpleNamespace]:
         loaded.append(None if cohorts is None else [cohort.source for cohort in cohorts])
-        return [SimpleNamespace(recipe=read_recipe(run / "recipe.yaml"))]
+        cut = SimpleNamespace(cut_reports=np.array([True, False, True]))
+        return [
+            SimpleNamespace(recipe=read_recipe(run / "recipe.yaml"), loader=cut, plan=SimpleNamespace(max_tokens=160))
+        ]
 
     monkeypatch.setattr(room, "load_members", load_members)
     monkeypatch.setattr(room, "collect", lambda members, taught: (evidence, ["Shared."] if taught else []))
@@ -85,7 +88,8 @@ def test_a_cohort_of_the_training_is_taken_by_its_test_split(run: Path, cohort: 
     assert asked == [None], "its training studies are never scored"
     assert evaluation.out == run / "evaluation"
     assert evaluation.warnings[0] == "Shared."
-    assert evaluation.facts["notes"] == ["Target grade is switched off."]
+    said = "2 reports are read only up to their word or sign 160."
+    assert evaluation.facts["notes"] == ["Target grade is switched off.", said]
 
 
 def test_another_cohort_is_external_and_has_a_folder_of_its_own(

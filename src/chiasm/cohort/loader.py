@@ -68,7 +68,7 @@ class Loader:
 
     Attributes:
         labels, label_mask: target -> [n, L] float32 (standardized where the plan has a scaling) and bool.
-        finding_targets: targets whose labels are findings with states.
+        cut_reports: [n] True where a report is longer than the model reads.
         patient_ids, study_ids: [n] strings; keys: [n] "COHORT NUMBER/STUDY ID", unique over all cohorts.
     """
 
@@ -91,15 +91,15 @@ class Loader:
         """
         self.cohorts, self.plan, self.features = list(cohorts), plan, features
         self.offsets = np.concatenate([[0], np.cumsum([len(cohort) for cohort in cohorts], dtype=np.int64)])
-        self.finding_targets = frozenset(plan.findings)
         self._check()
         self._index_images()
         self._encode_record()
         self._encode_labels()
         self._tokens = self._descriptions = None
+        self.cut_reports = np.zeros(len(self), bool)
         if plan.text_sections:
             encoder = _required(tokenizer)
-            self._tokens = Ragged(encoder.encode_batch(t, plan.max_tokens) for t in self._texts(plan.text_sections))
+            self._tokens = Ragged(self._read_reports(encoder))
         if plan.description_sections:
             encoder, longest = _required(describer or tokenizer), plan.description_max_tokens
             texts = self._texts(plan.description_sections)
@@ -234,6 +234,17 @@ class Loader:
     def _texts(self, sections: Sequence[str]) -> Iterator[list[str]]:
         for cohort in self.cohorts:
             yield from cohort.text_parts(sections)
+
+    def _read_reports(self, encoder: TextEncoder) -> Iterator[list[list[int]]]:
+        """The ids of every report, and which of them go on beyond the last id."""
+        longest, start = self.plan.max_tokens, 0
+        for texts in self._texts(self.plan.text_sections):
+            ids = encoder.encode_batch(texts, longest)
+            full = [i for i, row in enumerate(ids) if len(row) >= longest]
+            whole = encoder.encode_batch([texts[i] for i in full])
+            self.cut_reports[[start + i for i, row in zip(full, whole, strict=True) if len(row) > longest]] = True
+            start += len(texts)
+            yield ids
 
     def _index_images(self) -> None:
         """The images of the plan's dimension, study by study: row in `images`, place in the array, view."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.errors import CohortError, RunError
+from chiasm.errors import CohortError, RunError, check_schema
 from chiasm.evaluate.evaluation import read_truth_of
 from chiasm.evaluate.evidence import Evidence, mean_known
 from chiasm.evaluate.files import SCHEMA, file_hash, read_evidence
@@ -58,14 +58,7 @@ def _verify(folder: Path, run: Path | None) -> list[str]:
         schema = document["schema"]
     except (ValueError, KeyError, TypeError):
         raise RunError("evaluation.json is damaged", where=str(folder), remedy="evaluate the run again") from None
-    if schema != SCHEMA:
-        raise RunError(
-            "the evaluation was written by another version of chiasm",
-            expected=f"schema {SCHEMA}",
-            got=f"schema {schema}",
-            where=str(folder),
-            remedy="evaluate the run again",
-        )
+    check_schema(schema, SCHEMA, RunError, what="the evaluation is", where=str(folder), remedy="evaluate the run again")
     run = Path(document["run"]) if run is None else run
     found = _changed(document["weights"], lambda name: run / name / "weights.safetensors", "weights of")
     found += _changed(document["predictions"], lambda name: folder / "predictions" / name, "predictions")

@@ -77,6 +77,8 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
     folder = run / name if out is None else Path(out)
     members = load_members(run, None if other is None else [other])
     notes = list(info.get("notes", []))
+    if cut := int(members[0].loader.cut_reports.sum()):
+        notes.append(f"{cut} reports are read only up to their word or sign {members[0].plan.max_tokens}.")
     try:
         taught = members if other is None else load_members(run)
     except CohortError:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.cohort.store import Cohort
-from chiasm.errors import RunError
+from chiasm.errors import RunError, check_schema
 from chiasm.evaluate.evidence import FULL, Arm, Evidence, Floats, Maps, Pool, Question
 from chiasm.geometry import Geometry
 from chiasm.study import Kind
@@ -96,14 +96,8 @@ def read_evidence(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
 
 def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
     index = json.loads((folder / "index.json").read_text("utf-8"))
-    if index["schema"] != SCHEMA:
-        raise RunError(
-            "the predictions were stored by another version of chiasm",
-            expected=f"schema {SCHEMA}",
-            got=f"schema {index['schema']}",
-            where=str(folder),
-            remedy="chiasm evaluate RUN writes them again",
-        )
+    remedy = "chiasm evaluate RUN writes them again"
+    check_schema(index["schema"], SCHEMA, RunError, what="the predictions are", where=str(folder), remedy=remedy)
     raw = index["question"]
     raw["kinds"] = {target: Kind(kind) for target, kind in raw["kinds"].items()}
     raw["localized"] = [(target, label) for target, label in raw["localized"]]

@@ -9,7 +9,7 @@ bool and maps real, [H, W] or [D, H, W] in the original frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,21 +149,20 @@ def summarize(scores: Sequence[Mapping[str, float]], resamples: Resamples) -> di
     return {name: resamples.mean([row[name] for row in scores], text) for name, text in PROTOCOLS.items()}
 
 
-def best_map_threshold(maps: Sequence[NDArray[np.floating]], truths: Sequence[Mask], steps: int = 49) -> float | None:
-    """The cut of the maps (values 0..1, on the original pixels) of highest mean IoU with the truths, of `steps` even cuts.
+def best_map_threshold(pairs: Iterable[tuple[NDArray[np.floating], Mask]], steps: int = 49) -> float | None:
+    """The cut of highest mean IoU, of `steps` even cuts; the lowest of several. None where there is no pair.
 
-    The lowest of several. None where there is no map.
+    Args:
+        pairs: a map (values 0..1) and its truth, both on the original pixels; looked at one after the other.
     """
-    if not len(maps):
-        return None
     cuts = np.linspace(0, 1, steps + 2)[1:-1]
     ious = []
-    for values, truth in zip(maps, truths, strict=True):
+    for values, truth in pairs:
         reached = np.searchsorted(cuts, values, side="right")  # how many cuts a pixel reaches
         counts = [np.bincount(pixels, minlength=steps + 1) for pixels in (reached.ravel(), reached[truth])]
         chosen, both = (count[::-1].cumsum()[::-1][1:] for count in counts)  # pixels that reach each cut
         ious.append(both / (chosen + truth.sum() - both))
-    return float(cuts[int(np.argmax(np.mean(ious, axis=0)))])
+    return float(cuts[int(np.argmax(np.mean(ious, axis=0)))]) if ious else None
 
 
 def _area(boxes: Floats) -> Floats:

@@ -147,8 +147,15 @@ def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> P
         geometries=geometries,
         contributions={m: {name: float(said.added[t][m][i, k]) for t, k, name in places} for m in said.present},
         used=used,
+        ignored=_unread(members, index) if "text" in used else (),
         without_report={name: float(said.hidden[t][i, k]) for t, k, name in places} if "text" in used else {},
     )
+
+
+def _unread(members: Sequence[Member], index: int) -> tuple[str, ...]:
+    """What of a report that is read the models leave out."""
+    longest = {m.plan.max_tokens for m in members if m.loader.cut_reports[index]}
+    return tuple(f"report: its end; the model reads the first {count} words or signs" for count in sorted(longest))
 
 
 def _decide(

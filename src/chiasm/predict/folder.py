@@ -69,7 +69,7 @@ def predict_inputs(
             with rejects.take(path):
                 for cohort, prediction in _answer(run, path):
                     if path == made:
-                        prediction = replace(prediction, ignored=ignored[prediction.study_id])
+                        prediction = replace(prediction, ignored=(*ignored[prediction.study_id], *prediction.ignored))
                     _write(prediction, cohort, out, names)
                     predictions.append(prediction)
     rejects.write(out / "rejected.csv")
