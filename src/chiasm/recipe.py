@@ -62,13 +62,23 @@ class Inputs(_Section):
 
 
 class Fusion(_Section):
-    name: Literal["co-attention"] = "co-attention"
+    """How modalities meet: one file a family under `models/fusion`."""
+
+    name: Family = "co-attention"
     dim: Count = 128
     heads: Count = 4
     dropout: Share = 0.1
     modality_dropout: Annotated[Share, Field(description="chance that a present modality is hidden in training")] = 0.3
 
     @model_validator(mode="after")
+Family = Literal[
+    "late-mean", "late-weighted", "late-stacked", "early", "gated", "low-rank", "film", "daft", "co-attention",
+    "sequential", "experts", "vision-conditioned",
+]  # fmt: skip
+NEEDS = {"film": ("image", "record"), "daft": ("image", "record"), "vision-conditioned": ("image", "text")}
+"""Inputs without which a fusion family is not itself."""
+
+
     def _divides(self) -> Self:
         if self.dim % 8 or self.dim % self.heads:
             raise ValueError(f"dim must be a multiple of 8 and of heads, here {self.heads}")
@@ -108,15 +118,38 @@ class Heads(_Section):
 class Train(_Section):
     """How it is trained. `keep` says which weights are kept: of the epoch with the best validation loss (training then
     stops `patience` epochs after it), or of the last one, at the end of the learning-rate schedule. `auto` keeps the best
+class Alignment(_Section):
+    """Contrast with vision as the anchor: image with text, and what is fused with the record, supervised by a target.
+
+    `image_text` and `fused_record` weigh the two losses.
+    """
+
+    target: str
+    image_text: Annotated[float, Field(ge=0)] = 0.1
+    fused_record: Annotated[float, Field(ge=0)] = 0.1
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+
+
     if at least 100 known labels of validation studies judge it: fewer cannot tell epochs apart.
     """
 
+    alignment: Alignment | None = None
+
+
+class Balance(_Section):
+    """Slow the encoder of the modality that is ahead (on-the-fly gradient modulation, Peng et al. 2022)."""
+
+    alpha: Annotated[float, Field(gt=0)] = 0.5
+    noise: bool = True
     epochs: Count = 40
     batch_size: Count = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
     keep: Literal["auto", "best", "last"] = "auto"
     patience: Count = 8
+
+    While it trains, each modality also answers alone. `unimodal_weight` is how much the loss of that answer teaches the
+    modality's encoder; at 0 it is only watched.
     seed: int = 0
     precision: str = "32-true"
     accelerator: str = "auto"
@@ -132,6 +165,8 @@ class Evaluate(_Section):
 
 
 class Recipe(_Section):
+    unimodal_weight: Annotated[float, Field(ge=0)] = 0.0
+    balance: Balance | None = None
     """A system: inputs -> fusion -> targets and heads, and how it is trained and evaluated."""
 
     name: str
@@ -151,6 +186,17 @@ def recipe_names() -> list[str]:
 
 
 def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        lacking = [f"inputs.{m}" for m in NEEDS.get(self.fusion.name, ()) if getattr(self.inputs, m) is None]
+        if lacking:
+            raise ValueError(f"fusion {self.fusion.name} needs {' and '.join(lacking)}")
+        if self.fusion.name.startswith("late-") and not self.train.unimodal_weight:
+            raise ValueError(f"fusion {self.fusion.name} learns only if train.unimodal_weight is above 0")
+        if self.heads.alignment and self.heads.alignment.target not in self.targets:
+            raise ValueError(f"heads.alignment.target must be a target: {', '.join(self.targets)}")
+        return self
+
     """Read a shipped recipe by name or any YAML file, and set single keys (`train.epochs=5`).
 
     Raises:
@@ -251,6 +297,8 @@ def _keys_at(model: Any, loc: list[str]) -> list[str]:
     for part in loc:
         if typing.get_origin(model) is dict:
             model = typing.get_args(model)[1]
+    if not path:  # keys at odds with each other
+        return str(problem["msg"])
             continue
         if not (isinstance(model, type) and issubclass(model, BaseModel)) or part not in model.model_fields:
             return []

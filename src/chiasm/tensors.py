@@ -118,8 +118,9 @@ class Fused:
 
     Attributes:
         vector: [B, D] the study as one vector; zeros reach it from an absent modality, never its padding.
-        vectors: modality -> [B, D] that modality after it has looked at the others; zeros where it is absent.
-        tokens: modality -> tokens after they have looked at the others.
+        vectors: modality -> [B, D] that modality (after it has looked at the others, in a family where it does); zeros
+            where it is absent.
+        tokens: modality -> tokens (after they have looked at the others).
     """
 
     vector: Tensor
@@ -136,9 +137,16 @@ class Outputs:
         map_logits: [B, N, C, h, w] from image tokens alone, or None without a localization head.
         description_logits: [B, T, V] for the teacher-forced description, or None.
         fused: of the full pass.
+        unimodal_logits: modality -> target -> [B, L], what that modality answers alone: in training, and where fusion is
+            late. Arbitrary for a study without the modality.
+        present: modality -> [B] bool, which studies have it.
+        aligned: "image", "text", "record", "fused" -> [B, D] unit vectors of one space, where the recipe aligns them.
     """
 
     logits: dict[str, Tensor]
     fused: Fused
     map_logits: Tensor | None = None
     description_logits: Tensor | None = None
+    unimodal_logits: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    present: dict[str, Tensor] = field(default_factory=dict)
+    aligned: dict[str, Tensor] = field(default_factory=dict)

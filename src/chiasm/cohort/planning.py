@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RecipeError
 from chiasm.plan import Plan
-from chiasm.recipe import Recipe
+from chiasm.recipe import NEEDS, Recipe
 from chiasm.study import Kind
 
 Rows = Sequence[NDArray[np.int64]]
@@ -30,7 +30,8 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         switched off, and labels and columns are named; and a sentence for each thing that was switched off.
 
     Raises:
-        RecipeError: no target or no input is left; a record column of unknown time is taken without opt-in.
+        RecipeError: no target or no input is left, or not those that the fusion family needs; a record column of unknown
+            time is taken without opt-in; an alignment target without classes.
         CohortError: no training study, stored images of another size than the recipe's, or cohorts at odds.
     """
     if not sum(len(own) for own in rows):
@@ -74,6 +75,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
     )
     if resolved.inputs.image is None and text is None and not columns:
         raise RecipeError("no input is left", got=" ".join(notes), remedy="give the recipe inputs that the cohort has")
+    resolved = _between_modalities(resolved, kinds, notes)
     plan = Plan(
         image_shape=shape,
         max_images=most,
@@ -93,6 +95,43 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         views=_views(cohorts, rows, len(shape)) if shape else (),
     )
     return plan, resolved, notes
+
+def _between_modalities(recipe: Recipe, kinds: dict[str, Kind], notes: list[str]) -> Recipe:
+    """Check or switch off what needs several modalities: fusion, alignment, balance."""
+    left = [m for m in ("image", "text", "record") if getattr(recipe.inputs, m) is not None]
+    needed = NEEDS.get(recipe.fusion.name, ())
+    if not set(needed) <= set(left):
+        raise RecipeError(
+            "the fusion family lacks a modality",
+            expected=f"{' and '.join(needed)} for {recipe.fusion.name}",
+            got=f"only {' and '.join(left)}",
+            where="fusion.name",
+            remedy="choose a family that takes any modalities: --set fusion.name=co-attention",
+        )
+    balance, alignment = recipe.train.balance, recipe.heads.alignment
+    if balance and len(left) < 2:
+        notes.append(f"Balance is switched off: {left[0]} has no other modality to be balanced with.")
+        balance = None
+    if alignment and kinds.get(alignment.target) is Kind.REGRESSION:
+        raise RecipeError(
+            "alignment compares studies of one class, and the target has none",
+            got=f"{alignment.target}, a regression",
+            where="heads.alignment.target",
+            remedy="name a binary or ordinal target",
+        )
+    if alignment:
+        off = {key: 0.0 for key, m in (("image_text", "text"), ("fused_record", "record")) if m not in left}
+        alignment = alignment.model_copy(update=off)
+        if "image" not in left or alignment.target not in kinds or not alignment.image_text + alignment.fused_record:
+            notes.append("Alignment is switched off: it needs images, a text or a record beside them, and its target.")
+            alignment = None
+    return recipe.model_copy(
+        update={
+            "heads": recipe.heads.model_copy(update={"alignment": alignment}),
+            "train": recipe.train.model_copy(update={"balance": balance}),
+        }
+    )
+
 
 
 def size_error(cohort: Cohort, shape: tuple[int, ...], fresh: bool = False) -> CohortError:

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chiasm.models.decoder import Decoder
-from chiasm.models.fusion.co_attention import CoAttention
-from chiasm.models.heads import MapHead, TargetHeads, pool_maps
+from chiasm.models.fusion import FAMILIES
+from chiasm.models.fusion.late import Late, LateHeads
+from chiasm.models.heads import AlignmentHead, MapHead, TargetHeads, UnimodalHeads, pool_maps
 from chiasm.models.image_encoder import ImageEncoder
 from chiasm.models.record_encoder import RecordEncoder
 from chiasm.models.text_encoder import build_text_encoder
@@ -24,6 +25,7 @@ class Model(nn.Module):
 
     Attributes:
         modalities: those it takes, in the order of `MODALITIES`.
+        unimodal: heads of each modality alone, where fusion is late or the model is watched.
     """
 
     def __init__(self, recipe: Recipe, plan: Plan, text_vocabulary: int, description_vocabulary: int) -> None:
@@ -40,9 +42,16 @@ class Model(nn.Module):
             words = [len(words) for words in plan.categories.values()]
             self.encoders["record"] = RecordEncoder(len(plan.numeric), words, dim)
         self.modalities = tuple(m for m in MODALITIES if m in self.encoders)
-        self.fusion = CoAttention(self.modalities, dim, fusion.heads, fusion.dropout)
-        labels = {name: len(names) for name, names in plan.targets.items()}
-        self.heads = TargetHeads(dim, labels, self.modalities, fusion.dropout)
+        self.fusion = FAMILIES[fusion.name](self.modalities, dim, fusion.heads, fusion.dropout)
+        self.labels = {name: len(names) for name, names in plan.targets.items()}
+        self.dim, self.teach = dim, recipe.train.unimodal_weight
+        self.unimodal: UnimodalHeads | None = None
+        self.heads: TargetHeads | LateHeads
+        if isinstance(self.fusion, Late):
+            self.watch()
+            self.heads = LateHeads(self.labels, self.modalities, self.fusion.rule)
+        else:
+            self.heads = TargetHeads(dim, self.labels, self.modalities, fusion.dropout)
         self.map_head = MapHead(dim, len(plan.localized)) if heads.localization and plan.localized else None
         # channel of each localized label: (channel, target, position of the label in the target)
         self.channels = [(c, t, plan.targets[t].index(label)) for c, (t, label) in enumerate(plan.localized)]
@@ -52,6 +61,15 @@ class Model(nn.Module):
             self.decoder = Decoder(
                 description_vocabulary, dim, fusion.heads, options.layers, options.max_tokens, fusion.dropout
             )
+        self.alignment = None
+        if heads.alignment is not None:
+            pairs = {("image", "text"): heads.alignment.image_text, ("fused", "record"): heads.alignment.fused_record}
+            self.alignment = AlignmentHead(dim, [name for pair, weight in pairs.items() if weight for name in pair])
+
+    def watch(self) -> None:
+        """Let each modality answer alone as well: for monitoring and balance, for as long as training lasts."""
+        if self.unimodal is None:
+            self.unimodal = UnimodalHeads(self.dim, self.labels, self.modalities, self.teach)
 
     @property
     def image_encoder(self) -> ImageEncoder:
@@ -76,20 +94,35 @@ class Model(nn.Module):
         cells = self.encode(batch)
         tokens = _coarse(cells)
         fused = self.fusion(tokens)
-        logits = self.heads(fused)
-        map_logits = None
-        if self.map_head is not None:
-            assert batch.image_mask is not None
-            map_logits = self.map_head(cells["image"])
-            pooled = pool_maps(map_logits, batch.image_mask)
-            for channel, target, position in self.channels:
-                logits[target] = logits[target].index_add(
-                    1, torch.tensor([position], device=pooled.device), pooled[:, channel : channel + 1]
-                )
+        map_logits, evidence = self._maps(cells, batch)
+        unimodal = self.unimodal(tokens, evidence) if self.unimodal is not None else {}
+        present = {m: t.mask.any(dim=1) for m, t in tokens.items()}
+        if isinstance(self.heads, LateHeads):
+            logits = self.heads(unimodal, torch.stack(list(present.values()), dim=1))
+        else:
+            logits = self.heads(fused)
+            logits = {name: x + evidence[name] if name in evidence else x for name, x in logits.items()}
         words = None
         if self.decoder is not None and batch.description_ids is not None:
             words = self.decoder(batch.description_ids[:, :-1], *self._seen_without_report(tokens))
-        return Outputs(logits, fused, map_logits, words)
+        aligned = self.alignment(tokens, fused) if self.alignment is not None else {}
+        return Outputs(logits, fused, map_logits, words, unimodal, present, aligned)
+
+    def _maps(self, cells: dict[str, Tokens], batch: Batch) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Localization maps, and what they say of each target: [B, L], zero for a label without a map."""
+        if self.map_head is None:
+            return None, {}
+        assert batch.image_mask is not None
+        map_logits = self.map_head(cells["image"])
+        pooled = pool_maps(map_logits, batch.image_mask)  # [B, C]
+        evidence: dict[str, Tensor] = {}
+        for channel, target, position in self.channels:
+            if target not in evidence:
+                evidence[target] = pooled.new_zeros(len(pooled), self.labels[target])
+            evidence[target] = evidence[target].index_add(
+                1, torch.tensor([position], device=pooled.device), pooled[:, channel : channel + 1]
+            )
+        return map_logits, evidence
 
     @torch.no_grad()
     def describe(self, batch: Batch, beams: int, max_tokens: int) -> Tensor:

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chiasm.models.fusion.vectors import Vectors
+from chiasm.models.text_encoder import AttentionPool
 from chiasm.tensors import Fused, Tokens
 
 
@@ -77,3 +80,55 @@ class TargetHeads(nn.Module):
             # an absent modality's vector is zeros, and a linear map without bias leaves them so
             logits[name] = head(x) + sum(own[m](vector) for m, vector in fused.vectors.items())
         return logits
+
+
+class UnimodalHeads(nn.Module):
+    """What each modality answers alone, from its tokens before any fusion.
+
+    Args:
+        teach: share of the gradient that reaches the encoders. At 0 these heads only watch: training is the same without
+            them.
+    """
+
+    def __init__(self, dim: int, targets: dict[str, int], modalities: Sequence[str], teach: float) -> None:
+        super().__init__()
+        self.teach = teach
+        self.pool = nn.ModuleDict({m: AttentionPool(dim) for m in modalities})
+        self.hidden = nn.ModuleDict(
+            {m: nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU()) for m in modalities}
+        )
+        self.heads = nn.ModuleDict(
+            {m: nn.ModuleDict({name: nn.Linear(dim, n) for name, n in targets.items()}) for m in modalities}
+        )
+
+    def forward(self, tokens: dict[str, Tokens], evidence: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """-> modality -> target -> [B, L]. `evidence`: target -> [B, L] of the maps, which are the image's own."""
+        logits: dict[str, dict[str, Tensor]] = {}
+        for m, pool in self.pool.items():
+            x = self.hidden[m](pool(Tokens(self._part(tokens[m].values), tokens[m].mask))[0])
+            logits[m] = {name: head(x) for name, head in cast(nn.ModuleDict, self.heads[m]).items()}
+        for name, values in evidence.items():
+            logits["image"][name] = logits["image"][name] + self._part(values)
+        return logits
+
+    def _part(self, x: Tensor) -> Tensor:
+        """x, through which only the share `teach` of a gradient goes back."""
+        return x.detach() if not self.teach else self.teach * x + (1 - self.teach) * x.detach()
+
+
+class AlignmentHead(nn.Module):
+    """Modalities before fusion, and the fused vector, as unit vectors of one space.
+
+    Args:
+        names: what is to be compared: modalities, "fused".
+    """
+
+    def __init__(self, dim: int, names: Sequence[str]) -> None:
+        super().__init__()
+        self.vectors = Vectors([name for name in names if name != "fused"], dim)
+        self.project = nn.ModuleDict({name: nn.Linear(dim, dim, bias=False) for name in names})
+
+    def forward(self, tokens: dict[str, Tokens], fused: Fused) -> dict[str, Tensor]:
+        """-> name -> [B, D]; zeros for an absent modality."""
+        vectors = {**self.vectors(tokens), "fused": fused.vector}
+        return {name: F.normalize(project(vectors[name]), dim=1) for name, project in self.project.items()}

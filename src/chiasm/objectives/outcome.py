@@ -14,8 +14,12 @@ def target_loss(logits: Tensor, labels: Tensor, mask: Tensor, kind: Kind) -> Ten
 
     Zero, with a gradient of zero, where no label of the batch is known.
     """
-    if kind is Kind.BINARY:
-        each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    else:
-        each = F.huber_loss(logits, labels, reduction="none")
+    each = label_losses(logits, labels, kind)
     return torch.where(mask, each, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def label_losses(logits: Tensor, labels: Tensor, kind: Kind) -> Tensor:
+    """The loss of each label, [B, L]: minus the log of how likely the truth was."""
+    if kind is Kind.BINARY:
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return F.huber_loss(logits, labels, reduction="none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from chiasm.objectives.alignment import alignment_losses
 from chiasm.objectives.description import description_loss
 from chiasm.objectives.grounding import map_loss
 from chiasm.objectives.outcome import target_loss
@@ -28,4 +29,6 @@ def compute_losses(outputs: Outputs, batch: Batch, recipe: Recipe, kinds: dict[s
         assert batch.description_ids is not None and batch.description_mask is not None
         loss = description_loss(outputs.description_logits, batch.description_ids, batch.description_mask)
         losses["description_loss"] = heads.description.weight * loss
+    if heads.alignment is not None:
+        losses |= alignment_losses(outputs, batch, heads.alignment)
     return losses

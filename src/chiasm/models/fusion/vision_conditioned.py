@@ -1,0 +1,59 @@
+"""Vision-conditioned fusion: what the image shows is the prior under which the text is read.
+
+Rebuilt from the abstract of Chen et al. (arXiv 2605.14710), whose equations are not public; the parts are published:
+modulation (Perez et al. 2018), cross-attention in both directions (Tan & Bansal 2019), a gate (Arevalo et al. 2017). Its
+alignment losses are `objectives/alignment.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from chiasm.models.fusion.co_attention import CrossAttention
+from chiasm.models.fusion.vectors import Vectors, here, mean_token, side_by_side
+from chiasm.tensors import Fused, Tokens
+
+
+class VisionConditioned(nn.Module):
+    """{modality: Tokens} -> Fused, with image and text, and the record where the recipe has it.
+
+    gamma, beta = 1 + MLP(v), MLP(v) of the visual feature v; T' = gamma * LN(T) + beta (LN(T) without an image). Then T' looks
+    at the image's tokens and these at T'. The joined pair asks the record's tokens, and a gate lets their answer in.
+    """
+
+    def __init__(self, modalities: Sequence[str], dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        pair = ("image", "text")
+        self.feature_norm, self.text_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.prior = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 2 * dim))
+        self.look = nn.ModuleDict({m: CrossAttention(dim, heads, dropout) for m in pair})
+        self.vectors = Vectors(modalities, dim)
+        self.join = nn.Linear(2 * dim, dim)
+        self.ask = self.gate = None
+        if "record" in modalities:
+            self.ask, self.gate = CrossAttention(dim, heads, dropout), nn.Linear(2 * dim, dim)
+
+    def forward(self, tokens: dict[str, Tokens]) -> Fused:
+        image, text = tokens["image"], tokens["text"]
+        image = Tokens(image.values.masked_fill(~image.mask[..., None], 0.0), image.mask, image.grid)
+        prior = self.prior(self.feature_norm(mean_token(image))) * here(image)
+        delta, beta = prior[:, None].chunk(2, dim=2)  # [B, 1, D]
+        read = self.text_norm(text.values.masked_fill(~text.mask[..., None], 0.0))
+        text = Tokens((1 + delta) * read + beta, text.mask)
+        updated = {
+            **tokens,
+            "image": self.look["image"](image, text.values, text.mask),
+            "text": self.look["text"](text, image.values, image.mask),
+        }
+        vectors = self.vectors(updated)
+        vector = self.join(side_by_side({m: vectors[m] for m in ("image", "text")}))
+        if self.ask is not None and self.gate is not None:
+            record = tokens["record"]
+            values = record.values.masked_fill(~record.mask[..., None], 0.0)
+            query = Tokens(vector[:, None], torch.ones_like(record.mask[:, :1]))
+            answer = self.ask(query, values, record.mask).values[:, 0]
+            vector = vector + torch.sigmoid(self.gate(torch.cat([vector, answer], dim=1))) * answer * here(record)
+        return Fused(vector, vectors, updated)
