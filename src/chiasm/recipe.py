@@ -61,6 +61,14 @@ class Inputs(_Section):
     record: RecordInput | None = RecordInput()
 
 
+Family = Literal[
+    "late-mean", "late-weighted", "late-stacked", "early", "gated", "low-rank", "film", "daft", "co-attention",
+    "sequential", "experts", "vision-conditioned",
+]  # fmt: skip
+NEEDS = {"film": ("image", "record"), "daft": ("image", "record"), "vision-conditioned": ("image", "text")}
+"""Inputs without which a fusion family is not itself."""
+
+
 class Fusion(_Section):
     """How modalities meet: one file a family under `models/fusion`."""
 
@@ -71,14 +79,6 @@ class Fusion(_Section):
     modality_dropout: Annotated[Share, Field(description="chance that a present modality is hidden in training")] = 0.3
 
     @model_validator(mode="after")
-Family = Literal[
-    "late-mean", "late-weighted", "late-stacked", "early", "gated", "low-rank", "film", "daft", "co-attention",
-    "sequential", "experts", "vision-conditioned",
-]  # fmt: skip
-NEEDS = {"film": ("image", "record"), "daft": ("image", "record"), "vision-conditioned": ("image", "text")}
-"""Inputs without which a fusion family is not itself."""
-
-
     def _divides(self) -> Self:
         if self.dim % 8 or self.dim % self.heads:
             raise ValueError(f"dim must be a multiple of 8 and of heads, here {self.heads}")
@@ -110,14 +110,6 @@ class Description(_Section):
     weight: Annotated[float, Field(ge=0)] = 0.5
 
 
-class Heads(_Section):
-    localization: Localization | None = Localization()
-    description: Description | None = Description()
-
-
-class Train(_Section):
-    """How it is trained. `keep` says which weights are kept: of the epoch with the best validation loss (training then
-    stops `patience` epochs after it), or of the last one, at the end of the learning-rate schedule. `auto` keeps the best
 class Alignment(_Section):
     """Contrast with vision as the anchor: image with text, and what is fused with the record, supervised by a target.
 
@@ -130,9 +122,9 @@ class Alignment(_Section):
     temperature: Annotated[float, Field(gt=0)] = 0.1
 
 
-    if at least 100 known labels of validation studies judge it: fewer cannot tell epochs apart.
-    """
-
+class Heads(_Section):
+    localization: Localization | None = Localization()
+    description: Description | None = Description()
     alignment: Alignment | None = None
 
 
@@ -141,15 +133,23 @@ class Balance(_Section):
 
     alpha: Annotated[float, Field(gt=0)] = 0.5
     noise: bool = True
+
+
+class Train(_Section):
+    """How it is trained. `keep` says which weights are kept: of the epoch with the best validation loss (training then
+    stops `patience` epochs after it), or of the last one, at the end of the learning-rate schedule. `auto` keeps the best
+    if at least 100 known labels of validation studies judge it: fewer cannot tell epochs apart.
+
+    While it trains, each modality also answers alone. `unimodal_weight` is how much the loss of that answer teaches the
+    modality's encoder; at 0 it is only watched.
+    """
+
     epochs: Count = 40
     batch_size: Count = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
     keep: Literal["auto", "best", "last"] = "auto"
     patience: Count = 8
-
-    While it trains, each modality also answers alone. `unimodal_weight` is how much the loss of that answer teaches the
-    modality's encoder; at 0 it is only watched.
     seed: int = 0
     precision: str = "32-true"
     accelerator: str = "auto"
@@ -157,6 +157,8 @@ class Balance(_Section):
     strategy: str = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
     cache_features: bool = True
+    unimodal_weight: Annotated[float, Field(ge=0)] = 0.0
+    balance: Balance | None = None
 
 
 class Evaluate(_Section):
@@ -165,8 +167,6 @@ class Evaluate(_Section):
 
 
 class Recipe(_Section):
-    unimodal_weight: Annotated[float, Field(ge=0)] = 0.0
-    balance: Balance | None = None
     """A system: inputs -> fusion -> targets and heads, and how it is trained and evaluated."""
 
     name: str
@@ -178,14 +178,6 @@ class Recipe(_Section):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
 
-
-def recipe_names() -> list[str]:
-    """The shipped recipes."""
-    folder = resources.files("chiasm") / "recipes"
-    return sorted(Path(str(f)).stem for f in folder.iterdir() if f.name.endswith(".yaml"))
-
-
-def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         lacking = [f"inputs.{m}" for m in NEEDS.get(self.fusion.name, ()) if getattr(self.inputs, m) is None]
@@ -197,6 +189,14 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
             raise ValueError(f"heads.alignment.target must be a target: {', '.join(self.targets)}")
         return self
 
+
+def recipe_names() -> list[str]:
+    """The shipped recipes."""
+    folder = resources.files("chiasm") / "recipes"
+    return sorted(Path(str(f)).stem for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a shipped recipe by name or any YAML file, and set single keys (`train.epochs=5`).
 
     Raises:
@@ -289,6 +289,8 @@ def _problem(problem: typing.Mapping[str, Any]) -> str:
         known = _keys_at(Recipe, [str(part) for part in problem["loc"][:-1]])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
         return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}")
+    if not path:  # keys at odds with each other
+        return str(problem["msg"])
     return f"{path}: {problem['msg']}. Got {problem['input']!r}."
 
 
@@ -297,8 +299,6 @@ def _keys_at(model: Any, loc: list[str]) -> list[str]:
     for part in loc:
         if typing.get_origin(model) is dict:
             model = typing.get_args(model)[1]
-    if not path:  # keys at odds with each other
-        return str(problem["msg"])
             continue
         if not (isinstance(model, type) and issubclass(model, BaseModel)) or part not in model.model_fields:
             return []

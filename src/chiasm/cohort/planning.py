@@ -96,6 +96,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
     )
     return plan, resolved, notes
 
+
 def _between_modalities(recipe: Recipe, kinds: dict[str, Kind], notes: list[str]) -> Recipe:
     """Check or switch off what needs several modalities: fusion, alignment, balance."""
     left = [m for m in ("image", "text", "record") if getattr(recipe.inputs, m) is not None]
@@ -131,7 +132,6 @@ def _between_modalities(recipe: Recipe, kinds: dict[str, Kind], notes: list[str]
             "train": recipe.train.model_copy(update={"balance": balance}),
         }
     )
-
 
 
 def size_error(cohort: Cohort, shape: tuple[int, ...], fresh: bool = False) -> CohortError:
