@@ -13,7 +13,6 @@ names = st.text(max_size=5)
     st.builds(
         Plan,
         image_shape=st.sampled_from([None, (224, 224), (64, 64, 64)]),
-        max_images=st.integers(0, 4),
         numeric=st.dictionaries(names, numbers, max_size=3),
         categories=st.dictionaries(names, words, max_size=3),
         text_sections=words,

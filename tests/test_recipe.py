@@ -137,6 +137,12 @@ def test_the_defaults_of_the_schema_are_legal() -> None:
     assert Recipe.model_validate(yaml.safe_load(yaml.safe_dump(minimal.model_dump(mode="json")))) == minimal
 
 
+@pytest.mark.parametrize("name", ["efficientnet-lite1", "hf:", "monai", "resnet50"])
+def test_a_misspelt_image_encoder_is_a_problem_of_the_recipe(name: str) -> None:
+    with pytest.raises(RecipeError, match="must be efficientnet-lite0, small-cnn"):
+        read_recipe("report-fusion", [f"inputs.image.encoder='{name}'"])
+
+
 @pytest.mark.parametrize("override", ["fusion.dim=100", "fusion.heads=3"])
 def test_a_width_that_cannot_be_divided_is_a_problem_of_the_recipe(override):
     with pytest.raises(RecipeError, match=r"fusion: .*dim must be a multiple of 8 and of heads"):

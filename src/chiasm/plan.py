@@ -17,7 +17,6 @@ class Plan:
 
     Attributes:
         image_shape: (H, W) or (D, H, W) of stored pixels, or None without images.
-        max_images: the most images of a training study (a later study may have more: all are kept).
         numeric: record column -> mean and standard deviation over the observed training values (1 for a constant).
         categories: record column -> words; code 0 is missing or unseen, code i + 1 the i-th word.
         text_sections, max_tokens: the report as an input; no sections if it is none.
@@ -33,7 +32,6 @@ class Plan:
     """
 
     image_shape: tuple[int, ...] | None
-    max_images: int
     numeric: dict[str, tuple[float, float]]
     categories: dict[str, Words]
     text_sections: Words

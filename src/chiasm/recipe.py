@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from chiasm.errors import RecipeError
 
@@ -38,6 +38,14 @@ class ImageInput(_Section):
     freeze: bool = True
     size: Annotated[int, Field(ge=32)] = 224
     augment: bool = True
+
+    @field_validator("encoder")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        family, _, rest = name.partition(":")
+        if name not in ("efficientnet-lite0", "small-cnn") and not (family in ("hf", "monai") and rest):
+            raise ValueError("must be efficientnet-lite0, small-cnn, hf:ID-or-folder or monai:NAME")
+        return name
 
 
 class TextInput(_Section):

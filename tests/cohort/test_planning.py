@@ -41,7 +41,7 @@ def test_numbers_are_those_of_the_training_rows(write, make_study) -> None:
     assert plan.scaling == {"severity": ((scores.mean(), scores.std()),)}
     assert plan.targets == {"findings": ("pneumonia",), "outcome": ("died",), "severity": ("score",)}
     assert plan.kinds == {"findings": Kind.BINARY, "outcome": Kind.BINARY, "severity": Kind.REGRESSION}
-    assert (plan.image_shape, plan.grid, plan.max_images) == ((32, 32), (2, 2), 1)
+    assert (plan.image_shape, plan.grid) == ((32, 32), (2, 2))
     assert plan.localized == (("findings", "pneumonia"),)
     assert plan.findings == ("findings",)
     assert plan.text_sections == recipe().inputs.text.sections  # type: ignore[union-attr]

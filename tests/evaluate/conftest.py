@@ -145,7 +145,6 @@ def run(tmp_path: Path, cohort: Cohort, question: Question) -> Path:
     folder.mkdir()
     plan = Plan(
         image_shape=(32, 32),
-        max_images=1,
         numeric={},
         categories={},
         text_sections=("history", "findings"),

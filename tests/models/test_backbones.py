@@ -99,7 +99,6 @@ def test_networks_from_scratch_take_images_and_volumes(name, shape):
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("efficientnet-lite1", (64, 64), "no such image encoder"),
         ("monai:unet", (64, 64), "no such MONAI backbone"),
         ("efficientnet-lite0", (32, 32, 32), "takes 2-D images"),
         ("hf:/no/such/folder", (64, 64), "cannot be loaded"),

@@ -17,7 +17,6 @@ from chiasm.study import Kind, View
 
 PLAN = Plan(
     image_shape=(64, 64),
-    max_images=1,
     numeric={"age_years": (50.0, 10.0), "crp_mg_l": (20.0, 5.0)},
     categories={"sex": ("f", "m")},
     text_sections=("history", "findings"),

@@ -40,7 +40,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         )
     notes: list[str] = []
     targets, kinds, scaling = _targets(recipe, cohorts, rows, notes)
-    shape, most = _images(recipe, cohorts, rows, notes)
+    shape = _images(recipe, cohorts, rows, notes)
     numeric, categories = _record(recipe, cohorts, rows, notes)
     text = recipe.inputs.text
     if text and not _any_text(cohorts, rows, text.sections):
@@ -78,7 +78,6 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
     resolved = _between_modalities(resolved, kinds, notes)
     plan = Plan(
         image_shape=shape,
-        max_images=most,
         numeric=numeric,
         categories=categories,
         text_sections=text.sections if text else (),
@@ -210,17 +209,15 @@ def _mean_std(values: NDArray[np.floating]) -> tuple[float, float]:
     return mean, std if std > 1e-6 * max(1.0, abs(mean)) else 1.0
 
 
-def _images(
-    recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[str]
-) -> tuple[tuple[int, ...] | None, int]:
-    """Shape of the images that most training studies have, and the most images of one study."""
+def _images(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[str]) -> tuple[int, ...] | None:
+    """Shape of the images that most training studies have."""
     if recipe.inputs.image is None:
-        return None, 0
+        return None
     counts = {ndim: [_count(cohort, ndim)[own] for cohort, own in zip(cohorts, rows, strict=True)] for ndim in (2, 3)}
     studies = {ndim: sum(int((c > 0).sum()) for c in per_study) for ndim, per_study in counts.items()}
     if not any(studies.values()):
         notes.append("Images are switched off: no training study has one.")
-        return None, 0
+        return None
     ndim = 3 if studies[3] > studies[2] else 2
     if other := studies[5 - ndim]:
         left = "volumes" if ndim == 2 else "single images"
@@ -231,7 +228,7 @@ def _images(
     for cohort in cohorts:
         if len(cohort.array(ndim)) and cohort.array(ndim).shape[1:] != shape:
             raise size_error(cohort, shape, fresh=True)
-    return shape, max(int(c.max(initial=0)) for c in counts[ndim])
+    return shape
 
 
 def _count(cohort: Cohort, ndim: int) -> NDArray[np.int64]:

@@ -227,13 +227,6 @@ def build_backbone(encoder: str, ndim: int) -> Backbone:
         return SmallCNN(ndim)
     if family == "monai":
         return MonaiBackbone(name, ndim)
-    if family not in ("efficientnet-lite0", "hf"):
-        raise RecipeError(
-            "no such image encoder",
-            expected="efficientnet-lite0, small-cnn, hf:ID-or-folder or monai:NAME",
-            got=encoder,
-            where="inputs.image.encoder",
-        )
     if ndim != 2:
         raise RecipeError(
             "this image encoder takes 2-D images, the cohort holds volumes",
