@@ -65,6 +65,69 @@ def said(text: str) -> dict[str, State]:
         ("Consolidation to suggest pneumonia.", {"consolidation": P, "pneumonia": U}),
         ("No focal consolidation concerning for pneumonia.", {"consolidation": A, "pneumonia": A}),
         ("Atelectasis rather than pneumonia.", {"atelectasis": P, "pneumonia": A}),
+        # doubt that is not one, and doubt that stands behind
+        ("Opacities most suggestive of edema.", {"edema": P}),
+        ("Atelectasis versus infiltrate.", {"atelectasis": P, "infiltration": U}),
+        ("Small effusions suspected.", {"pleural_effusion": U}),
+        ("Pneumonia should be considered.", {"pneumonia": U}),
+        ("In the appropriate clinical setting, pneumonia.", {"pneumonia": U}),
+        ("Opacity compatible with pneumonia in the proper clinical setting.", {"pneumonia": U}),
+        ("?pneumonia", {"pneumonia": U}),
+        ("Consolidation? Effusion.", {"consolidation": P, "pleural_effusion": P}),
+        ("The heart may be mildly enlarged.", {"cardiomegaly": U}),
+        ("It is unclear whether this represents pneumonia.", {"pneumonia": U}),
+        ("Pneumonia unlikely.", {"pneumonia": A}),
+        ("Atelectasis, unlikely pneumonia.", {"atelectasis": P, "pneumonia": A}),
+        # lists without a conjunction, and statements that only a comma parts
+        ("No pneumothorax, small left effusion.", {"pneumothorax": A, "pleural_effusion": P}),
+        ("No pneumothorax is seen, effusion in the left base.", {"pneumothorax": A, "pleural_effusion": P}),
+        ("No visible effusion, edema, or mass is seen.", {"pleural_effusion": A, "edema": A, "mass": A}),
+        ("There is cardiomegaly, effusion is not seen.", {"cardiomegaly": P, "pleural_effusion": A}),
+        ("Effusion, edema, or mass is not seen.", {"pleural_effusion": A, "edema": A, "mass": A}),
+        ("No effusion\nSmall pneumothorax", {"pleural_effusion": A, "pneumothorax": P}),
+        ("There is no pleural\n effusion or\n pneumothorax.", {"pleural_effusion": A, "pneumothorax": A}),
+        # filled-in forms
+        (
+            "Pleural effusion: none. Pneumothorax: No. Mass: negative.",
+            {"pleural_effusion": A, "pneumothorax": A, "mass": A},
+        ),
+        ("Heart: mildly enlarged. Effusion: small.", {"cardiomegaly": P, "pleural_effusion": P}),
+        # how large a heart is, down to normal
+        ("Heart size is at the upper limits of normal.", {"cardiomegaly": A}),
+        ("Heart size is top normal.", {"cardiomegaly": A}),
+        ("Heart size is upper limits of normal to mildly enlarged.", {"cardiomegaly": P}),
+        ("Heart size is borderline.", {"cardiomegaly": P}),
+        (
+            "The cardiac, mediastinal and hilar contours are normal.",
+            {"cardiomegaly": A, "enlarged_cardiomediastinum": A},
+        ),
+        ("Heart size cannot be assessed.", {}),
+        # change
+        ("No significant interval change in the effusion.", {"pleural_effusion": P}),
+        ("No improvement in the edema.", {"edema": P}),
+        ("The effusion has not resolved.", {"pleural_effusion": P}),
+        ("Near complete resolution of the effusion.", {"pleural_effusion": P}),
+        ("Edema, now resolved.", {"edema": A}),
+        ("The lungs are not free of consolidation.", {"consolidation": P}),
+        ("The mass has been resected.", {"mass": A}),
+        ("The chest tube has been removed.", {"support_devices": A}),
+        # comparison with an earlier image
+        ("The pneumothorax seen previously has resolved.", {"pneumothorax": A}),
+        ("Previously described edema is no longer seen.", {"edema": A}),
+        ("The previously noted effusion has decreased.", {"pleural_effusion": P}),
+        ("Since the prior study the effusion has increased.", {"pleural_effusion": P}),
+        ("The previous effusion is smaller.", {"pleural_effusion": P}),
+        ("Prior effusion has cleared.", {"pleural_effusion": A}),
+        ("A nodule not seen on the prior exam.", {"nodule": P}),
+        # what was, what is asked, what is asked for
+        ("Prior pneumonia.", {}),
+        ("Status post resection of a mass.", {}),
+        ("Recommend CT to exclude a mass.", {}),
+        ("Follow-up to document resolution of pneumonia.", {}),
+        ("If there is clinical concern for pneumonia, CT.", {}),
+        ("Airspace disease.", {"consolidation": P}),
+        ("Nodule/mass.", {"nodule": P, "mass": U}),
+        ("Cystic fibrosis without mass effect.", {}),
         # time
         ("The effusion has resolved.", {"pleural_effusion": A}),
         ("Interval resolution of the effusion.", {"pleural_effusion": A}),
@@ -146,8 +209,24 @@ def test_schemes_and_the_policy_for_doubt() -> None:
     assert {name for name, value in row.items() if value} == {"Effusion", "Pleural_Thickening"}
     (row,) = scheme_labels(["Possible pneumonia."], "chestxray14", uncertain="positive")
     assert row["Pneumonia"] == 1
-    (row,) = scheme_labels(["Pericardial effusion."], "chexpert")
-    assert row["Pleural Effusion"] == 0
+    (row,) = scheme_labels(["Pericardial effusion. Airspace disease."], "chexpert")
+    assert row["Pleural Effusion"] == row["Consolidation"] == 0
+    rows = scheme_labels(["Atelectasis versus infiltrate.", "Question atelectasis versus infiltrate."], "chestxray14")
+    assert [row["Infiltration"] for row in rows] == [1, 0]
+
+
+@pytest.mark.parametrize(("name", "size"), [("chestxray14", 15), ("chexpert", 14)])
+def test_every_name_of_a_scheme_can_be_read(name: str, size: int) -> None:
+    """The name itself, as the scheme writes it, is read as the finding, and a no before it as its absence."""
+    names = scheme(name)
+    assert len(names) == size
+    for finding, written in names.items():
+        text = "No acute disease." if finding == "normal" else f"{written.replace('_', ' ')}."
+        text = {"pleural_other": "Pleural plaques.", "support_devices": "Endotracheal tube."}.get(finding, text)
+        (row,) = scheme_labels([text], name)
+        assert row[written] == 1, written
+        (row,) = scheme_labels([f"No {text.lower()}"], name)
+        assert row[written] == 0 or finding == "normal", written
 
 
 def test_the_lexicon_is_consistent() -> None:
@@ -156,14 +235,16 @@ def test_the_lexicon_is_consistent() -> None:
     assert set(FINDINGS) - {"normal"} <= set(findings)
     assert {state for entry in findings.values() for state in entry} <= {"present", "uncertain", "absent"}
     kinds = {f"{kind}_{side}" for kind in ("negation", "uncertain", "ignore") for side in ("before", "after")}
-    assert set(rules) == kinds | {"linked_before", "neutral", "stop"}
+    others = {"negation_near", "uncertain_near", "alternative_before", "linked_before", "affirmed_after"}
+    assert set(rules) == kinds | others | {"neutral", "comparison", "closing", "clause", "stop"}
     named = {
         p for entry in findings.values() for text in entry.values() for item in text.split(",") for p in expand(item)
     }
     assert not named & {p for text in rules.values() for item in text.split(",") for p in expand(item)}
-    for name, joined in read_lexicon("schemes").items():
-        assert set(joined) <= set(scheme(name).values())
-        assert {member for members in joined.values() for member in members} <= set(findings)
+    for name, coding in read_lexicon("schemes").items():
+        assert name == "chiasm" or scheme(name)
+        assert {word for pair in coding["counts_as"].items() for word in pair} <= set(findings)
+        assert set(coding.get("positive", [])) <= {kind.rpartition("_")[0] for kind in rules}
 
 
 def test_human_codes_of_openi(shared_data: Path) -> None:
@@ -181,4 +262,4 @@ def test_human_codes_of_openi(shared_data: Path) -> None:
     both = (truth * answer)[:, often].sum()
     f1 = 2 * both / (truth[:, often].sum() + answer[:, often].sum())
     assert len(texts) == 1548
-    assert f1 > 0.92
+    assert f1 > 0.955

@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,24 +26,37 @@ READ = ("findings", "impression", "addendum", "caption")
 READER = "chiasm-labeler"
 
 _STRENGTH = {State.PRESENT: 3, State.UNCERTAIN: 2, State.ABSENT: 1, State.NOT_MENTIONED: 0}
-_CUE_STATE = {
+_STATE = {  # of a finding, by the kind of cue it stands under
+    "": State.PRESENT,
+    "affirmed": State.PRESENT,
     "negation": State.ABSENT,
     "uncertain": State.UNCERTAIN,
+    "alternative": State.UNCERTAIN,
     "linked": State.UNCERTAIN,
     "ignore": State.NOT_MENTIONED,
 }
-_VERB = re.compile(r"\b(?:is|are|was|were|appears?|remains?)\b", re.IGNORECASE)
-_AND = re.compile(r"\band\b", re.IGNORECASE)
-_NOT_ABNORMAL = ("normal", "support_devices")
+_SEEN_THROUGH = (",", "comparison", "closing", "clause")
+_OWN_CLAUSE = re.compile(r"\b(?:is|are|was|were|appears?|remains?)\b|, (?:heart|cardiac) ", re.IGNORECASE)
+_SINGULAR = re.compile(r"is |was |has ", re.IGNORECASE)
+_JOINED = re.compile(r",|/|\b(?:and|or|nor)\b", re.IGNORECASE)
+_OR = re.compile(r"\b(?:or|nor)\b", re.IGNORECASE)
+_NOT_ABNORMAL = ("normal", "support_devices", "not_a_finding")
 
 
 class Mention(NamedTuple):
-    """One statement about one finding: the characters start to end name it."""
+    """One statement about one finding: the characters start to end name it.
+
+    `cue` is the kind of words of `lexicon/rules.yaml` that it stands under ("negation", "alternative", ...; "" for none).
+    """
 
     finding: str
     state: State
     start: int
     end: int
+    cue: str = ""
+
+
+_SILENCE = Mention("normal", State.NOT_MENTIONED, 0, 0)
 
 
 def label_report(report: Report | str, findings: Sequence[str] | None = None) -> list[Finding]:
@@ -55,7 +68,7 @@ def label_report(report: Report | str, findings: Sequence[str] | None = None) ->
     >>> [(f.state.value, f.span) for f in label_report("Small effusion. No pneumothorax.", ["Effusion", "Pneumothorax"])]
     [('present', (6, 14)), ('absent', (19, 31))]
     """
-    strongest = _strongest(read_mentions(report))
+    strongest = take_strongest(read_mentions(report))
     names = FINDINGS if findings is None else tuple(canonical(name) for name in findings)
     mentions = [strongest.get(name, Mention(name, State.NOT_MENTIONED, 0, 0)) for name in names]
     return [Finding(m.finding, m.state, reader=READER, span=(m.start, m.end) if m.end else None) for m in mentions]
@@ -64,7 +77,7 @@ def label_report(report: Report | str, findings: Sequence[str] | None = None) ->
 def label_texts(reports: Iterable[Report | str], findings: Sequence[str] | None = None) -> NDArray[np.str_]:
     """[reports, findings] of the values of `State`: `label_report` without spans."""
     names = FINDINGS if findings is None else tuple(canonical(name) for name in findings)
-    rows = [_strongest(read_mentions(report)) for report in reports]
+    rows = [take_strongest(read_mentions(report)) for report in reports]
     states = [[row[name].state.value if name in row else State.NOT_MENTIONED.value for name in names] for row in rows]
     return np.array(states, dtype=np.str_).reshape(len(rows), len(names))
 
@@ -74,16 +87,43 @@ def scheme_labels(
 ) -> list[dict[str, int]]:
     """0 or 1 for each finding of a published scheme ("chestxray14", "chexpert") in its own names, in its order.
 
-    A hedged finding counts as `uncertain` says. Where a scheme's coding joins findings, `lexicon/schemes.yaml` says so.
+    A hedged finding counts as `uncertain` says. Where a scheme's coding differs from that, `lexicon/schemes.yaml` says so.
     """
-    joined: Mapping[str, Sequence[str]] = read_lexicon("schemes").get(name, {})
-    members = {own: tuple(joined.get(own, (finding,))) for finding, own in scheme(name).items()}
-    positive = {State.PRESENT, State.UNCERTAIN} if uncertain == "positive" else {State.PRESENT}
-    rows = []
-    for report in reports:
-        found = {m.finding for m in _strongest(read_mentions(report)).values() if m.state in positive}
-        rows.append({own: int(not found.isdisjoint(names)) for own, names in members.items()})
-    return rows
+    return [count_labels(read_mentions(report), name, uncertain) for report in reports]
+
+
+def count_labels(mentions: Sequence[Mention], name: str, uncertain: str) -> dict[str, int]:
+    """`scheme_labels` of one report that has been read."""
+    rules = _schemes()[name]
+    hedges = set(rules.get("positive", ())) if uncertain == "negative" else set(_STATE)
+    found = {
+        rules["counts_as"].get(m.finding, m.finding)
+        for m in mentions
+        if m.state is State.PRESENT or (m.state is State.UNCERTAIN and m.cue in hedges)
+    }
+    if take_strongest(mentions, name).get("normal", _SILENCE).state is State.PRESENT:
+        found.add("normal")
+    return {own: int(finding in found) for finding, own in scheme(name).items()}
+
+
+def take_strongest(mentions: Iterable[Mention], name: str = "chiasm") -> dict[str, Mention]:
+    """Finding -> its strongest mention, counted as scheme `name` says, and `normal`, which follows from the others."""
+    strongest: dict[str, Mention] = {}
+    counts_as: Mapping[str, str] = _schemes()[name]["counts_as"]
+    for mention in mentions:
+        finding = counts_as.get(mention.finding, mention.finding)
+        held = strongest.get(finding)
+        if held is None or _STRENGTH[mention.state] > _STRENGTH[held.state]:
+            strongest[finding] = mention if finding == mention.finding else mention._replace(finding=finding)
+    if strongest:
+        abnormal = any(_STRENGTH[m.state] > 1 for finding, m in strongest.items() if finding not in _NOT_ABNORMAL)
+        strongest["normal"] = Mention("normal", State.ABSENT if abnormal else State.PRESENT, 0, 0)
+    return strongest
+
+
+@cache
+def _schemes() -> dict[str, dict[str, Any]]:
+    return read_lexicon("schemes")
 
 
 def read_mentions(report: Report | str) -> list[Mention]:
@@ -120,51 +160,67 @@ def _finder() -> PhraseFinder:
 
 
 def _read_sentence(matches: Sequence[Match], text: str) -> list[Mention]:
-    """The statements of one sentence: cues before reach forward, then cues after reach back."""
-    states: list[State | None] = [None] * len(matches)  # by match; None: not a finding
-    cue: State | None = None
-    fresh = False  # nothing has come since the cue
+    """The statements of one sentence: cues before reach forward, cues after reach back."""
+    cues = [""] * len(matches)  # of each match that is a finding
+    cue = ""
+    fresh = closed = False  # nothing has come since the cue; the next comma ends it
     for i, match in enumerate(matches):
+        kind, _, side = match.meanings[0].rpartition("_")
         if "/" in match.meanings[0]:
-            if _VERB.search(text, match.start, match.end):  # a clause of its own: "no effusion, the heart is enlarged"
-                cue = None
-            states[i] = State.PRESENT if cue is None else cue
+            if _OWN_CLAUSE.search(text, max(match.start - 2, 0), match.end):  # "no effusion, the heart is enlarged"
+                cue = ""
+            cues[i], fresh = cue, False
+        elif side == ",":
             fresh = False
-        elif match.meanings[0] == ",":
-            fresh = False
-            cue = None if cue is State.NOT_MENTIONED else cue
-        else:
-            meaning, _, side = match.meanings[0].rpartition("_")
-            if side == "after":
-                _reach_back(matches, i, states, _CUE_STATE[meaning], text)
-            elif side == "before":
-                held = cue is State.ABSENT and (meaning == "linked" or (fresh and meaning == "uncertain"))
-                cue = cue if held else _CUE_STATE[meaning]  # "no evidence suggestive of" stays a no
-                fresh = True
-            else:  # stop, neutral
-                cue = None
+            cue = "" if closed or cue == "ignore" else cue
+        elif side == "clause":
+            begins = i > 0 and matches[i - 1].meanings == (",",) and match.start - matches[i - 1].end < 2
+            cue = "" if begins and cue == "negation" else cue
+        elif side == "closing":
+            closed = cue == "negation" and not fresh
+        elif side == "after" or _belongs_before(matches, i, side, text):
+            _reach_back(matches, i, cues, kind, text)
+        elif side in ("before", "near"):
+            held = cue == "negation" and (kind == "linked" or (fresh and kind == "uncertain"))
+            held |= kind == "alternative" and cue != ""
+            cue, fresh, closed = cue if held else kind, True, False  # "no evidence suggestive of" stays a no
+        elif side != "comparison":  # stop, neutral
+            cue = ""
     mentions = []
-    for match, state in zip(matches, states, strict=True):
+    for match, cue in zip(matches, cues, strict=True):
         for finding, own in (meaning.rsplit("/", 1) for meaning in match.meanings if "/" in meaning):
-            assert state is not None
-            mentions.append(Mention(finding, _combine(State(own), state), match.start, match.end))
+            mentions.append(Mention(finding, _combine(State(own), _STATE[cue]), match.start, match.end, cue))
     return [m for m in mentions if m.state is not State.NOT_MENTIONED]
 
 
-def _reach_back(matches: Sequence[Match], i: int, states: list[State | None], state: State, text: str) -> None:
+def _belongs_before(matches: Sequence[Match], i: int, side: str, text: str) -> bool:
+    """Whether cue i, of a kind that may stand on either side, belongs to the finding before it; so does "Effusion: no"."""
+    if side == "before":
+        return 0 < i == len(matches) - 1 and text[matches[i - 1].start] == ":"
+    if side != "near":
+        return False
+    if i > 0 and "/" in matches[i - 1].meanings[0] and matches[i].start - matches[i - 1].end < 2:
+        return True
+    follows = i + 1 < len(matches) and "/" in matches[i + 1].meanings[0]
+    return not follows and any("/" in match.meanings[0] for match in matches[:i])
+
+
+def _reach_back(matches: Sequence[Match], i: int, cues: list[str], kind: str, text: str) -> None:
     """Set the findings that cue i follows: those of one list; of "an effusion and a mass is not seen" only the mass."""
-    cue = matches[i]
-    singular = text[cue.start : cue.start + 3].lower() in ("is ", "was", "has")
-    reached = cue.start
+    singular = _SINGULAR.match(text, matches[i].start) is not None
+    reached, one_of = -1, False
     for j in range(i - 1, -1, -1):
         meaning = matches[j].meanings[0]
-        if meaning == ",":
+        if meaning in _SEEN_THROUGH:
             continue
         if "/" not in meaning:
             break
-        if singular and reached < cue.start and _AND.search(text, matches[j].end, reached):
-            break
-        states[j], reached = state, matches[j].start
+        if reached >= 0:
+            between = text[matches[j].end : reached]
+            one_of = one_of or _OR.search(between) is not None
+            if not _JOINED.search(between) or (singular and not one_of):
+                break
+        cues[j], reached = kind, matches[j].start
 
 
 def _combine(own: State, cue: State) -> State:
@@ -172,16 +228,3 @@ def _combine(own: State, cue: State) -> State:
     if own is State.PRESENT:
         return cue
     return own if own is State.ABSENT or cue is State.PRESENT else cue
-
-
-def _strongest(mentions: Iterable[Mention]) -> dict[str, Mention]:
-    """Finding -> its strongest mention, and `normal`, which follows from the others."""
-    strongest: dict[str, Mention] = {}
-    for mention in mentions:
-        held = strongest.get(mention.finding)
-        if held is None or _STRENGTH[mention.state] > _STRENGTH[held.state]:
-            strongest[mention.finding] = mention
-    if strongest:
-        abnormal = any(_STRENGTH[m.state] > 1 for name, m in strongest.items() if name not in _NOT_ABNORMAL)
-        strongest["normal"] = Mention("normal", State.ABSENT if abnormal else State.PRESENT, 0, 0)
-    return strongest

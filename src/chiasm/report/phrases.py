@@ -13,11 +13,14 @@ from functools import lru_cache
 from typing import NamedTuple
 
 _GROUP = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
-_GAP = r"(?:(?!(?:no|not|normal|without|and|or)\b)[\w'/]+{space}){{0,4}}?"
-_SPACE = r"(?: *\n *| *- *| +)"
-_SENTENCE = r"[.!?;](?=\s|\Z|[a-z]{2})|\n[ \r]*\n|\n(?= *(?:\d+[.)]|[-*•]) )"
+_GAP = r"(?:(?!(?:no|not|normal|without|and|or|may|might|could)\b)[\w'/]+{space}){{0,4}}?"
+_SPACE = r"(?: *\n *| *- *|:? +)"
+_SENTENCE = r"[.!?;](?=\s|\Z|[a-z]{2})|\n[ \r]*\n|\n(?= *(?:\d+[.)]|[-*•]) )|\x1e"
+_SHORT_LINE = re.compile(r"^([^\n]{1,50})\n(?=[ \t]*[A-Z])", re.MULTILINE)  # a line that was not wrapped: a sentence
+_Tree = dict[str, "_Tree"]  # word -> what may follow it; "": a phrase ends here
 _LONGEST = 40  # characters of the longest word a lexicon holds; more of a word is not looked up
-_TOKEN = re.compile(rf"(?P<word>[^\W_]+)|(?P<sentence>{_SENTENCE})|(?P<comma>[,:])")
+_QUESTION = r"(?<![^\s(/])\?(?= ?\w)"  # "?pneumonia"
+_TOKEN = re.compile(rf"(?P<word>[^\W_]+|{_QUESTION})|(?P<sentence>{_SENTENCE})|(?P<comma>[,:])")
 
 
 class Match(NamedTuple):
@@ -36,19 +39,21 @@ class PhraseFinder:
     """All phrases of a lexicon: meaning -> comma-separated phrases."""
 
     def __init__(self, phrases: Mapping[str, str]) -> None:
-        meanings: dict[str, list[str]] = {}
+        trees: dict[str, dict[str, _Tree]] = {}  # first word -> meaning -> the words that follow
         for meaning, listed in phrases.items():
-            for phrase in (plain for item in listed.split(",") for plain in expand(item)):
-                if meaning not in meanings.setdefault(phrase, []):
-                    meanings[phrase].append(meaning)
-        ordered = sorted(meanings, key=len, reverse=True)
-        self._exact: dict[str, list[tuple[re.Pattern[str], tuple[str, ...]]]] = {}
-        self._prefix: dict[str, list[tuple[re.Pattern[str], tuple[str, ...]]]] = {}
-        for phrase in ordered:
-            first = re.match(r"([^\W_]+)(\*?)", phrase)
-            assert first is not None, f"a phrase begins with a word: {phrase!r}"
-            table = self._prefix if first.group(2) else self._exact
-            table.setdefault(first.group(1), []).append((_pattern(phrase), tuple(meanings[phrase])))
+            for words in (plain.split() for item in listed.split(",") for plain in expand(item)):
+                tree = trees.setdefault(words[0], {}).setdefault(meaning, {})
+                for word in words[1:]:
+                    tree = tree.setdefault(word, {})
+                tree[""] = {}
+        self._exact: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+        self._prefix: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+        for first, meanings in trees.items():
+            begins = re.match(r"([^\W_]+|\?)(\*?)", first)
+            assert begins is not None, f"a phrase begins with a word: {first!r}"
+            table = self._prefix if begins.group(2) else self._exact
+            patterns = table.setdefault(begins.group(1), [])
+            patterns += [(re.compile(_pattern(first, tree)), meaning) for meaning, tree in meanings.items()]
         self._candidates = lru_cache(maxsize=1 << 16)(self._find_candidates)
 
     def __call__(self, text: str) -> list[Match]:
@@ -67,17 +72,17 @@ class PhraseFinder:
                 matches.append(Match(start, start + 1, sentence, (",",)))
             else:
                 found = [
-                    (m.end(), means)
-                    for p, means in self._candidates(token.group()[:_LONGEST])
-                    if (m := p.match(text, start))
+                    (m.end(), meaning)
+                    for pattern, meaning in self._candidates(token.group()[:_LONGEST])
+                    if (m := pattern.match(text, start))
                 ]
                 if found:
-                    done, _ = longest = max(found, key=lambda item: item[0])
-                    means = [meaning for end, listed in found if end == done for meaning in listed]
-                    matches.append(Match(start, longest[0], sentence, tuple(dict.fromkeys(means))))
+                    done = max(end for end, _ in found)
+                    meanings = tuple(dict.fromkeys(meaning for end, meaning in found if end == done))
+                    matches.append(Match(start, done, sentence, meanings))
         return matches
 
-    def _find_candidates(self, word: str) -> Sequence[tuple[re.Pattern[str], tuple[str, ...]]]:
+    def _find_candidates(self, word: str) -> Sequence[tuple[re.Pattern[str], str]]:
         prefixes = (self._prefix.get(word[:n], ()) for n in range(1, len(word) + 1))
         return list(itertools.chain(self._exact.get(word, ()), *prefixes))
 
@@ -90,28 +95,31 @@ def expand(phrase: str) -> list[str]:
     """
     group = _GROUP.search(phrase)
     if not group:
-        return [" ".join(phrase.lower().split())]
+        return [" ".join(re.split(r"[\s-]+", phrase.lower().strip()))]
     inside, optional = group.groups()
     choices = inside.split("|") if optional is None else ["", *optional.split("|")]
     before, after = phrase[: group.start()], phrase[group.end() :]
     return [plain for choice in choices for plain in expand(before + choice + after)]
 
 
-def _pattern(phrase: str) -> re.Pattern[str]:
-    parts: list[str] = []
-    for word in re.split(r"[\s-]+", phrase):
-        if word == "...":
-            parts.append(_GAP.format(space=_SPACE))
-        else:
-            parts.append(re.escape(word.rstrip("*")) + (r"[^\W_]*" if word.endswith("*") else "") + r"\b")
-    text = parts[0]
-    for left, right in itertools.pairwise(parts):
-        text += right if left.startswith("(?:") else _SPACE + right
-    return re.compile(text)
+def _pattern(word: str, tree: _Tree) -> str:
+    """One regular expression for a word and all that may follow it; more words are preferred to fewer."""
+    if word == "...":
+        own, space = _GAP.format(space=_SPACE), ""
+    else:
+        end = {"*": r"[^\W_]*\b", "+": ",", "?": ""}.get(word[-1], r"\b")
+        own, space = re.escape(word.rstrip("*+")) + end, _SPACE
+    following = sorted((w for w in tree if w), key=lambda w: (w == "...", w[-1] == "*", -len(w)))
+    if not following:
+        return own
+    more = f"{space}(?:{'|'.join(_pattern(w, tree[w]) for w in following)})"
+    return f"{own}(?:{more})?" if "" in tree else own + more
 
 
 def _lower(text: str) -> str:
-    """Lower case and tabs as spaces, every character in its place (some capitals, as İ, grow when lowered)."""
+    """Lower case, tabs as spaces, the ends of short lines marked; every character in its place (some, as İ, grow when lowered)."""
+    if "\n" in text:
+        text = _SHORT_LINE.sub("\\1\x1e", text)
     lower = text.lower()
     if len(lower) != len(text):
         lower = "".join(c if len(c.lower()) != 1 else c.lower() for c in text)
