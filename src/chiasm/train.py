@@ -50,13 +50,15 @@ from chiasm.metrics.classification import best_f1_threshold
 from chiasm.metrics.localization import best_map_threshold
 from chiasm.models.assemble import Model
 from chiasm.models.augment import augment, uniforms
+from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.objectives.total import compute_losses
+from chiasm.objectives.unimodal import known, unimodal_losses
 from chiasm.plan import Plan
 from chiasm.progress import Progress, say
 from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.study import Kind
-from chiasm.tensors import Batch
+from chiasm.tensors import Batch, Outputs
 
 Rows = list[NDArray[np.int64]]  # rows of each cohort
 ENOUGH_JUDGES = 100
@@ -256,6 +258,7 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
 def _optimize(folder: Path, cohorts: Sequence[Cohort]) -> None:
     member = load_member(folder, cohorts, weights=False)
     options = member.recipe.train
+    answering = {f"model.{key}" for key in member.model.state_dict()}  # without the heads that only watch
     trainee = Trainee(member)
     processes = int(os.environ.get("WORLD_SIZE", options.devices if isinstance(options.devices, int) else 1))
     if min(len(trainee.split["train"]), len(trainee.split["validation"])) < max(1, processes):
@@ -294,7 +297,6 @@ def _optimize(folder: Path, cohorts: Sequence[Cohort]) -> None:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         reload_dataloaders_every_n_epochs=1,
-        gradient_clip_val=1.0,
         default_root_dir=folder,
     )
     begun = checkpoints / "last.safetensors"
@@ -307,7 +309,7 @@ def _optimize(folder: Path, cohorts: Sequence[Cohort]) -> None:
         return
     weights = read_checkpoint(checkpoints / f"{keep}.safetensors")["state_dict"]
     partial = folder / "weights.partial"
-    save_file({k.removeprefix("model."): v for k, v in weights.items()}, partial)
+    save_file({k.removeprefix("model."): v for k, v in weights.items() if k in answering}, partial)
     os.replace(partial, folder / "weights.safetensors")
 
 
@@ -317,6 +319,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
     def __init__(self, member: Member) -> None:
         super().__init__()
         self.model: Model = member.model
+        with torch.random.fork_rng(devices=[]):
+            self.model.watch()
         self.recipe, self.plan, self.loader = member.recipe, member.plan, member.loader
         self.split = {name: rows[member.loader.teaches[rows]] for name, rows in member.split.items()}
         self.seed_ = int(json.loads((member.folder / "split.json").read_text("utf-8"))["seed"])
@@ -356,10 +360,13 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         batch = batch.keep(kept)
         if batch.images is not None and self.recipe.inputs.image is not None and self.recipe.inputs.image.augment:
             batch = augment(batch, self.seed_, self.current_epoch)
-        losses = compute_losses(self.model(batch), batch, self.recipe, self.plan.kinds)
+        outputs = self.model(batch)
+        losses = compute_losses(outputs, batch, self.recipe, self.plan.kinds)
+        alone = unimodal_losses(outputs, batch, self.recipe, self.plan.kinds)
         total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            wrong = [name for name, loss in losses.items() if not torch.isfinite(loss)]
+        taught = total + torch.stack(list(alone.values())).sum()
+        if not torch.isfinite(taught):
+            wrong = [name for name, loss in {**losses, **alone}.items() if not torch.isfinite(loss)]
             raise TrainingError(
                 "the loss is not finite",
                 got=", ".join(wrong),
@@ -367,27 +374,58 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
                 remedy="lower train.learning_rate, or use train.precision=32-true; the last good epoch is kept",
             )
         self.log("training_loss", total.detach(), on_epoch=True, on_step=False, batch_size=len(batch), sync_dist=True)
-        return total
+        if self.recipe.train.balance:
+            self._weigh(outputs, batch, self.recipe.train.balance.alpha)
+        return taught
+
+    def _weigh(self, outputs: Outputs, batch: Batch, alpha: float) -> None:
+        """How far each modality is ahead in this batch, of all processes, and what its gradients are to be scaled by."""
+        scores = truth_scores(outputs, batch, self.plan.kinds)
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(scores)
+        rho, self.factors = modulation(scores, alpha)
+        for m, ratio, factor in zip(self.model.modalities, rho, self.factors, strict=True):
+            for name, value in ((f"log_rho_{m}", ratio.clamp(min=1e-6).log()), (f"k_{m}", factor)):
+                self.log(name, value, on_epoch=True, on_step=False, batch_size=len(batch))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        balance = self.recipe.train.balance
+        if balance:  # the noise is keyed by the step: the same in every process, and after a resume
+            key = (self.seed_ * 2**32 + self.global_step) % 2**63
+            noise = torch.Generator(self.device).manual_seed(key) if balance.noise else None
+            for m, factor in zip(self.model.modalities, self.factors, strict=True):
+                modulate(self.model.encoders[m].parameters(), factor, noise)
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, **unused: Any) -> None:
+        """The norm of the answer's gradient, and that of the heads of single modalities, each at most 1."""
+        for alone in (False, True):
+            torch.nn.utils.clip_grad_norm_(
+                [p for name, p in self.model.named_parameters() if name.startswith("unimodal.") is alone], 1.0
+            )
 
     def validation_step(self, batch: Batch, step: int) -> None:
-        losses = compute_losses(self.model(batch), batch, self.recipe, self.plan.kinds)
-        known = known_counts(batch)
+        outputs = self.model(batch)
+        losses = compute_losses(outputs, batch, self.recipe, self.plan.kinds)
+        losses |= unimodal_losses(outputs, batch, self.recipe, self.plan.kinds)
+        counts = known_counts(outputs, batch)
         self.seen.append(
-            (len(batch), {name: (known[name], known[name] * loss.item()) for name, loss in losses.items()})
+            (len(batch), {name: (counts[name], counts[name] * loss.item()) for name, loss in losses.items()})
         )
 
     def on_validation_epoch_end(self) -> None:
-        names = self.recipe_losses()
+        judged = self.recipe_losses()
+        names = [*judged, *self.watched_losses()]
         rows = [[n, *(part for name in names for part in losses.get(name, (0, 0.0)))] for n, losses in self.seen]
         sums = torch.tensor(rows, dtype=torch.float64).sum(dim=0).to(self.device)
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(sums)
         self.seen.clear()
         means = (sums[2::2] / sums[1::2].clamp(min=1)).float()  # over known labels, however they fell into batches
+        means[len(judged) :][sums[1::2][len(judged) :] == 0] = torch.nan  # a modality that no study here has
         self.log("validation_studies", sums[0].float())
         for name, mean in zip(names, means, strict=True):
             self.log(f"validation_{name}", mean)
-        self.log("validation_loss", means.sum())
+        self.log("validation_loss", means[: len(judged)].sum())
         self.random = random_state()
 
     def recipe_losses(self) -> list[str]:
@@ -397,6 +435,15 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         if self.model.map_head is not None:
             names.append("localization_loss")
         return [*names, "description_loss"] if heads.description is not None else names
+
+    def watched_losses(self) -> list[str]:
+        """Names of the losses that judge no epoch: a contrast depends on who else is in the batch."""
+        alignment = self.recipe.heads.alignment
+        pairs = (
+            {"image_text_loss": alignment.image_text, "fused_record_loss": alignment.fused_record} if alignment else {}
+        )
+        alone = [f"{target}_from_{m}_loss" for m in self.model.modalities for target in self.recipe.targets]
+        return [*(name for name, weight in pairs.items() if weight), *alone]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["random"] = self.random
@@ -431,9 +478,12 @@ def _is_pretrained(recipe: Recipe) -> bool:
     return image is not None and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf")
 
 
-def known_counts(batch: Batch) -> dict[str, int]:
-    """How many labels, judged maps or words each loss of a batch is a mean over, by the name of the loss."""
+def known_counts(outputs: Outputs, batch: Batch) -> dict[str, int]:
+    """How many labels, judged maps, words or studies each loss of a batch is a mean over, by the name of the loss."""
     counts = {f"{target}_loss": int(mask.sum()) for target, mask in batch.label_mask.items()}
+    for m, logits in outputs.unimodal_logits.items():
+        counts |= {f"{target}_from_{m}_loss": int(known(outputs, batch, m, target).sum()) for target in logits}
+    counts |= {"image_text_loss": len(batch), "fused_record_loss": len(batch)}
     if batch.lesion_label_mask is not None:
         counts["localization_loss"] = int(batch.lesion_label_mask.sum())
     if batch.description_mask is not None:
@@ -505,7 +555,6 @@ def calibrate(member: Member) -> Calibration:
         if member.plan.kinds[target] is not Kind.BINARY:
             continue
         truth, mask = member.loader.labels[target][rows], member.loader.label_mask[target][rows]
-        fitted: dict[str, dict[str, float]] = {label: {} for label in labels}
         for k, label in enumerate(labels):
             temperature = fit_temperature(truth[:, k], answers.logits[target][:, k], mask[:, k])
             if temperature is not None:  # one class only on validation: the logits stay as they are
