@@ -148,3 +148,70 @@ def test_the_order_of_an_epoch_is_keyed_by_seed_and_epoch(phantom, tiny_run):
     assert order(0) == order(0)
     assert order(0) != order(1)
     assert sorted(order(0)) == sorted(phantom.rows("train"))
+
+
+def _history(run: Path) -> dict[str, list[float]]:
+    header, *rows = (run / "history.csv").read_text().splitlines()
+    columns = zip(*([float(x) for x in row.split(",")] for row in rows), strict=True)
+    return dict(zip(header.split(","), columns, strict=True))
+
+
+def test_watching_the_modalities_moves_no_weight_of_the_answer(phantom, small, tmp_path, monkeypatch):
+    module, runs = sys.modules[train.__module__], (tmp_path / "a", tmp_path / "b")
+    recipe = read_recipe("report-fusion", [*small, "heads.description=null", "train.epochs=2"])
+    train(recipe, [phantom.path], runs[0])
+    real = module.unimodal_losses
+    monkeypatch.setattr(module, "unimodal_losses", lambda *args: {k: 50 * v for k, v in real(*args).items()})
+    train(recipe, [phantom.path], runs[1])
+    a, b = (_weights(run) for run in runs)
+    assert a.keys() == b.keys()
+    assert not any(name.startswith("unimodal") for name in a)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    a, b = (_history(run) for run in runs)
+    assert a["validation_loss"] == b["validation_loss"]
+    assert a["validation_outcome_from_record_loss"][1] != b["validation_outcome_from_record_loss"][1]
+
+
+def test_a_late_model_keeps_the_heads_it_answers_by(phantom, small, tmp_path):
+    recipe = read_recipe("fusion-late", [*(o for o in small if not o.startswith("heads")), "train.epochs=1"])
+    train(recipe, [phantom.path], tmp_path / "run")
+    (member,) = load_members(tmp_path / "run")
+    with torch.no_grad():
+        outputs = member.model(member.loader.batch(member.split["test"]))
+    present = torch.stack(list(outputs.present.values()))[..., None]
+    assert set(outputs.unimodal_logits) == {"image", "text", "record"}
+    for target, found in outputs.logits.items():
+        each = torch.stack([logits[target] for logits in outputs.unimodal_logits.values()])
+        assert torch.allclose(found, (each * present).sum(dim=0) / present.sum(dim=0), atol=1e-6)
+
+
+def test_balance_slows_the_modality_that_is_ahead_and_resumes_to_the_same_weights(
+    phantom, small, tmp_path, monkeypatch
+):
+    own = [*(o for o in small if not o.startswith("heads")), "train.epochs=4"]
+    recipe = read_recipe("fusion-gated", [*own, "train.balance.alpha=0.5"])
+    train(recipe, [phantom.path], tmp_path / "whole")
+    history = _history(tmp_path / "whole")
+    ratios, factors = ([x for m in ("image", "text", "record") for x in history[f"{n}_{m}"]] for n in ("log_rho", "k"))
+    assert min(ratios) < 0 < max(ratios)
+    assert 0 < min(factors) < 1
+    assert max(factors) <= 1
+
+    module, epochs = sys.modules[train.__module__], []
+    real = module.EpochLog.on_train_epoch_end
+
+    def killed(self, trainer, trainee):
+        real(self, trainer, trainee)
+        epochs.append(trainer.current_epoch)
+        if len(epochs) == 3:
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(module.EpochLog, "on_train_epoch_end", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(recipe, [phantom.path], tmp_path / "broken")
+    monkeypatch.undo()
+    train(recipe, [phantom.path], tmp_path / "broken", resume=True)
+    a, b = _weights(tmp_path / "whole"), _weights(tmp_path / "broken")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    train(read_recipe("fusion-gated", own), [phantom.path], tmp_path / "plain")
+    assert not all(torch.equal(x, a[name]) for name, x in _weights(tmp_path / "plain").items())

@@ -314,7 +314,11 @@ def _optimize(folder: Path, cohorts: Sequence[Cohort]) -> None:
 
 
 class Trainee(pl.LightningModule):  # type: ignore[misc]
-    """The model as Lightning trains it: modality dropout, losses by name, AdamW under a warm-up and a cosine."""
+    """The model as Lightning trains it: modality dropout, losses by name, AdamW under a warm-up and a cosine.
+
+    Beside the answer each modality answers alone, to be watched and balanced. Of that nothing reaches the rest of the model,
+    its random state or its clipped gradient, unless the recipe says so: the weights are those of a training unwatched.
+    """
 
     def __init__(self, member: Member) -> None:
         super().__init__()
@@ -555,6 +559,7 @@ def calibrate(member: Member) -> Calibration:
         if member.plan.kinds[target] is not Kind.BINARY:
             continue
         truth, mask = member.loader.labels[target][rows], member.loader.label_mask[target][rows]
+        fitted: dict[str, dict[str, float]] = {label: {} for label in labels}
         for k, label in enumerate(labels):
             temperature = fit_temperature(truth[:, k], answers.logits[target][:, k], mask[:, k])
             if temperature is not None:  # one class only on validation: the logits stay as they are
