@@ -192,7 +192,7 @@ def load_member(folder: Path, cohorts: Sequence[Cohort], own: bool = True, weigh
             calibration = json.loads((folder / "calibration.json").read_text("utf-8"))
     recipe = read_recipe(recipe_file)
     text = recipe.inputs.text
-    reader = build_tokenizer(text.encoder, describer) if text is not None else None
+    reader = build_tokenizer(text, describer) if text is not None else None
     torch.manual_seed(int(names["seed"]))
     model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
     if weights:

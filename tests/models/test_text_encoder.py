@@ -72,7 +72,7 @@ def test_a_text_model_of_a_folder_reads_with_its_own_tokenizer(tmp_path):
     transformers.BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
 
     options = TextInput(encoder=f"hf:{tmp_path}")
-    reader = build_tokenizer(options.encoder, Tokenizer.train([]))
+    reader = build_tokenizer(options, Tokenizer.train([]))
     assert reader.encode_batch(["no effusion .", "", "no no no no"], 4) == [[2, 4, 5, 3], [], [2, 4, 4, 3]]
     encoder = build_text_encoder(options, len(reader), 8, 0.0).train()
     ids = torch.tensor([[2, 4, 5, 3], [2, 4, 3, 0]])

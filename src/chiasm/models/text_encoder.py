@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -52,13 +54,15 @@ class BiLSTM(nn.Module):
         return Tokens(torch.cat([ahead, back.gather(1, turned.expand_as(back))], dim=2), token_mask)
 
 
-class HuggingFaceText(nn.Module):
-    """The last hidden states of a pretrained text model, projected to D. Frozen: reports are few, its weights many."""
+class FrozenText(nn.Module):
+    """The last hidden states of a pretrained text model, of its own width. Reports are few, its weights many."""
 
-    def __init__(self, name: str, dim: int) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         from transformers import AutoModel
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         try:
             self.net = AutoModel.from_pretrained(name)
         except OSError as error:
@@ -70,9 +74,9 @@ class HuggingFaceText(nn.Module):
                 remedy=f"check the name and the connection ({type(error).__name__})",
             ) from None
         self.net.requires_grad_(False)
-        self.project = nn.Linear(self.net.config.hidden_size, dim)
+        self.width = int(self.net.config.hidden_size)
 
-    def train(self, mode: bool = True) -> HuggingFaceText:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         self.net.eval()
         return self
@@ -83,19 +87,21 @@ class HuggingFaceText(nn.Module):
         ids = token_ids.masked_fill(~token_mask, 0)
         with torch.no_grad():
             states = self.net(input_ids=ids, attention_mask=seen.long()).last_hidden_state
-        return Tokens(self.project(states), token_mask)
+        return Tokens(states, token_mask)
+
+
+class HuggingFaceText(FrozenText):
+    """A frozen text model whose states are projected to D."""
+
+    def __init__(self, name: str, dim: int) -> None:
+        super().__init__(name)
+        self.project = nn.Linear(self.width, dim)
+
+    def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tokens:
+        return Tokens(self.project(super().forward(token_ids, token_mask).values), token_mask)
 
 
 def build_text_encoder(options: TextInput, vocabulary_size: int, dim: int, dropout: float) -> nn.Module:
-    """The encoder of a recipe's `inputs.text.encoder`: `bilstm` or `hf:ID-or-folder`."""
-    family, _, name = options.encoder.partition(":")
-    if family == "bilstm":
-        return BiLSTM(vocabulary_size, dim, dropout)
-    if family == "hf":
-        return HuggingFaceText(name, dim)
-    raise RecipeError(
-        "no such text encoder",
-        expected="bilstm or hf:ID-or-folder",
-        got=options.encoder,
-        where="inputs.text.encoder",
-    )
+    """The encoder of a recipe's `inputs.text.encoder`."""
+    name = options.pretrained
+    return BiLSTM(vocabulary_size, dim, dropout) if name is None else HuggingFaceText(name, dim)

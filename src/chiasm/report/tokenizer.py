@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from chiasm.errors import RecipeError, RunError
+from chiasm.recipe import TextInput
 
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
 PAD, UNK, BOS, EOS = range(4)
@@ -142,10 +143,10 @@ class PretrainedTokenizer:
         return ids
 
 
-def build_tokenizer(encoder: str, words: Tokenizer) -> Tokenizer | PretrainedTokenizer:
-    """What reads the reports for a recipe's `inputs.text.encoder`: `words`, or the tokenizer of a Hugging Face model."""
-    family, _, name = encoder.partition(":")
-    return PretrainedTokenizer(name) if family == "hf" else words
+def build_tokenizer(options: TextInput, words: Tokenizer) -> Tokenizer | PretrainedTokenizer:
+    """What reads the reports for a recipe's text input: `words`, or the tokenizer of its pretrained encoder."""
+    name = options.pretrained
+    return words if name is None else PretrainedTokenizer(name)
 
 
 def _backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
