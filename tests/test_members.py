@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 
 from chiasm.cohort.store import write_cohort
 from chiasm.errors import CohortError, RunError
-from chiasm.members import _partners, answer, calibrated, load_members, read_plans, read_run
+from chiasm.members import _partners, answer, calibrated, fitted, load_members, read_plans, read_run
 from chiasm.plan import Plan
 from chiasm.study import Kind
 
@@ -213,15 +213,21 @@ def test_calibration_by_hand():
         {"findings": Kind.BINARY, "severity": Kind.REGRESSION}, {}, {"severity": ((10.0, 2.0),)}, (), None, ("findings",),
     )  # fmt: skip
     logits = {"findings": np.array([[2.0, 2.0]], np.float32), "severity": np.array([[-1.5]], np.float32)}
-    values = calibrated(logits, plan, {"findings": {"a": {"temperature": 4.0}}})
+    shown = np.array(["image"])
+    values = calibrated(logits, shown, plan, {"findings": {"a": {"temperature": 4.0}}})
     np.testing.assert_allclose(values["findings"], [[expit(0.5), expit(2.0)]])
+    own = {"findings": {"a": {"temperature": 4.0, "shown": {"image": {"temperature": 1.0}}}}}
+    np.testing.assert_allclose(calibrated(logits, shown, plan, own)["findings"], [[expit(2.0), expit(2.0)]])
+    np.testing.assert_allclose(calibrated(logits, np.array(["text"]), plan, own)["findings"][0, 0], expit(0.5))
     assert values["severity"].tolist() == [[7.0]]
 
 
 def test_a_member_answers_at_its_temperatures(member, phantom):
     rows = phantom.rows("test")
     said = answer(member, rows)
-    for target, labels in member.calibration.items():
-        temperature = [labels[name].get("temperature", 1.0) for name in member.plan.targets[target]]
+    for target in member.calibration:
+        if member.plan.kinds[target] is not Kind.BINARY:
+            continue
+        temperature = fitted(member.calibration, "temperature", target, member.plan.targets[target], said.shown, 1.0)
         p = member.probabilities(said)[target]
         np.testing.assert_allclose(logit(p) * temperature, said.logits[target], atol=1e-4)

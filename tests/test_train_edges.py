@@ -1,6 +1,7 @@
 """Training where there is little: few patients, nothing to validate on, a kill after the last epoch."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ import pytest
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import RecipeError, TrainingError
 from chiasm.geometry import Geometry
+from chiasm.members import answer, load_members
+from chiasm.metrics.attribution import subsets
+from chiasm.metrics.calibration import fit_temperature
 from chiasm.recipe import read_recipe
 from chiasm.study import Image, Outcome, Study
-from chiasm.train import _splits, train
+from chiasm.train import _splits, calibrate, train
 
 LIGHT = ("heads.description=null", "heads.localization=null", "inputs.image.size=32", "train.epochs=1")
 
@@ -71,3 +75,19 @@ def test_what_lightning_cannot_run_is_said_before_anything_is_written(tmp_path, 
     with pytest.raises(RecipeError, match=f"train.{override}"):
         train(read_recipe("report-fusion", [*small, f"train.{override}"]), [cohort.path], tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_each_set_of_inputs_has_a_temperature_of_its_own(tiny_run):
+    member = load_members(tiny_run)[0]
+    rows = np.arange(len(member.loader))
+    wide = replace(member, split={**member.split, "validation": rows})
+    label = member.plan.targets["outcome"][0]
+    fit = calibrate(wide)["outcome"][label]
+    assert set(fit["shown"]) == {"+".join(s) for s in subsets(("image", "text", "record"))[1:]}
+    said = answer(member, rows, subset=("image", "record"), maps=False)
+    truth, mask = member.loader.labels["outcome"][:, 0], member.loader.label_mask["outcome"][:, 0]
+    both = mask & np.array([{"image", "record"} <= set(s.split("+")) for s in said.shown])
+    expected = fit_temperature(truth, said.logits["outcome"][:, 0], both)
+    assert fit["shown"]["image+record"]["temperature"] == pytest.approx(expected)
+    few = calibrate(member)["outcome"].get(label, {})
+    assert "shown" not in few, "three studies cannot say"

@@ -29,8 +29,9 @@ from chiasm.tensors import Batch
 
 SCHEMA = 1
 SPLITS = ("train", "validation", "test")
-Calibration = dict[str, dict[str, dict[str, float]]]
-"""target -> label -> {"temperature", "threshold", "map_threshold"}, each where it could be fitted; none for regression."""
+Calibration = dict[str, dict[str, dict[str, Any]]]
+"""target -> label -> {"temperature", "threshold", "map_threshold", "shown"}, each where it could be fitted; none for
+regression. "shown": inputs ("image+record") -> {"temperature", "threshold"} of studies that show just these."""
 
 
 @dataclass
@@ -40,12 +41,14 @@ class Answers:
     Attributes:
         indices: [n] studies, in the index space of the loader.
         logits: target -> [n, L] (regression targets: standardized values).
+        shown: [n] which modalities the model was shown: "image+record", "" for none.
         maps: [m, C, *grid] logits of every image, or None; map_index: [m, 2] study index and row in `images`.
         descriptions: one text a study, or None.
     """
 
     indices: NDArray[np.int64]
     logits: dict[str, NDArray[np.float32]]
+    shown: NDArray[np.str_]
     maps: NDArray[np.float16] | None = None
     map_index: NDArray[np.int64] | None = None
     descriptions: list[str] | None = None
@@ -70,19 +73,35 @@ class Member:
 
     def probabilities(self, answers: Answers) -> dict[str, NDArray[np.float64]]:
         """target -> [n, L]: calibrated probabilities, or values in the target's own units for regression."""
-        return calibrated(answers.logits, self.plan, self.calibration)
+        return calibrated(answers.logits, answers.shown, self.plan, self.calibration)
+
+    def thresholds(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
+        """[n, L]: where answers of studies that show these inputs are cut; NaN where validation could not say."""
+        return fitted(self.calibration, "threshold", target, self.plan.targets[target], shown, float("nan"))
+
+
+def fitted(
+    calibration: Calibration, what: str, target: str, labels: Sequence[str], shown: NDArray[np.str_], default: float
+) -> NDArray[np.float64]:
+    """[n, L]: what validation gave for the inputs a study shows; for inputs it could not judge, what it gave for all."""
+    own = [calibration.get(target, {}).get(label, {}) for label in labels]
+    rows = {s: [fit.get("shown", {}).get(s, fit).get(what, default) for fit in own] for s in np.unique(shown).tolist()}
+    return np.array([rows[s] for s in shown.tolist()], np.float64).reshape(len(shown), len(labels))
 
 
 def calibrated(
-    logits: dict[str, NDArray[np.float32]], plan: Plan, calibration: Calibration
+    logits: dict[str, NDArray[np.float32]], shown: NDArray[np.str_], plan: Plan, calibration: Calibration
 ) -> dict[str, NDArray[np.float64]]:
-    """Logits of each target -> probabilities at the fitted temperature, or values in the target's own units."""
+    """Logits of each target -> probabilities at the fitted temperature, or values in the target's own units.
+
+    Args:
+        shown: [n] inputs of each study: a model that sees less is less sure, so each set has a temperature of its own.
+    """
     result = {}
     for target, values in logits.items():
         values = values.astype(np.float64)
         if plan.kinds[target] is Kind.BINARY:
-            fitted = calibration.get(target, {})
-            t = np.array([fitted.get(label, {}).get("temperature", 1.0) for label in plan.targets[target]])
+            t = fitted(calibration, "temperature", target, plan.targets[target], shown, 1.0)
             result[target] = 1.0 / (1.0 + np.exp(-values / t))
         else:
             mean, std = np.array(plan.scaling[target]).T
@@ -249,6 +268,7 @@ def answer(
     partner = _partners(loader, indices) if shuffled else indices
     logits: dict[str, list[NDArray[np.float32]]] = {target: [] for target in member.plan.targets}
     grids, places = [], []
+    shown: list[str] = []
     texts: list[str] = []
     with torch.no_grad():
         for start in range(0, len(indices), batch_size):
@@ -260,6 +280,7 @@ def answer(
             if subset is not None:
                 no = torch.zeros(len(batch), dtype=torch.bool)
                 batch = batch.keep({m: no for m in model.modalities if m not in subset})
+            shown += inputs_shown(batch, model.modalities)
             batch = batch.to(device)
             outputs = model(batch)
             for target, values in outputs.logits.items():
@@ -283,10 +304,19 @@ def answer(
             t: np.concatenate(v) if v else np.zeros((0, len(member.plan.targets[t])), np.float32)
             for t, v in logits.items()
         },
+        np.array(shown, np.str_),
         np.concatenate(grids) if grids else None,
         np.concatenate(places) if places else None,
         texts if describe and model.decoder is not None else None,
     )
+
+
+def inputs_shown(batch: Batch, modalities: Sequence[str]) -> list[str]:
+    """What each study of a batch shows of a model's inputs, as the prefix of an arm: "image+record"."""
+    present = batch.present()
+    here = [m for m in modalities if m in present]
+    flags = torch.stack([present[m] for m in here], dim=1) if here else torch.zeros(len(batch), 0)
+    return ["+".join(m for m, there in zip(here, row, strict=True) if there) for row in flags.tolist()]
 
 
 def _partners(loader: Loader, indices: NDArray[np.int64]) -> NDArray[np.int64]:

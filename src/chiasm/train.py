@@ -40,11 +40,11 @@ from chiasm.members import (
     Calibration,
     Member,
     answer,
-    calibrated,
     load_member,
     open_recorded,
     read_run,
 )
+from chiasm.metrics.attribution import subsets
 from chiasm.metrics.calibration import fit_temperature
 from chiasm.metrics.classification import best_f1_threshold
 from chiasm.metrics.localization import best_map_threshold
@@ -63,6 +63,8 @@ from chiasm.tensors import Batch, Outputs
 Rows = list[NDArray[np.int64]]  # rows of each cohort
 ENOUGH_JUDGES = 100
 """Known validation labels below which `keep: auto` does not choose an epoch by them."""
+ENOUGH_OF_A_CLASS = 5
+"""Validation studies of a class below which a set of inputs has no temperature and threshold of its own."""
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertisements; warnings stay
 
@@ -551,30 +553,42 @@ class EpochLog(Callback):  # type: ignore[misc]
 
 
 def calibrate(member: Member) -> Calibration:
-    """Temperature (Guo et al. 2017) and best-F1 threshold of each binary label, fitted on the validation patients."""
+    """Temperature (Guo et al. 2017) and best-F1 threshold of each binary label, fitted on the validation patients.
+
+    Once for their answers as they come, and once for each set of inputs, with those studies that have all of it.
+    """
     rows = member.split["validation"]
-    answers = answer(member, rows)
-    calibration: Calibration = {}
+    everything = answer(member, rows)
+    calibration: Calibration = {t: {label: {} for label in labels} for t, labels in member.plan.targets.items()}
+    inputs = subsets(member.model.modalities)[1:]
+    passes = [answer(member, rows, subset=chosen, maps=False) for chosen in inputs]
     for target, labels in member.plan.targets.items():
         if member.plan.kinds[target] is not Kind.BINARY:
             continue
         truth, mask = member.loader.labels[target][rows], member.loader.label_mask[target][rows]
-        fitted: dict[str, dict[str, float]] = {label: {} for label in labels}
         for k, label in enumerate(labels):
-            temperature = fit_temperature(truth[:, k], answers.logits[target][:, k], mask[:, k])
-            if temperature is not None:  # one class only on validation: the logits stay as they are
-                fitted[label]["temperature"] = temperature
-        calibration[target] = fitted
-        probability = calibrated(answers.logits, member.plan, calibration)[target]
-        for k, label in enumerate(labels):
-            threshold = best_f1_threshold(truth[:, k], probability[:, k], mask[:, k])
-            if threshold is not None:
-                fitted[label]["threshold"] = threshold
+            own = calibration[target][label]
+            own |= _fit_binary(truth[:, k], everything.logits[target][:, k], mask[:, k])
+            for answers, chosen in zip(passes, inputs, strict=True):
+                shown = "+".join(chosen)
+                known = mask[:, k] & (answers.shown == shown)
+                positive = int(truth[known, k].sum())
+                if min(positive, int(known.sum()) - positive) >= ENOUGH_OF_A_CLASS:
+                    fit = _fit_binary(truth[:, k], answers.logits[target][:, k], known)
+                    own.setdefault("shown", {})[shown] = fit
     for channel, (target, label) in enumerate(member.plan.localized):
-        cut = best_map_threshold(_drawn_maps(member, answers, channel))
+        cut = best_map_threshold(_drawn_maps(member, everything, channel))
         if cut is not None:
             calibration[target][label]["map_threshold"] = cut
     return calibration
+
+
+def _fit_binary(truth: NDArray[np.float32], logits: NDArray[np.float32], mask: NDArray[np.bool_]) -> dict[str, float]:
+    """What can be fitted of [n] answers: nothing where one class alone is known."""
+    temperature = fit_temperature(truth, logits, mask)
+    probability = expit(logits.astype(np.float64) / (temperature or 1.0))
+    found = {"temperature": temperature, "threshold": best_f1_threshold(truth, probability, mask)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _drawn_maps(

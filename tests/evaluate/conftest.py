@@ -7,7 +7,6 @@ Study i shows pneumonia where i is odd (the image is then bright), patient 14 ha
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +89,10 @@ def an_arm(pneumonia: list[float], shift: float = 0.0) -> Arm:
         "severity": np.array([i / 2 + shift for i in TEST])[: len(p), None],
     }
     raw = {target: 2 * logit(v)[:, None] if target != "severity" else v[:, None] for target, v in values.items()}
-    return Arm(values, {target: v.astype(np.float32) for target, v in raw.items()})
+    cuts = {"findings": [0.55, np.nan], "outcome": [0.35], "severity": [np.nan]}
+    shown = np.full((len(p), 1), "image")
+    logits = {target: v.astype(np.float32) for target, v in raw.items()}
+    return Arm(values, logits, {target: np.tile(cut, (len(p), 1)) for target, cut in cuts.items()}, shown)
 
 
 FULL = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.6, 0.5]  # pairs: 15 of 16 are in order
@@ -113,10 +115,9 @@ def evidence(cohort: Cohort, question: Question, pool: Pool) -> Evidence:
             "image": an_arm([0.1, 0.9, 0.2, 0.8, 0.55, 0.52, 0.6, 0.5]),
             "image+record": an_arm([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.5]),
             "shuffled_text": an_arm(FULL[::-1]),
-            "thumbnail": replace(control, logits={}),
+            "thumbnail": Arm(control.values),
             "prior": Arm({t: np.full_like(v, 0.5) for t, v in control.values.items()}),
         },
-        {"findings": np.array([[0.55, np.nan]]), "outcome": np.array([[0.35]]), "severity": np.array([[np.nan]])},
         Maps(maps, np.arange(8), np.array(rows), [cohort.geometry(i) for i in rows], np.full((1, 2), 0.5)),
         {
             "": [texts[i] for i in rows],

@@ -12,7 +12,7 @@ from scipy.special import expit
 from chiasm.cohort.store import Cohort
 from chiasm.evaluate import collect as room
 from chiasm.evaluate.collect import collect
-from chiasm.members import Answers, calibrated
+from chiasm.members import Answers, calibrated, fitted
 from chiasm.study import Kind
 
 EDEMA = ("pneumonia", "edema")
@@ -58,18 +58,22 @@ class Stand:
         self.model = SimpleNamespace(modalities=self.modalities)
 
     def probabilities(self, answers: Answers) -> dict[str, NDArray[np.float64]]:
-        return calibrated(answers.logits, self.plan, self.calibration)
+        return calibrated(answers.logits, answers.shown, self.plan, self.calibration)
+
+    def thresholds(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
+        return fitted(self.calibration, "threshold", target, self.labels, shown, np.nan)
 
 
 def fake_answer(member: Stand, indices: NDArray[np.int64], **options: Any) -> Answers:
     member.asked.append({"indices": indices.tolist(), **options})
     base = member.level + indices / 100 + (1.0 if "text" not in (options.get("subset") or ("text",)) else 0.0)
     logits = {"findings": np.repeat(base[:, None], len(member.labels), axis=1).astype(np.float32)}
+    shown = np.full(len(indices), "+".join(options.get("subset") or ("image", "text")))
     texts = [f"{member.level:g} says {i}" for i in indices] if options.get("describe") else None
     if not options.get("maps", True):
-        return Answers(indices, logits, descriptions=texts)
+        return Answers(indices, logits, shown, descriptions=texts)
     maps = np.full((len(indices), 1, 4, 4), member.level, np.float16)
-    return Answers(indices, logits, maps, np.stack([indices, indices], axis=1), texts)
+    return Answers(indices, logits, shown, maps, np.stack([indices, indices], axis=1), texts)
 
 
 @pytest.fixture(autouse=True)
@@ -99,8 +103,8 @@ def test_each_fold_answers_its_own_patients(cohort: Cohort) -> None:
     temperature = np.array([2, 2, 2, 1])
     assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature))
     assert evidence.arms["image"].logits["findings"][:, 0, 0] == pytest.approx(logits + 1)
-    assert evidence.thresholds["findings"][0, 0] == 0.6
-    assert np.isnan(evidence.thresholds["findings"][1, 0])
+    assert evidence.arms[""].cuts["findings"][:, 0].tolist()[:3] == [0.6] * 3
+    assert np.isnan(evidence.arms[""].cuts["findings"][3]).all()
     assert shared == []
 
 
@@ -127,6 +131,18 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
         (None, "image", True),
     ]
     assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"]
+
+
+def test_an_arm_is_calibrated_for_what_it_shows(cohort: Cohort) -> None:
+    members = folds(cohort)
+    members[0].calibration["findings"]["pneumonia"]["shown"] = {"image": {"temperature": 5.0, "threshold": 0.2}}
+    evidence, _ = collect(members, members)
+    for prefix, temperature, cut in (("", 2.0, 0.6), ("image", 5.0, 0.2), ("text", 2.0, 0.6)):
+        arm = evidence.arms[prefix]
+        assert arm.shown is not None
+        assert arm.shown[:, 0].tolist() == [prefix or "image+text"] * 4
+        assert arm.values["findings"][:3, 0] == pytest.approx(expit(arm.logits["findings"][:3, 0, 0] / temperature))
+        assert arm.cuts["findings"][:3, 0].tolist() == [cut] * 3
 
 
 def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:

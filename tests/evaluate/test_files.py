@@ -21,14 +21,14 @@ def test_evidence_comes_back_to_the_last_digit(evidence: Evidence, cohort: Cohor
     assert back.pool.member.tolist() == evidence.pool.member.tolist()
     assert list(back.arms) == list(evidence.arms)
     for prefix, arm in evidence.arms.items():
-        for kind in ("values", "logits"):
+        assert (back.arms[prefix].shown is None) == (arm.shown is None)
+        assert arm.shown is None or back.arms[prefix].shown.tolist() == arm.shown.tolist()
+        for kind in ("values", "logits", "cuts"):
             stored = getattr(back.arms[prefix], kind)
             assert set(stored) == set(getattr(arm, kind))
             for target, array in getattr(arm, kind).items():
                 assert stored[target].dtype == array.dtype
                 assert np.array_equal(stored[target], array, equal_nan=True)
-    for target, cuts in evidence.thresholds.items():
-        assert np.array_equal(back.thresholds[target], cuts, equal_nan=True)
     assert back.maps is not None
     assert evidence.maps is not None
     assert np.array_equal(back.maps.values, evidence.maps.values)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from chiasm.evaluate.evidence import Arm, Evidence, Truth
-from chiasm.evaluate.score import Scores, locate, row_thresholds, score, score_arm, without_text
+from chiasm.evaluate.score import Scores, locate, score, score_arm, without_text
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import parse_name
 
@@ -70,32 +70,13 @@ def test_f1_without_a_threshold_says_why(scores: Scores) -> None:
     assert "no threshold" in metric.reason
 
 
-def test_each_row_is_cut_at_the_threshold_of_its_own_member(
-    evidence: Evidence, truth: Truth, resamples: Resamples
-) -> None:
-    member = np.array([[0]] * 4 + [[1]] * 4)
-    folds = replace(
-        evidence,
-        pool=replace(evidence.pool, member=member),
-        thresholds={t: np.array([[0.85, 0.5], [0.45, 0.5]]) for t in evidence.thresholds},
-    )
-    thresholds = row_thresholds(folds, "")
-    found = score_arm(folds.question, truth, folds.arms[""], resamples, thresholds=thresholds)["findings/pneumonia/f1"]
-    values = folds.arms[""].values["findings"][:, 0]
-    expected = f1_score([0, 1] * 4, values >= np.repeat([0.85, 0.45], 4))
+def test_each_row_is_cut_at_its_own_threshold(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
+    cuts = np.repeat([0.85, 0.45], 4)
+    arm = replace(evidence.arms[""], cuts={"findings": np.stack([cuts, np.full(8, np.nan)], axis=1)})
+    found = score_arm(evidence.question, truth, arm, resamples)["findings/pneumonia/f1"]
+    expected = f1_score([0, 1] * 4, arm.values["findings"][:, 0] >= cuts)
     assert found.draws[0] == pytest.approx(expected)
     assert "0.45 to 0.85" in found.metric().protocol
-
-
-def test_an_ensemble_is_cut_at_the_mean_threshold(evidence: Evidence) -> None:
-    together = replace(
-        evidence,
-        pool=replace(evidence.pool, member=np.tile([0, 1], (8, 1))),
-        thresholds={"findings": np.array([[0.2, 0.4], [0.4, np.nan]])},
-    )
-    thresholds = row_thresholds(together, "")
-    assert thresholds is not None
-    assert thresholds["findings"] == pytest.approx(np.tile([0.3, 0.4], (8, 1))), "of the members that have one"
 
 
 def test_a_label_its_member_does_not_know_is_left_out(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:

@@ -95,14 +95,16 @@ def _recalibrated(run: Path, members: Sequence[str], evidence: Evidence) -> list
     fitted = [json.loads((run / name / "calibration.json").read_text("utf-8")) for name in members]
     for prefix, arm in evidence.arms.items():
         for target, logits in arm.logits.items():
+            assert arm.shown is not None
             values = np.full(logits.shape, np.nan)
             for number, (plan, calibration) in enumerate(zip(plans, fitted, strict=True)):
                 known = list(question.targets[target])
                 columns = np.array([known.index(label) for label in plan.targets.get(target, ())], np.int64)
                 rows, slot = np.nonzero(pool.member == number)
                 if len(columns):
-                    own = {target: logits[rows, slot][:, columns]}
-                    values[np.ix_(rows, np.unique(slot), columns)] = calibrated(own, plan, calibration)[target][:, None]
+                    own, shown = {target: logits[rows, slot][:, columns]}, arm.shown[rows, slot]
+                    at = rows[:, None], slot[:, None], columns
+                    values[at] = calibrated(own, shown, plan, calibration)[target]
             if not np.allclose(mean_known(values, axis=1), arm.values[target], rtol=1e-5, atol=1e-6, equal_nan=True):
                 found.append(f"arm {prefix or 'full'}: {target} is not what its logits and the calibration give")
     return found

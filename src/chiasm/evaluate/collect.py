@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,12 +70,8 @@ def collect(members: Sequence[Member], taught: Sequence[Member] | None) -> tuple
         if descriptions:
             descriptions["constant"] = constant_texts(question, past, pool.member)
             descriptions["nearest"], neighbour = nearest_texts(question, past, pool.member)
-    thresholds = {
-        target: np.array([[_threshold(member, target, label) for label in labels] for member in members])
-        for target, labels in question.targets.items()
-    }
     maps = _maps(question, pool, asked, full)
-    return Evidence(question, pool, arms, thresholds, maps, descriptions, neighbour), shared
+    return Evidence(question, pool, arms, maps, descriptions, neighbour), shared
 
 
 def read_question(members: Sequence[Member], external: bool) -> Question:
@@ -126,15 +122,20 @@ def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers
     n, m = pool.member.shape
     logits = {t: np.full((n, m, len(labels)), np.nan, np.float32) for t, labels in question.targets.items()}
     values: dict[str, Floats] = {t: np.full((n, m, len(labels)), np.nan) for t, labels in question.targets.items()}
+    cuts = {t: np.full_like(each, np.nan) for t, each in values.items()}
+    shown = np.full((n, m), "", dtype="U64")
     for number, ((member, _, places), said) in enumerate(zip(asked, answers, strict=True)):
         calibrated = member.probabilities(said)
         slots = (pool.member[places] == number).argmax(axis=1)
+        shown[places, slots] = said.shown
         for target, labels in member.plan.targets.items():
             columns = np.array([list(question.targets[target]).index(label) for label in labels])
             at = places[:, None], slots[:, None], columns
             logits[target][at] = said.logits[target]
             values[target][at] = calibrated[target]
-    return Arm({target: mean_known(v, axis=1) for target, v in values.items()}, logits)
+            cuts[target][at] = member.thresholds(target, said.shown)
+    mean, cut = ({t: mean_known(each, axis=1) for t, each in parts.items()} for parts in (values, cuts))
+    return Arm(mean, logits, cut, shown)
 
 
 def _texts(pool: Pool, asked: Asked, answers: Sequence[Answers]) -> list[str]:
@@ -183,9 +184,3 @@ def _taught(members: Sequence[Member], taught: Sequence[Member], pool: Pool) -> 
         return Taught(own.cohorts, train, tested, ndim, own.features)
     both = [*own.features, *other.features] if own.features is not None and other.features is not None else None
     return Taught([*own.cohorts, *other.cohorts], train, tested + len(own), ndim, both)
-
-
-def _threshold(member: Member, target: str, label: str) -> float:
-    fitted: Mapping[str, float | None] = member.calibration.get(target, {}).get(label, {})
-    found = fitted.get("threshold")
-    return float("nan") if found is None else found

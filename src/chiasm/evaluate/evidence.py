@@ -142,10 +142,15 @@ class Arm:
         values: target -> [n, L] calibrated probabilities, or values in the target's own units; NaN where the member that
             was asked does not know the label.
         logits: target -> [n, M, L] of each member, before calibration; empty for controls that have none.
+        cuts: target -> [n, L] where an answer is cut, the mean of the members; NaN where validation could not say; empty
+            for controls, which decide nothing.
+        shown: [n, M] what a study showed the member: "image+record"; None for controls.
     """
 
     values: Mapping[str, Floats]
     logits: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    cuts: Mapping[str, Floats] = field(default_factory=dict)
+    shown: NDArray[np.str_] | None = None
 
     def uncalibrated(self, target: str) -> Floats | None:
         """[n, L] mean over members of sigmoid(logit), temperature 1; None without logits."""
@@ -176,7 +181,6 @@ class Evidence:
     """All that is scored.
 
     Attributes:
-        thresholds: target -> [members, L] of the validation patients; NaN where there is none.
         arms: prefix -> arm; the full model is "".
         descriptions: of `DESCRIBED`, a text a study.
         neighbour: how the nearest neighbour was found, one clause.
@@ -185,7 +189,6 @@ class Evidence:
     question: Question
     pool: Pool
     arms: Mapping[str, Arm]
-    thresholds: Mapping[str, Floats]
     maps: Maps | None = None
     descriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     neighbour: str = ""

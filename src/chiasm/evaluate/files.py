@@ -1,7 +1,7 @@
 """Evidence on disk: one .npz per arm, maps with their geometry, descriptions. No pickle, every digit kept.
 
 PREDICTIONS/index.json          what was asked (`Question`), by which members, of which cohorts
-PREDICTIONS/<arm>.npz           study_ids, patient_ids, member, values/<target>, logits/<target>; "full" is the model
+PREDICTIONS/<arm>.npz           study_ids, patient_ids, member, shown, values|logits|cuts/<target>; "full" is the model
 PREDICTIONS/maps.npz            values, study, image_row, image_ids, geometry (JSON texts), thresholds
 PREDICTIONS/descriptions.json   whose -> a text a study
 """
@@ -50,6 +50,8 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         arrays: dict[str, NDArray[Any]] = {"study_ids": pool.keys, "patient_ids": pool.patients, "member": pool.member}
         arrays |= {f"values/{target}": values for target, values in arm.values.items()}
         arrays |= {f"logits/{target}": logits for target, logits in arm.logits.items()}
+        arrays |= {f"cuts/{target}": cuts for target, cuts in arm.cuts.items()}
+        arrays |= {} if arm.shown is None else {"shown": arm.shown}
         _save(folder / f"{prefix or 'full'}.npz", arrays)
     if (maps := evidence.maps) is not None:
         image_ids = [
@@ -65,10 +67,6 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         "schema": SCHEMA,
         "question": asdict(evidence.question),
         "arms": list(evidence.arms),
-        "thresholds": {
-            target: [[None if np.isnan(cut) else cut for cut in member] for member in cuts.tolist()]
-            for target, cuts in evidence.thresholds.items()
-        },
         "neighbour": evidence.neighbour,
     }
     write_json(folder / "index.json", index)
@@ -108,12 +106,12 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
                 keys, member = arrays["study_ids"], arrays["member"]
             elif not np.array_equal(keys, arrays["study_ids"]):
                 raise RunError("two arms answered different studies", where=str(folder / f"{prefix}.npz"))
-            parts: dict[str, dict[str, Any]] = {"values": {}, "logits": {}}
+            parts: dict[str, dict[str, Any]] = {"values": {}, "logits": {}, "cuts": {}}
             for name in arrays.files:
                 kind, _, target = name.partition("/")
                 if target:
                     parts[kind][target] = arrays[name]
-            arms[prefix] = Arm(parts["values"], parts["logits"])
+            arms[prefix] = Arm(**parts, shown=arrays["shown"] if "shown" in arrays.files else None)
     if keys is None:
         raise RunError("no arm is stored", where=str(folder))
     described = folder / "descriptions.json"
@@ -122,7 +120,6 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
         Question(**raw),
         Pool.find(cohorts, keys.tolist(), member),
         arms,
-        {target: np.array(values, np.float64) for target, values in index["thresholds"].items()},
         _read_maps(folder / "maps.npz"),
         {FULL if whose == "model" else whose: values for whose, values in texts.items()},
         index["neighbour"],

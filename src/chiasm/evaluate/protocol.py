@@ -53,8 +53,6 @@ def _arm(name: MetricName, question: Question, neighbour: str) -> str:
         return f"the report is hidden; written from {' and '.join(m for m in question.modalities if m != 'text')}"
     inputs = name.subset.split("+") if name.subset else list(question.modalities)
     seen = f"{inputs[0]} only" if len(inputs) == 1 else " + ".join(inputs)
-    if inputs != list(question.modalities) and name.metric in ("f1", "brier", "ece"):
-        seen += " (temperature and threshold are those fitted with all inputs)"
     return f"{seen}; {sections}" if "text" in inputs else seen
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.cohort.store import Cohort
-from chiasm.evaluate.evidence import DESCRIBED, FULL, Arm, Evidence, Floats, Question, Truth, mean_known
+from chiasm.evaluate.evidence import DESCRIBED, FULL, Arm, Evidence, Floats, Question, Truth
 from chiasm.metrics.bootstrap import Estimate, Resamples, macro
 from chiasm.metrics.calibration import ece
 from chiasm.metrics.classification import brier, decisions, prevalence, ranking
@@ -39,11 +39,10 @@ def score(evidence: Evidence, truth: Truth, resamples: Resamples, located: Seque
     question = evidence.question
     scores: Scores = {}
     for prefix, arm in evidence.arms.items():
-        thresholds = row_thresholds(evidence, prefix)
-        scores |= score_arm(question, truth, arm, resamples, prefix, thresholds)
+        scores |= score_arm(question, truth, arm, resamples, prefix)
         if prefix in (FULL, without_text(question)):
             for group, who in truth.groups.items():
-                scores |= score_arm(question, truth, arm, resamples, prefix, thresholds, group, who)
+                scores |= score_arm(question, truth, arm, resamples, prefix, group, who)
     everything = "+".join(question.modalities)
     whole = {name: parse_name(name) for name in scores}
     scores |= {str(n._replace(subset=everything)): scores[name] for name, n in whole.items() if n[3:] == (None,) * 3}
@@ -80,15 +79,10 @@ def score_arm(
     arm: Arm,
     resamples: Resamples,
     prefix: str = FULL,
-    thresholds: Mapping[str, Floats] | None = None,
     group: str | None = None,
     who: NDArray[np.bool_] | None = None,
 ) -> Scores:
-    """The figures of one arm, or of those `who` ([n] bool) belong to one group, by label and averaged over labels.
-
-    Args:
-        thresholds: target -> [n, L], of the member that answered; None for controls, which decide nothing.
-    """
+    """The figures of one arm, or of those `who` ([n] bool) belong to one group, by label and averaged over labels."""
     rows = np.arange(len(resamples)) if who is None else np.flatnonzero(who)
     scores: Scores = {}
     for target, labels in question.targets.items():
@@ -98,7 +92,7 @@ def score_arm(
             values = arm.values[target][rows, k]
             known = truth.mask[target][rows, k] & np.isfinite(values)
             column = Column(truth.labels[target][rows, k], values, known, resamples.at(rows))
-            cut = None if thresholds is None else thresholds[target][rows, k]
+            cut = arm.cuts[target][rows, k] if target in arm.cuts else None
             if question.kinds[target] is not Kind.BINARY:
                 found = agreement(*column)
                 if prefix == PRIOR:
@@ -145,22 +139,15 @@ def _score_binary(column: Column, cut: Floats | None, raw: Floats | None, whole:
 
 
 def _f1(column: Column, cut: Floats) -> Estimate:
-    """F1 at the threshold of the member that answered. Rows differ in it when folds are pooled: compare margins."""
+    """F1 at the threshold of the member that answered. Rows differ in it (folds, missing inputs): compare margins."""
     known = column.known & np.isfinite(cut)
     margin = np.where(known, column.values - np.nan_to_num(cut), 0.0)
     estimate = decisions(column.truth, margin, 0.0, column.resamples, known)["f1"]
     cuts = np.unique(cut[known])
     if not len(cuts):
         return replace(estimate, reason="no threshold: validation had one class only")
-    detail = f"{cuts[0]:.3g}" if len(cuts) == 1 else f"{cuts[0]:.3g} to {cuts[-1]:.3g}, each member's own"
+    detail = f"{cuts[0]:.3g}" if len(cuts) == 1 else f"{cuts[0]:.3g} to {cuts[-1]:.3g}, of each member and its inputs"
     return replace(estimate, detail=f"threshold from validation: {detail}")
-
-
-def row_thresholds(evidence: Evidence, prefix: str) -> dict[str, Floats] | None:
-    """target -> [n, L]: the mean threshold of the members that answered a row; None for an arm without logits."""
-    if not evidence.arms[prefix].logits:
-        return None
-    return {target: mean_known(cuts[evidence.pool.member], axis=1) for target, cuts in evidence.thresholds.items()}
 
 
 def _score_bayes(question: Question, truth: Truth, resamples: Resamples) -> Scores:

@@ -28,6 +28,7 @@ class _Said:
     Attributes:
         labels: target -> labels that any member knows (a fold may lack one that others know).
         values, hidden: target -> [n, L] probabilities or values, with all that is there and without the report.
+        cuts, hidden_cuts: target -> [n, L] where those are cut; NaN where validation could not say.
         added: target -> modality -> [n, L] on the logit, or in a regression target's own units; present: modality -> [n] bool.
         maps: (index, image row) -> (target, label) -> probabilities on the grid.
         descriptions: a text a study, or None.
@@ -36,6 +37,8 @@ class _Said:
     labels: Mapping[str, Sequence[str]]
     values: Values
     hidden: Values
+    cuts: Values
+    hidden_cuts: Values
     added: Mapping[str, Mapping[str, NDArray[np.float64]]]
     present: Mapping[str, NDArray[np.bool_]]
     maps: Mapping[tuple[int, int], Mapping[Channel, NDArray[np.float32]]]
@@ -58,13 +61,16 @@ def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> li
         s: _mean(members, [_evidence(m, a) for m, a in zip(members, answers, strict=True)], labels)
         for s, answers in chosen.items()
     }
+    full, hidden = chosen[modalities], chosen[tuple(m for m in modalities if m != "text")]
     said = _Said(
         labels,
-        values=_mean_values(members, chosen[modalities], labels),
-        hidden=_mean_values(members, chosen[tuple(m for m in modalities if m != "text")], labels),
+        values=_mean(members, [m.probabilities(a) for m, a in zip(members, full, strict=True)], labels),
+        hidden=_mean(members, [m.probabilities(a) for m, a in zip(members, hidden, strict=True)], labels),
+        cuts=_mean(members, [_cuts(m, a) for m, a in zip(members, full, strict=True)], labels),
+        hidden_cuts=_mean(members, [_cuts(m, a) for m, a in zip(members, hidden, strict=True)], labels),
         added={t: shapley({s: evidence[s][t] for s in chosen}, modalities) for t in labels},
         present=_present(members, indices, modalities),
-        maps=_mean_maps(members, chosen[modalities]),
+        maps=_mean_maps(members, full),
         descriptions=answer(members[0], indices, describe=True, maps=False).descriptions,
     )
     return [_prediction(members, said, i, int(index)) for i, index in enumerate(indices)]
@@ -80,7 +86,7 @@ def _evidence(member: Member, answers: Answers) -> Values:
 def _mean(
     members: Sequence[Member], each: Sequence[Mapping[str, NDArray[Any]]], labels: Mapping[str, Sequence[str]]
 ) -> Values:
-    """target -> [n, L]: the mean over the members that know a label."""
+    """target -> [n, L]: the mean over the members that know a label; NaN where none of them knows a number."""
     result = {}
     for target, names in labels.items():
         knowing = [
@@ -89,12 +95,14 @@ def _mean(
         stacked = np.full((len(knowing), len(knowing[0][1]), len(names)), np.nan)
         for row, (own, values) in zip(stacked, knowing, strict=True):
             row[:, [names.index(name) for name in own]] = values
-        result[target] = np.nanmean(stacked, axis=0)
+        known = ~np.isnan(stacked)
+        count = known.sum(axis=0)
+        result[target] = np.where(count, np.where(known, stacked, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
     return result
 
 
-def _mean_values(members: Sequence[Member], answers: Sequence[Answers], labels: Mapping[str, Sequence[str]]) -> Values:
-    return _mean(members, [member.probabilities(a) for member, a in zip(members, answers, strict=True)], labels)
+def _cuts(member: Member, answers: Answers) -> Values:
+    return {target: member.thresholds(target, answers.shown) for target in answers.logits}
 
 
 def _mean_maps(
@@ -121,8 +129,10 @@ def _present(
 
 def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> Prediction:
     loader = members[0].loader
-    findings, outcomes = _decide(members, said.labels, said.values, i)
-    seen, _ = _decide(members, said.labels, said.hidden, i)  # a report adds no box and takes none away
+    findings, outcomes = _decide(members, said.labels, said.values, said.cuts, i)
+    seen, _ = _decide(
+        members, said.labels, said.hidden, said.hidden_cuts, i
+    )  # a report adds no box and takes none away
     present = {(f.target, f.name) for f in seen if f.state is State.PRESENT}
     maps, geometries, regions = {}, {}, []
     for row in loader.image_rows(index):
@@ -159,7 +169,7 @@ def _unread(members: Sequence[Member], index: int) -> tuple[str, ...]:
 
 
 def _decide(
-    members: Sequence[Member], labels: Mapping[str, Sequence[str]], values: Values, i: int
+    members: Sequence[Member], labels: Mapping[str, Sequence[str]], values: Values, cuts: Values, i: int
 ) -> tuple[list[Finding], list[Outcome]]:
     """Findings and outcomes of study i; what is binary is decided at the members' mean threshold, .5 where none has one."""
     findings, outcomes = [], []
@@ -167,10 +177,8 @@ def _decide(
     kinds = {target: kind for member in members for target, kind in member.plan.kinds.items()}
     for target, names in labels.items():
         for k, label in enumerate(names):
-            value = float(values[target][i, k])
-            fitted = [m.calibration.get(target, {}).get(label, {}).get("threshold") for m in members]
-            cuts = [cut for cut in fitted if cut is not None]
-            here = value >= (float(np.mean(cuts)) if cuts else 0.5)
+            value, cut = float(values[target][i, k]), float(cuts[target][i, k])
+            here = value >= (0.5 if np.isnan(cut) else cut)
             if target in are_findings:
                 state = State.PRESENT if here else State.ABSENT
                 findings.append(Finding(label, state, target, "chiasm", probability=value))
@@ -193,4 +201,4 @@ def _regions(
 
 def map_threshold(calibration: Calibration, target: str, label: str) -> float:
     """The cut of a label's localization map, fitted on validation boxes; .5 where there were none."""
-    return calibration.get(target, {}).get(label, {}).get("map_threshold", 0.5)
+    return float(calibration.get(target, {}).get(label, {}).get("map_threshold", 0.5))
