@@ -175,3 +175,19 @@ def test_the_page_of_keys_names_every_key_with_its_default():
                 yield prefix + name, "" if field.is_required() else shown
 
     assert dict(keys(Recipe)).items() <= said.items()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["fusion.name=daft", "inputs.record=null"], "fusion daft needs inputs.record"),
+        (["fusion.name=vision-conditioned", "inputs.image=null", "inputs.text=null"], "inputs.image and inputs.text"),
+        (["fusion.name=late-mean"], "train.unimodal_weight is above 0"),
+        (["heads.alignment.target=mrs"], "must be a target: findings"),
+        (["fusion.name=lat-mean"], "fusion.name"),
+    ],
+)
+def test_keys_at_odds_with_each_other(overrides, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        read_recipe("report-fusion", overrides)
+    assert "efficientnet" not in str(caught.value)  # the key, not the whole recipe

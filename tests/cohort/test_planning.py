@@ -208,3 +208,33 @@ def test_views_are_those_of_the_training_images(write, make_study, make_image) -
     cohort = write([seen(0, View.LATERAL), seen(1, View.PA, View.LATERAL), seen(2, View.AP)])
     assert fit_plan(recipe(), [cohort], [np.array([0, 1])])[0].views == ("lateral", "pa")
     assert fit_plan(recipe("inputs.image=null"), [cohort], [np.array([0, 1])])[0].views == ()
+
+
+@pytest.mark.parametrize(
+    ("family", "lacking"), [("film", "record"), ("daft", "record"), ("vision-conditioned", "report")]
+)
+def test_a_fusion_family_that_lacks_a_modality_of_the_cohort_is_refused(write, make_study, family, lacking) -> None:
+    cohort = write([make_study(i, **{lacking: None}) for i in range(4)])
+    with pytest.raises(RecipeError, match="the fusion family lacks a modality") as caught:
+        fit_plan(recipe(f"fusion.name={family}"), [cohort], [every(cohort)])
+    assert family in caught.value.expected
+    fit_plan(recipe("fusion.name=gated"), [cohort], [every(cohort)])
+
+
+def test_alignment_and_balance_keep_what_the_cohort_allows(write, make_study) -> None:
+    asked = recipe("heads.alignment.target=outcome", "train.balance={}")
+    whole = write([make_study(i) for i in range(4)])
+    _, resolved, notes = fit_plan(asked, [whole], [every(whole)])
+    assert resolved.heads.alignment == asked.heads.alignment
+    assert resolved.train.balance == asked.train.balance
+    assert not any("Alignment" in note or "Balance" in note for note in notes)
+    silent = write([make_study(i, report=None) for i in range(4)])
+    _, resolved, _ = fit_plan(asked, [silent], [every(silent)])
+    assert (resolved.heads.alignment.image_text, resolved.heads.alignment.fused_record) == (0.0, 0.1)  # type: ignore[union-attr]
+    charts = write([make_study(i, images=(), regions=(), report=None) for i in range(4)])
+    _, resolved, notes = fit_plan(asked, [charts], [every(charts)])
+    assert (resolved.heads.alignment, resolved.train.balance) == (None, None)
+    assert "Alignment is switched off" in " ".join(notes)
+    assert "Balance is switched off: record has no other modality" in " ".join(notes)
+    with pytest.raises(RecipeError, match="the target has none"):
+        fit_plan(recipe("heads.alignment.target=severity"), [whole], [every(whole)])

@@ -11,10 +11,12 @@ from chiasm.models.assemble import build_model
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer
 
+FAMILIES = ("co-attention", "late-stacked", "early", "daft", "vision-conditioned")
 
-@pytest.fixture(scope="module")
-def made(phantom, small):
-    recipe = read_recipe("report-fusion", small)
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def made(request, phantom, small):
+    recipe = read_recipe("report-fusion", [*small, f"fusion.name={request.param}", "train.unimodal_weight=1.0"])
     rows = phantom.rows("train")
     plan, recipe, _ = fit_plan(recipe, [phantom], [rows])
     tokenizer = Tokenizer.train(phantom.texts(plan.text_sections) + phantom.texts(plan.description_sections))
@@ -71,3 +73,23 @@ def test_a_study_is_answered_alike_in_any_company(made):
     fewer = {name: value[2:5] if isinstance(value, torch.Tensor) else value for name, value in vars(batch).items()}
     fewer["labels"] = fewer["label_mask"] = {}
     assert torch.allclose(several[2:5], model(type(batch)(**fewer)).logits["outcome"], atol=1e-5)
+
+
+def test_the_evidence_of_the_maps_is_the_images_own(made):
+    """The logit of a localized label moves with its map, in the answer and in the image's alone, and in no other."""
+    model, batch = made
+    model.watch()
+    with torch.no_grad():
+        before = model(batch)
+        model.map_head.net[-1].bias += 1.0
+        after = model(batch)
+        model.map_head.net[-1].bias -= 1.0
+    moved = {m: (after.unimodal_logits[m]["findings"] - x["findings"]) for m, x in before.unimodal_logits.items()}
+    has_image = batch.image_mask.any(dim=1)
+    assert torch.allclose(moved["image"][has_image], torch.ones(()), atol=1e-5)
+    assert (moved["image"][~has_image] == 0).all()
+    assert (moved["text"] == 0).all()
+    answer = after.logits["findings"] - before.logits["findings"]
+    assert (answer[has_image] > 0.1).all()
+    assert (answer[~has_image] == 0).all()
+    assert torch.equal(after.logits["outcome"], before.logits["outcome"])

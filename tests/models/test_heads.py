@@ -1,9 +1,10 @@
 import math
 
+import pytest
 import torch
 
-from chiasm.models.heads import MapHead, pool_maps
-from chiasm.tensors import Tokens
+from chiasm.models.heads import AlignmentHead, MapHead, UnimodalHeads, pool_maps
+from chiasm.tensors import Fused, Tokens
 
 
 def test_pool_maps_is_the_log_mean_exp_over_the_cells_of_real_images():
@@ -34,3 +35,47 @@ def test_map_head_puts_each_cell_where_its_token_stands():
     assert maps.shape == (1, 2, 2, 2, 3)
     token = 6 + 1 * 3 + 2  # second image, row 1, column 2
     assert torch.allclose(maps[0, 1, :, 1, 2], head.net(values[0, token]))
+
+
+@pytest.mark.parametrize("teach", [0.0, 0.25, 1.0])
+def test_the_heads_of_single_modalities_learn_whole_and_teach_the_encoders_a_share(teach):
+    grads = []
+    for share in (teach, 1.0):
+        torch.manual_seed(0)
+        heads = UnimodalHeads(8, {"findings": 3, "outcome": 1}, ("image", "record"), share)
+        tokens = {m: Tokens(torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool)) for m in ("image", "record")}
+        maps = torch.randn(2, 3, requires_grad=True)
+        for t in tokens.values():
+            t.values.requires_grad_(True)
+        logits = heads(tokens, {"findings": maps})
+        sum(x.square().sum() for each in logits.values() for x in each.values()).backward()
+        assert all(p.grad.abs().sum() > 0 for p in heads.parameters())
+        own = [p.grad for p in heads.parameters()]
+        grads.append((own, [x.grad for x in (maps, *(t.values for t in tokens.values()))]))
+    (own, reached), (own_whole, whole) = grads
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(own, own_whole, strict=True))
+    if not teach:
+        assert all(x is None for x in reached)
+    else:
+        assert all(torch.allclose(a, teach * b, atol=1e-5) for a, b in zip(reached, whole, strict=True))
+
+
+def test_each_modality_answers_from_its_own_tokens_alone():
+    torch.manual_seed(0)
+    heads = UnimodalHeads(8, {"outcome": 1}, ("image", "record"), 0.0)
+    tokens = {m: Tokens(torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool)) for m in ("image", "record")}
+    before = heads(tokens, {})
+    after = heads({**tokens, "image": Tokens(tokens["image"].values + 1, tokens["image"].mask)}, {})
+    assert torch.equal(before["record"]["outcome"], after["record"]["outcome"])
+    assert not torch.allclose(before["image"]["outcome"], after["image"]["outcome"])
+
+
+def test_what_is_aligned_are_unit_vectors_and_zeros_where_there_is_nothing():
+    torch.manual_seed(0)
+    head = AlignmentHead(8, ("image", "text", "fused", "record"))
+    tokens = {m: Tokens(torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool)) for m in ("image", "text", "record")}
+    tokens["text"].mask[1] = False
+    found = head(tokens, Fused(torch.randn(2, 8), {}, tokens))
+    assert list(found) == ["image", "text", "fused", "record"]
+    lengths = torch.stack([x.norm(dim=1) for x in found.values()])
+    assert torch.allclose(lengths, torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]]), atol=1e-5)
