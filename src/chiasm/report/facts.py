@@ -1,0 +1,204 @@
+"""The facts that a text is written from: what is said, labelled or measured of one study, and from where it comes.
+
+A structured report is written from the report if it states a finding, else from the labels with the regions drawn for them,
+and in any case from what was measured on the image. An image description is written from the image's regions and
+measurements alone: nothing of record, outcome, label or report reaches it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from chiasm.report.findings import label_report
+from chiasm.report.sections import read_lexicon
+from chiasm.study import Box, Image, Region, Report, State, Study, View
+from chiasm.vocabulary import FINDINGS
+
+MAIN_TARGET = "findings"
+"""The target whose labels are stated; those of other truths (another reader's) are never merged with them."""
+MEASURED = "ischemic_lesion"
+"""The finding that is stated where a lesion's volume was measured."""
+_STRENGTH = (State.NOT_MENTIONED, State.ABSENT, State.UNCERTAIN, State.PRESENT)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One finding, its state, and what is known of it.
+
+    Attributes:
+        manner: severity, texture, age ("small", "chronic"); side: "left", "right", "bilateral".
+        place: "upper zone", "middle third of the image"; size: "45 x 30 mm", "3% of the image".
+    """
+
+    finding: str
+    state: State
+    manner: str = ""
+    side: str = ""
+    place: str = ""
+    size: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a text may say.
+
+    Attributes:
+        measured: of `Study.facts`, without the unknown ones.
+        source: "report", "labels", "regions", "measurements", joined by "+"; "" if nothing is known.
+    """
+
+    statements: tuple[Statement, ...] = ()
+    measured: Mapping[str, float | str] = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def states(self) -> dict[str, State]:
+        """Finding -> its strongest state, in the order of the statements."""
+        strongest: dict[str, State] = {}
+        for said in self.statements:
+            strongest[said.finding] = max(strongest.get(said.finding, said.state), said.state, key=_STRENGTH.index)
+        return strongest
+
+    def __bool__(self) -> bool:
+        return bool(self.statements or self.measured)
+
+    def to_json(self) -> str:
+        """For a prompt: without what is empty, always in the same order."""
+        said = [{key: value for key, value in asdict(s).items() if value} for s in self.statements]
+        return json.dumps({"findings": said, "measured": dict(sorted(self.measured.items()))}, ensure_ascii=False)
+
+
+@cache
+def entities() -> dict[str, Any]:
+    """Finding -> name, definition, appearance, sources, of `lexicon/entities.yaml`."""
+    return read_lexicon("entities")
+
+
+def name_of(finding: str) -> str:
+    """What a report calls a finding; a user's own label is called by its words."""
+    return str(entities()[finding]["name"]) if finding in entities() else finding.replace("_", " ")
+
+
+@cache
+def wording() -> dict[str, Any]:
+    """The sentences of `lexicon/wording.yaml`."""
+    return read_lexicon("wording")
+
+
+def observe(said: Statement) -> str:
+    """A statement that is present or uncertain as a sentence: "Small left pleural effusion, lower zone, 45 x 30 mm."."""
+    side = "" if said.side in said.place.split() else said.side
+    words = " ".join(filter(None, (said.manner, side, name_of(said.finding))))
+    words = ", ".join(filter(None, (words, said.place, said.size)))
+    return sentence(wording()["observation"][said.state.value].format(words=words))
+
+
+def sentence(words: str) -> str:
+    """With a capital at its head."""
+    return words[:1].upper() + words[1:]
+
+
+def read_facts(study: Study) -> Facts:
+    """What is known of a study: of its report if that states a finding, else of its labels; and its measurements."""
+    if study.report and (said := _of_report(study.report)):
+        return _facts(study, said, "report")
+    placed: dict[str, list[Statement]] = {}
+    for statement in _of_regions(study, MAIN_TARGET):
+        placed.setdefault(statement.finding, []).append(statement)
+    said = []
+    for label in study.findings:
+        if label.target == MAIN_TARGET and label.state is not State.NOT_MENTIONED:
+            here = placed.get(label.name, []) if label.state is State.PRESENT else []
+            said += here or [Statement(label.name, label.state)]
+    if not said and (volume := study.facts.get("lesion_volume_ml")) is not None:
+        return _facts(study, [Statement(MEASURED, State.PRESENT if float(volume) > 0 else State.ABSENT)], "")
+    return _facts(study, said, "labels")
+
+
+def read_image_facts(study: Study) -> Facts:
+    """What was drawn in or measured on the images of a study, and nothing else."""
+    return _facts(study, list(_of_regions(study)), "regions")
+
+
+def _facts(study: Study, said: list[Statement], source: str) -> Facts:
+    measured = {name: value for name, value in study.facts.items() if value is not None}
+    sources = (source * bool(said), "measurements" * bool(measured))
+    return Facts((*said, *_implied(said)), measured, "+".join(filter(None, sources)))
+
+
+def _of_report(report: Report) -> list[Statement]:
+    return [Statement(f.name, f.state) for f in label_report(report) if f.state is not State.NOT_MENTIONED]
+
+
+def _implied(said: Iterable[Statement]) -> list[Statement]:
+    """What follows from what was said, unless it was said as strongly: a nodule is a lung lesion."""
+    states = Facts(tuple(said)).states
+    found: dict[str, State] = {}
+    for finding, state in states.items():
+        for other in _broader(finding) if state in (State.PRESENT, State.UNCERTAIN) else ():
+            if _STRENGTH.index(state) > _STRENGTH.index(states.get(other, State.ABSENT)):
+                found[other] = max(found.get(other, state), state, key=_STRENGTH.index)
+    return [Statement(name, state) for name, state in found.items()]
+
+
+@cache
+def _broader(finding: str) -> tuple[str, ...]:
+    """Findings that the labeler reads in this one's name beside it."""
+    if finding not in FINDINGS:
+        return ()
+    read = label_report(f"There is {name_of(finding)}.")
+    return tuple(f.name for f in read if f.state is State.PRESENT and f.name not in (finding, "normal"))
+
+
+def _of_regions(study: Study, target: str | None = None) -> Iterator[Statement]:
+    """A statement for each region of a finding drawn in a single image, with its place and size."""
+    images = {image.image_id: image for image in study.images if image.pixels.ndim == 2}
+    boxes = [(region, box) for region in study.regions if (box := _box(region)) and region.image_id in images]
+    for region, box in boxes:
+        if region.target != "anatomy" and target in (None, region.target):
+            image = images[region.image_id]
+            lungs = [b for r, b in boxes if r.image_id == region.image_id and r.label.endswith("_lung")]
+            side, place = _place(box, image, lungs)
+            yield Statement(region.label, State.PRESENT, side=side, place=place, size=_size(box, image))
+
+
+def _box(region: Region) -> Box | None:
+    if region.box is not None or region.mask is None or region.mask.ndim != 2 or not region.mask.any():
+        return region.box
+    y, x = np.nonzero(region.mask)
+    return float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1)
+
+
+def _place(box: Box, image: Image, lungs: list[Box]) -> tuple[str, str]:
+    """Side (of the patient, who faces the reader) and height; thirds of the lung the box lies in, else of the image.
+
+    What lies across the midline of a frontal view has neither; of other views only the height is said.
+    """
+    height, width = image.geometry.original_shape
+    middle = (min(b[0] for b in lungs) + max(b[2] for b in lungs)) / 2 if lungs else width / 2
+    frontal, x, y = image.view in (View.PA, View.AP), (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    if frontal and box[0] < middle < box[2]:
+        return "", ""
+    side = ("right" if x < middle else "left") if frontal else ""
+    own = [b for b in lungs if b[0] <= x <= b[2]]
+    top, bottom = (own[0][1], own[0][3]) if own else (0.0, float(height))
+    third = min(2, max(0, int(3 * (y - top) / (bottom - top))))
+    return side, (("upper", "mid", "lower")[third] + " zone") if own else (
+        ("upper", "middle", "lower")[third] + " third of the image"
+    )
+
+
+def _size(box: Box, image: Image) -> str:
+    wide, high = box[2] - box[0], box[3] - box[1]
+    if len(image.geometry.spacing_mm) == 2:
+        y_mm, x_mm = image.geometry.spacing_mm
+        return f"{wide * x_mm:.0f} x {high * y_mm:.0f} mm"
+    height, width = image.geometry.original_shape
+    share = 100 * wide * high / (height * width)
+    return f"{share:.0f}% of the image" if share >= 1 else "less than 1% of the image"
