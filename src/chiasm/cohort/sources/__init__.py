@@ -23,6 +23,7 @@ NAMES = (
     "mimic-cxr",
     "openi",
     "medpix",
+    "soop",
     "table",
     "dicom",
     "phantom-chest",
