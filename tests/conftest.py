@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("untimed", deadline=None)  # tests share their cores, and the first example loads lexicons
+settings.load_profile("untimed")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the program sets it: tests share their cores
 
 

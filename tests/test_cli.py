@@ -218,7 +218,13 @@ def test_inspect(phantom) -> None:  # type: ignore[no-untyped-def]
 def test_label_of_a_text_and_of_a_cohort(tmp_path: Path, phantom) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "r.txt").write_text("FINDINGS: No effusion.", "utf-8")
     document = answered("label", tmp_path / "r.txt", "--out", tmp_path / "l.csv")
-    assert document == {"labels": str(tmp_path / "l.csv"), "reports": 1, "silent": 0}
+    assert document == {
+        "labels": str(tmp_path / "l.csv"),
+        "details": None,
+        "reports": 1,
+        "silent": 0,
+        "rejected": 0,
+    }
     document = answered("label", phantom.path, "--out", tmp_path / "l.csv", "--scheme", "chestxray14")
     assert document["reports"] == phantom.meta["counts"]["reports"]
     lines = (tmp_path / "l.csv").read_text("utf-8").splitlines()
@@ -228,7 +234,7 @@ def test_label_of_a_text_and_of_a_cohort(tmp_path: Path, phantom) -> None:  # ty
 
 
 def test_label_says_which_reports_it_did_not_understand(tmp_path: Path) -> None:
-    (tmp_path / "r.txt").write_text("Der Herzschatten.", "utf-8")
+    (tmp_path / "r.txt").write_text("A dog.", "utf-8")
     assert "1 of them mention no finding" in run("label", tmp_path / "r.txt", "--out", tmp_path / "l.csv").stdout
 
 

@@ -266,15 +266,23 @@ def label_command(
     out: Annotated[Path, typer.Option(help="The CSV file.")],
     scheme: Annotated[Scheme, typer.Option(help="Which columns.")] = Scheme.STATES,
     uncertain: Annotated[Doubt, typer.Option(help="What a hedged finding counts as in chestxray14.")] = Doubt.NEGATIVE,
+    details: Annotated[
+        Path | None, typer.Option(help="Also a CSV of every statement: its words, sentence, side, lobe, severity ...")
+    ] = None,
 ) -> Answer:
     """Findings of report texts."""
     from chiasm.report.tables import write_labels
     from chiasm.report.texts import read_texts
+    from chiasm.study import Rejected
 
-    texts = _cohort_texts(path) if (path / "cohort.json").is_file() else read_texts(path)
-    counts = write_labels(texts, out, scheme.value, uncertain.value)
+    rejected: list[Rejected] = []
+    texts = _cohort_texts(path) if (path / "cohort.json").is_file() else read_texts(path, rejected)
+    counts = write_labels(texts, out, scheme.value, uncertain.value, details, rejected)
     silent = f"; {counts['silent']} of them mention no finding that chiasm knows" if counts["silent"] else ""
-    return Answer({"labels": str(out), **counts}, f"labels of {counts['reports']} reports in {out}{silent}")
+    lost = f"; {counts['rejected']} were not labelled" if counts["rejected"] else ""
+    why = f", see {out.with_suffix('.notes.csv')}" if silent or lost else ""
+    document = {"labels": str(out), "details": str(details) if details else None, **counts}
+    return Answer(document, f"labels of {counts['reports']} reports in {out}{silent}{lost}{why}")
 
 
 @_command("train")

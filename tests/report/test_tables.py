@@ -3,14 +3,18 @@
 import csv
 from pathlib import Path
 
+import pytest
+
+from chiasm.errors import InputError
+from chiasm.report.attributes import KINDS
 from chiasm.report.tables import write_labels
-from chiasm.report.texts import Text
-from chiasm.study import Report
+from chiasm.report.texts import Text, read_texts
+from chiasm.study import Rejected, Report
 from chiasm.vocabulary import FINDINGS
 
 TEXTS = [
     Text("a", Report({"findings": "Small effusion. Possible pneumonia. No pneumothorax."})),
-    Text("b", Report({"findings": "Ein Befund."})),
+    Text("b", Report({"findings": "A dog."})),
 ]
 
 
@@ -20,7 +24,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_states(tmp_path: Path) -> None:
-    assert write_labels(TEXTS, tmp_path / "l.csv") == {"reports": 2, "silent": 1}
+    assert write_labels(TEXTS, tmp_path / "l.csv") == {"reports": 2, "silent": 1, "rejected": 0}
     first, second = rows(tmp_path / "l.csv")
     assert list(first) == ["id", *FINDINGS]
     assert (first["id"], first["pleural_effusion"], first["pneumonia"]) == ("a", "present", "uncertain")
@@ -61,3 +65,67 @@ def test_a_failure_leaves_no_half_file(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
     else:
         raise AssertionError
+
+
+def test_what_has_no_row_or_says_nothing_is_noted(tmp_path: Path) -> None:
+    texts = [
+        Text("good", Report({"findings": "No effusion."})),
+        Text("empty", Report({})),
+        Text("asked", Report({"indication": "Effusion?"})),
+        Text("german", Report({"findings": "Kein Pneumothorax. Der Herzschatten ist nicht vergrößert."})),
+        Text("russian", Report({"findings": "Пневмоторакс не выявлен."})),
+    ]
+    lost = [Rejected("folder/bad.txt", "the file is not UTF-8 text")]
+    counts = write_labels(texts, tmp_path / "l.csv", "chestxray14", rejected=lost)
+    assert counts == {"reports": 3, "silent": 2, "rejected": 3}
+    assert [row["filename"] for row in rows(tmp_path / "l.csv")] == ["good", "empty", "asked"]
+    notes = {row["report"]: (row["labelled"], row["reason"]) for row in rows(tmp_path / "l.notes.csv")}
+    assert set(notes) == {"empty", "asked", "german", "russian", "folder/bad.txt"}
+    assert notes["empty"] == ("yes", "the report is empty")
+    assert notes["asked"][1].startswith("neither findings nor impression")
+    assert notes["german"] == ("no", "not in English, as far as its words tell: German")
+    assert "script" in notes["russian"][1] and notes["folder/bad.txt"][0] == "no"
+    write_labels(texts[:1], tmp_path / "l.csv")
+    assert not (tmp_path / "l.notes.csv").exists(), "a note of another run does not stay"
+
+
+def test_nothing_that_can_be_labelled_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    texts = [Text("x", Report({"findings": "Pas de pneumothorax dans le champ."}))]
+    with pytest.raises(InputError, match="French"):
+        write_labels(texts, tmp_path / "l.csv", details=tmp_path / "d.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_bad_file_of_a_folder_stops_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Small effusion.", "utf-8")
+    (folder / "b.txt").write_bytes("Erguß".encode("utf-16"))
+    (folder / "c.txt").write_bytes(b"No effusion caf\xe9")
+    (folder / "d.xml").write_bytes(b"<x")
+    (folder / "e.txt").write_text("No effusion.", "utf-8")
+    rejected: list[Rejected] = []
+    counts = write_labels(read_texts(folder, rejected), tmp_path / "l.csv", rejected=rejected)
+    assert counts == {"reports": 2, "silent": 0, "rejected": 3}
+    assert [row["pleural_effusion"] for row in rows(tmp_path / "l.csv")] == ["present", "absent"]
+    assert [Path(row["report"]).name for row in rows(tmp_path / "l.notes.csv")] == ["b.txt", "c.txt", "d.xml"]
+
+
+def test_a_megabyte_is_labelled(tmp_path: Path) -> None:
+    sentence = "No effusion, pneumothorax or mass is seen, and the heart is normal "
+    text = "FINDINGS: " + sentence * 16_000 + ". IMPRESSION: Small mass."
+    assert len(text) > 1 << 20
+    (tmp_path / "long.txt").write_text(text, "utf-8")
+    write_labels(read_texts(tmp_path / "long.txt"), tmp_path / "l.csv")
+    (row,) = rows(tmp_path / "l.csv")
+    assert (row["pleural_effusion"], row["cardiomegaly"], row["mass"]) == ("absent", "absent", "present")
+
+
+def test_details_say_where_and_how(tmp_path: Path) -> None:
+    report = Report({"indication": "Mass.", "findings": "Clear. Possible small left effusion."})
+    write_labels([Text("a", report)], tmp_path / "l.csv", details=tmp_path / "d.csv")
+    (row,) = [r for r in rows(tmp_path / "d.csv") if r["finding"] == "pleural_effusion"]
+    assert (row["id"], row["state"], row["cue"], row["section"]) == ("a", "uncertain", "uncertain", "findings")
+    assert report.sections["findings"][int(row["start"]) : int(row["end"])] == row["words"] == "effusion"
+    assert row["sentence"] == "Possible small left effusion"
+    assert {kind: row[kind] for kind in KINDS if row[kind]} == {"side": "left", "extent": "small"}

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from chiasm.errors import InputError
-from chiasm.report.texts import read_openi_xml, read_texts
+from chiasm.report.texts import find_other_language, read_openi_xml, read_texts
+from chiasm.study import Rejected
 
 XML = """<eCitation><uId id="CXR7"/><AbstractText Label="FINDINGS">No effusion.</AbstractText>
 <AbstractText Label="IMPRESSION"/><MeSH><major>Cardiomegaly/mild</major></MeSH></eCitation>"""
@@ -43,6 +44,7 @@ def test_text_file_and_json_lines(tmp_path: Path) -> None:
     ("name", "data", "message"),
     [
         ("a.txt", b"caf\xe9", "not UTF-8"),
+        ("a.txt", b"N\0o\0", "not UTF-8"),
         ("a.xml", b"<x>", "not XML"),
         ("a.xml", b"<x/>", "no report of Open-i"),
         ("a.zip", b"PK", "zip archive cannot be read"),
@@ -77,3 +79,32 @@ def test_openi_parts_of_one_name_are_both_kept_and_a_document_type_is_refused():
     assert text.report.sections == {"findings": "Clear lungs.\nNo mass."}
     with pytest.raises(InputError, match="document type"):
         read_openi_xml(b'<!DOCTYPE x [<!ENTITY s "t">]><eCitation><uId id="CXR1"/></eCitation>', "1.xml")
+
+
+def test_what_cannot_be_read_is_handed_over_and_the_rest_is_read(tmp_path: Path) -> None:
+    (tmp_path / "many.jsonl").write_bytes(b'{"id": 1, "text": "Clear."}\n{\n\xff\n{"id": 2, "text": "Mass."}\n')
+    rejected: list[Rejected] = []
+    assert [text.id for text in read_texts(tmp_path / "many.jsonl", rejected)] == ["1", "2"]
+    assert [lost.where[-6:] for lost in rejected] == ["line 2", "line 3"]
+    (tmp_path / "bad.txt").write_bytes(b"\xff")
+    with pytest.raises(InputError, match="not UTF-8"):
+        list(read_texts(tmp_path / "bad.txt", rejected))
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("No pleural effusion. Heart normal.", None),
+        ("45 y o M. XXXX XXXX. La Crosse clinic.", None),
+        ("Kein Nachweis eines Ergusses, Herz normal.", "German"),
+        ("Pas d'épanchement pleural, le cœur est normal.", "French"),
+        ("No hay neumotórax. Silueta cardíaca de tamaño normal.", "Spanish"),
+        ("Non versamento pleurico; il cuore è nei limiti, con aorta.", "Italian"),
+        ("Não há derrame pleural.", "Portuguese"),
+        ("Geen pneumothorax, het hart is niet vergroot.", "Dutch"),
+        ("未见气胸。心影不大。", "another script"),
+        ("", None),
+    ],
+)
+def test_other_languages_are_known_by_their_common_words(text: str, language: str | None) -> None:
+    assert find_other_language(text) == language

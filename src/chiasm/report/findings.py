@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.report.phrases import Match, PhraseFinder
-from chiasm.report.sections import find_sections, read_lexicon
+from chiasm.report.sections import Passage, find_sections, read_lexicon
 from chiasm.study import Finding, Report, State
 from chiasm.vocabulary import FINDINGS, canonical, scheme
 
 READ = ("findings", "impression", "addendum", "caption")
 """The sections that are read. What the referring doctor asks or fears (indication, history) is not a finding."""
 READER = "chiasm-labeler"
+HELPER = "other_abnormality"
+"""The name in the lexicon for all that only tells whether a report is normal."""
 
 _STRENGTH = {State.PRESENT: 3, State.UNCERTAIN: 2, State.ABSENT: 1, State.NOT_MENTIONED: 0}
 _STATE = {  # of a finding, by the kind of cue it stands under
@@ -40,7 +42,8 @@ _OWN_CLAUSE = re.compile(r"\b(?:is|are|was|were|appears?|remains?)\b|, (?:heart|
 _SINGULAR = re.compile(r"is |was |has ", re.IGNORECASE)
 _JOINED = re.compile(r",|/|\b(?:and|or|nor)\b", re.IGNORECASE)
 _OR = re.compile(r"\b(?:or|nor)\b", re.IGNORECASE)
-_NOT_ABNORMAL = ("normal", "support_devices", "not_a_finding")
+_NOT_ABNORMAL = ("normal", "support_devices")
+_NO_FINDING = "not_a_finding"  # in the lexicon: a name that holds the name of a finding
 
 
 class Mention(NamedTuple):
@@ -130,7 +133,7 @@ def read_mentions(report: Report | str) -> list[Mention]:
     """Every statement about a finding in the sections of `READ`, in order, before the strongest is taken."""
     text = report if isinstance(report, str) else report.text
     mentions: list[Mention] = []
-    for start, end in _passages(report):
+    for _, start, end in find_passages(report):
         passage = text[start:end]
         for _, sentence in itertools.groupby(_finder()(passage), key=lambda match: match.sentence):
             found = _read_sentence(list(sentence), passage)
@@ -138,15 +141,15 @@ def read_mentions(report: Report | str) -> list[Mention]:
     return mentions
 
 
-def _passages(report: Report | str) -> list[tuple[int, int]]:
-    """Where the sections that count lie in the text."""
+def find_passages(report: Report | str) -> list[Passage]:
+    """Where the sections of `READ` lie in the text."""
     if isinstance(report, str):
-        return [(start, end) for section, start, end in find_sections(report) if section in READ]
+        return [passage for passage in find_sections(report) if passage.section in READ]
     passages, position = [], 0
     for section, text in report.sections.items():
         if text:  # as in Report.text
             if section in READ:
-                passages.append((position, position + len(text)))
+                passages.append(Passage(section, position, position + len(text)))
             position += len(text) + 1
     return passages
 
@@ -190,7 +193,7 @@ def _read_sentence(matches: Sequence[Match], text: str) -> list[Mention]:
     for match, cue in zip(matches, cues, strict=True):
         for finding, own in (meaning.rsplit("/", 1) for meaning in match.meanings if "/" in meaning):
             mentions.append(Mention(finding, _combine(State(own), _STATE[cue]), match.start, match.end, cue))
-    return [m for m in mentions if m.state is not State.NOT_MENTIONED]
+    return [m for m in mentions if m.state is not State.NOT_MENTIONED and m.finding != _NO_FINDING]
 
 
 def _belongs_before(matches: Sequence[Match], i: int, side: str, text: str) -> bool:

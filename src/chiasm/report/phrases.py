@@ -87,6 +87,21 @@ class PhraseFinder:
         return list(itertools.chain(self._exact.get(word, ()), *prefixes))
 
 
+def find_sentences(text: str) -> list[tuple[int, int]]:
+    """Characters start to end of each sentence, as `Match.sentence` numbers them, white space around it left out.
+
+    >>> find_sentences("No effusion. Mass")
+    [(0, 11), (13, 17)]
+    """
+    ends = [(m.start(), m.end()) for m in _TOKEN.finditer(_lower(text)) if m.lastgroup == "sentence"]
+    spans = zip([0, *(end for _, end in ends)], [*(start for start, _ in ends), len(text)], strict=True)
+    pieces = [(start, text[start:end]) for start, end in spans]
+    return [
+        (start + len(piece) - len(piece.lstrip()), start + max(len(piece.rstrip()), len(piece) - len(piece.lstrip())))
+        for start, piece in pieces
+    ]
+
+
 def expand(phrase: str) -> list[str]:
     """The plain phrases (only words, `*` and `...`) a phrase stands for.
 

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from chiasm.report.findings import label_texts, scheme_labels
-from chiasm.report.texts import Text
-from chiasm.study import State
+from chiasm.errors import InputError
+from chiasm.report.attributes import KINDS, describe_findings
+from chiasm.report.findings import HELPER, Mention, count_labels, find_passages, read_mentions, take_strongest
+from chiasm.report.texts import Text, find_other_language
+from chiasm.study import Rejected, Report, State
 from chiasm.vocabulary import FINDINGS, scheme
+
+if TYPE_CHECKING:
+    from _csv import Writer
 
 SCHEMES = ("states", "chestxray14", "chexpert")
 _CHEXPERT = {State.PRESENT: "1.0", State.ABSENT: "0.0", State.UNCERTAIN: "-1.0", State.NOT_MENTIONED: ""}
+_DETAILS = (
+    "id",
+    "finding",
+    "state",
+    "cue",
+    "section",
+    "start",
+    "end",
+    "words",
+    "sentence_start",
+    "sentence_end",
+    "sentence",
+)
 
 
 def write_labels(
@@ -22,39 +41,68 @@ def write_labels(
     out: Path,
     name: Literal["states", "chestxray14", "chexpert"] = "states",
     uncertain: Literal["positive", "negative"] = "negative",
+    details: Path | None = None,
+    rejected: Sequence[Rejected] = (),
 ) -> dict[str, int]:
-    """Write one row a report and return counts: `reports`, and `silent`, those that mention no finding.
+    """Write one row a report and return counts: `reports`, `silent` (rows that say nothing) and `rejected` (no row).
+
+    Why a report has no row, or one that says nothing, stands in `OUT.notes.csv` beside `out`; without such there is none.
 
     Args:
         name: "states": a column `id`, and for each finding of the vocabulary present, absent, uncertain or not_mentioned;
             "chestxray14": `filename` and 0 or 1 for its 14 names and `normal`; "chexpert": `id` and 1.0, 0.0, -1.0
             (uncertain) or nothing (not mentioned) for its 14 names.
         uncertain: what a hedged finding counts as in chestxray14.
+        details: also write one row a statement here: the words and the sentence that say so (report text!), where they
+            stand in their section, the kind of cue, and the attributes.
+        rejected: what could not be read; it may still grow while `texts` are drawn.
+
+    Raises:
+        InputError: not one report can be labelled.
     """
-    counts = {"reports": 0, "silent": 0}
+    notes: list[tuple[str, str, str]] = []
+    labelled = silent = 0
+    with ExitStack() as stack:
+        writer = stack.enter_context(_replacing(out))
+        describer = stack.enter_context(_replacing(details)) if details else None
+        writer.writerow(_header(name))
+        if describer:
+            describer.writerow([*_DETAILS, *KINDS])
+        for identity, report in texts:
+            if language := find_other_language(report.text):
+                notes.append((identity, "no", f"not in English, as far as its words tell: {language}"))
+                continue
+            mentions = read_mentions(report)
+            labelled += 1
+            if not mentions:
+                silent += 1
+                notes.append((identity, "yes", _why_silent(report)))
+            writer.writerow([identity, *_row(mentions, name, uncertain)])
+            if describer:
+                describer.writerows(_details(identity, report))
+        notes += [(lost.where, "no", lost.reason) for lost in rejected]
+        if not labelled:
+            raise InputError(
+                "no report can be labelled", expected="reports in English", got=notes[0][2] if notes else ""
+            )
+    beside = out.with_suffix(".notes.csv")
+    beside.unlink(missing_ok=True)
+    if notes:
+        with _replacing(beside) as writer:
+            writer.writerows([("report", "labelled", "reason"), *notes])
+    return {"reports": labelled, "silent": silent, "rejected": len(notes) - silent}
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Writer]:
+    """A CSV file that takes its place when it is whole."""
     partial = out.with_name(f"{out.name}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(_header(name))
-            for identity, report in texts:
-                states = label_texts([report])[0]
-                counts["reports"] += 1
-                counts["silent"] += int((states == State.NOT_MENTIONED).all())
-                if name == "chestxray14":
-                    row: list[object] = list(scheme_labels([report], name, uncertain)[0].values())
-                else:
-                    known = dict(zip(FINDINGS, states.tolist(), strict=True))
-                    row = (
-                        [_CHEXPERT[State(known[f])] for f in scheme(name)]
-                        if name == "chexpert"
-                        else list(known.values())
-                    )
-                writer.writerow([identity, *row])
+            yield csv.writer(file)
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
-    return counts
 
 
 def _header(name: str) -> list[str]:
@@ -63,3 +111,33 @@ def _header(name: str) -> list[str]:
     if name == "chexpert":
         return ["id", *scheme(name).values()]
     return ["filename", *(own if finding != "normal" else "normal" for finding, own in scheme(name).items())]
+
+
+def _row(mentions: Sequence[Mention], name: str, uncertain: str) -> list[object]:
+    if name == "chestxray14":
+        return list(count_labels(mentions, name, uncertain).values())
+    strongest = take_strongest(mentions, "chiasm" if name == "states" else name)
+    findings = FINDINGS if name == "states" else scheme(name)
+    states = [strongest[f].state if f in strongest else State.NOT_MENTIONED for f in findings]
+    return [_CHEXPERT[state] for state in states] if name == "chexpert" else [state.value for state in states]
+
+
+def _details(identity: str, report: Report) -> Iterator[list[object]]:
+    text = report.text
+    for described in describe_findings(report):
+        finding, state, start, end, cue = described.mention
+        if finding != HELPER:
+            name, origin, _ = described.section
+            left, right = described.sentence
+            words = [start - origin, end - origin, text[start:end]]
+            sentence = [left - origin, right - origin, " ".join(text[left:right].split())]
+            attributes = ["; ".join(described.values(kind)) for kind in KINDS]
+            yield [identity, finding, state.value, cue, name, *words, *sentence, *attributes]
+
+
+def _why_silent(report: Report) -> str:
+    if not report.text.strip():
+        return "the report is empty"
+    if not find_passages(report):
+        return "neither findings nor impression, which alone are read"
+    return "mentions no finding that chiasm knows"

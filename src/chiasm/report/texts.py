@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 from chiasm.errors import InputError
-from chiasm.report.sections import SECTIONS, split_sections
-from chiasm.study import Report
+from chiasm.report.sections import SECTIONS, read_lexicon, split_sections
+from chiasm.study import Rejected, Report
 
 LARGEST_XML = 1 << 20
 """Bytes; the largest report of Open-i has nine thousand."""
+_LAST_LATIN = "\u024f"
 _READ = (".txt", ".xml")
 _TABLES = (".csv", ".tsv", ".parquet", ".xls", ".xlsx")
 _FORMS = "a .txt or .jsonl file (id, text), or a folder or .zip of .txt or Open-i .xml files"
@@ -28,30 +32,64 @@ class Text(NamedTuple):
     report: Report
 
 
-def read_texts(path: Path) -> Iterator[Text]:
+def read_texts(path: Path, rejected: list[Rejected] | None = None) -> Iterator[Text]:
     """Every report of a file, folder or zip, in the order of the file names.
+
+    Args:
+        rejected: takes each file or line that cannot be read, and the others are read on; without it the first raises.
 
     Raises:
         InputError: no such path, nothing to read in it, or a file that is not UTF-8, not XML, not JSON lines.
     """
     if not path.exists():
         raise InputError("no such file or folder", expected=_FORMS, where=str(path))
-    empty = True
-    for text in _walk(path):
-        empty = False
-        yield text
+    empty, failure = True, None
+    for read in _walk(path):
+        try:
+            yield read()
+            empty = False
+        except InputError as error:
+            if rejected is None:
+                raise
+            failure = failure or error
+            rejected.append(Rejected(error.where, f"{error.what} ({error.got})" if error.got else error.what))
     if empty:
-        raise InputError("there is no report to read", expected=_FORMS, where=str(path))
+        raise failure or InputError("there is no report to read", expected=_FORMS, where=str(path))
 
 
-def _walk(path: Path) -> Iterator[Text]:
+def find_other_language(text: str) -> str | None:
+    """The language of a text that is not English, as far as its commonest words and its script tell; None for English.
+
+    >>> find_other_language("Der Herzschatten ist nicht vergrößert."), find_other_language("Heart normal.")
+    ('German', None)
+    """
+    if not text.isascii():
+        letters = [c for c in text if c.isalpha()]
+        if 2 * sum(c > _LAST_LATIN for c in letters) > len(letters):
+            return "another script"
+    words = Counter(re.findall(r"[^\W\d_]+", text.lower()))
+    counts = {language: sum(words[w] for w in common if w in words) for language, common in _languages().items()}
+    likeliest = max(counts, key=lambda language: counts[language])
+    return likeliest if counts[likeliest] > max(1, counts["English"]) else None
+
+
+@cache
+def _languages() -> dict[str, frozenset[str]]:
+    return {language: frozenset(words.split()) for language, words in read_lexicon("languages").items()}
+
+
+def _walk(path: Path) -> Iterator[Callable[[], Text]]:
+    """What reads each report."""
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in _READ):
-            yield _read(file.stem, file.suffix, file.read_bytes(), str(file))
+            yield partial(_read_file, file)
     elif path.suffix.lower() == ".zip":
-        yield from _read_zip(path)
+        yield from _walk_zip(path)
     elif path.suffix.lower() == ".jsonl":
-        yield from _read_lines(path)
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield partial(_read_line, line, f"{path}, line {number}")
     elif path.suffix.lower() in _TABLES:  # read as a text it would be one report, and a wrong one
         raise InputError(
             "a table is not a report",
@@ -60,7 +98,43 @@ def _walk(path: Path) -> Iterator[Text]:
             remedy="chiasm import table TABLE --out COHORT, then chiasm label COHORT",
         )
     else:
-        yield _read(path.stem, path.suffix, path.read_bytes(), str(path))
+        yield partial(_read_file, path)
+
+
+def _walk_zip(path: Path) -> Iterator[Callable[[], Text]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                if Path(name).suffix.lower() in _READ:
+                    yield partial(_read_member, archive, name, str(path))
+    except zipfile.BadZipFile as error:
+        raise InputError("the zip archive cannot be read", got=type(error).__name__, where=str(path)) from None
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> Text:
+    try:
+        data = archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
+        raise InputError("the zip archive cannot be read", got=type(error).__name__, where=f"{path}: {name}") from None
+    return _read(Path(name).stem, Path(name).suffix, data, f"{path}: {name}")
+
+
+def _read_file(path: Path) -> Text:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError("the file cannot be read", got=type(error).__name__, where=str(path)) from None
+    return _read(path.stem, path.suffix, data, str(path))
+
+
+def _read_line(line: bytes, where: str) -> Text:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        raise InputError("the line is not JSON", expected='{"id": ..., "text": ...}', where=where) from None
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str) or "id" not in row:
+        raise InputError("the line is no report", expected='{"id": ..., "text": "..."}', where=where)
+    return Text(str(row["id"]), Report(split_sections(row["text"])))
 
 
 def read_openi_xml(data: bytes, where: str) -> Text:
@@ -119,6 +193,8 @@ def _read(name: str, suffix: str, data: bytes, where: str) -> Text:
         return read_openi_xml(data, where)
     try:
         text = data.decode("utf-8-sig")
+        if "\0" in text:
+            raise UnicodeDecodeError("utf-8", data, data.index(b"\0"), len(data), "a zero byte: UTF-16, or no text")
     except UnicodeDecodeError as error:
         raise InputError(
             "the file is not UTF-8 text",
@@ -127,29 +203,3 @@ def _read(name: str, suffix: str, data: bytes, where: str) -> Text:
             remedy="save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8), or take it out of the folder",
         ) from None
     return Text(name, Report(split_sections(text)))
-
-
-def _read_zip(path: Path) -> Iterator[Text]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                member = Path(name)
-                if member.suffix.lower() in _READ:
-                    yield _read(member.stem, member.suffix, archive.read(name), f"{path}: {name}")
-    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
-        raise InputError("the zip archive cannot be read", got=type(error).__name__, where=str(path)) from None
-
-
-def _read_lines(path: Path) -> Iterator[Text]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                row = json.loads(line)
-            except ValueError:
-                raise InputError("the line is not JSON", expected='{"id": ..., "text": ...}', where=where) from None
-            if not isinstance(row, dict) or not isinstance(row.get("text"), str) or "id" not in row:
-                raise InputError("the line is no report", expected='{"id": ..., "text": "..."}', where=where)
-            yield Text(str(row["id"]), Report(split_sections(row["text"])))

@@ -1,0 +1,123 @@
+"""Attributes: each word goes to the finding a radiologist would give it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chiasm.report.attributes import KINDS, describe_findings
+from chiasm.report.findings import HELPER, read_mentions
+from chiasm.report.phrases import expand
+from chiasm.report.sections import read_lexicon
+from chiasm.study import Report
+
+
+def said(text: str) -> dict[str, dict[str, list[str]]]:
+    """Finding -> kind -> values, of the findings a text names."""
+    return {
+        d.mention.finding: {kind: values for kind in KINDS if (values := d.values(kind))}
+        for d in describe_findings(text)
+        if d.mention.finding not in (HELPER, "lung_opacity", "lung_lesion")
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # before, after, and inside the words of the finding
+        (
+            "Small left pleural effusion with mild cardiomegaly.",
+            {"pleural_effusion": {"side": ["left"], "extent": ["small"]}, "cardiomegaly": {"severity": ["mild"]}},
+        ),
+        (
+            "Patchy consolidation in the right lower lobe.",
+            {"consolidation": {"side": ["right"], "lobe": ["lower"], "texture": ["patchy"]}},
+        ),
+        ("The heart is mildly enlarged.", {"cardiomegaly": {"severity": ["mild"]}}),
+        # two findings, each with its own
+        (
+            "Consolidation in the left base and small right effusion.",
+            {
+                "consolidation": {"side": ["left"], "zone": ["base"]},
+                "pleural_effusion": {"side": ["right"], "extent": ["small"]},
+            },
+        ),
+        (
+            "Mass in the left upper lobe, right effusion.",
+            {"mass": {"side": ["left"], "lobe": ["upper"]}, "pleural_effusion": {"side": ["right"]}},
+        ),
+        # one word, two values
+        ("Bibasilar atelectasis.", {"atelectasis": {"side": ["both"], "zone": ["base"]}}),
+        ("RML pneumonia.", {"pneumonia": {"side": ["right"], "lobe": ["middle"]}}),
+        ("Lingular nodule.", {"nodule": {"side": ["left"], "lobe": ["lingula"]}}),
+        ("Mild to moderate edema.", {"edema": {"severity": ["mild", "moderate"]}}),
+        # a neighbour's place is shared by those that name none, unless a no stands between
+        (
+            "Consolidation in the left base, likely pneumonia.",
+            {
+                "consolidation": {"side": ["left"], "zone": ["base"]},
+                "pneumonia": {"side": ["left"], "zone": ["base"]},
+            },
+        ),
+        ("Left effusion without pneumothorax.", {"pleural_effusion": {"side": ["left"]}, "pneumothorax": {}}),
+        ("No left effusion.", {"pleural_effusion": {"side": ["left"]}}),
+        (
+            "Cardiomegaly and left effusion.",
+            {"cardiomegaly": {}, "pleural_effusion": {"side": ["left"]}},
+        ),
+        # each sentence by itself
+        ("Left effusion. Edema.", {"pleural_effusion": {"side": ["left"]}, "edema": {}}),
+        # time
+        ("Old healed fracture. New mass.", {"fracture": {"chronicity": ["chronic"]}, "mass": {"chronicity": ["new"]}}),
+        ("Stable calcified nodule.", {"nodule": {"texture": ["calcified"], "chronicity": ["stable"]}}),
+        # the brain
+        (
+            "Acute infarct in the left MCA territory involving the insula and frontal lobe.",
+            {
+                "infarct": {
+                    "side": ["left"],
+                    "lobe": ["insula", "frontal"],
+                    "territory": ["middle_cerebral"],
+                    "chronicity": ["acute"],
+                }
+            },
+        ),
+        (
+            "Large hemorrhage in the right hemisphere.",
+            {"hemorrhage": {"side": ["right"], "extent": ["large"]}},
+        ),
+        ("", {}),
+        ("Left. Right. Small.", {}),
+    ],
+)
+def test_sentences(text: str, expected: dict[str, dict[str, list[str]]]) -> None:
+    assert said(text) == expected
+
+
+def test_characters_are_those_of_the_report() -> None:
+    report = Report({"history": "Left mass.", "findings": "Clear heart.  A small\n left effusion.  "})
+    (described,) = [d for d in describe_findings(report) if d.mention.finding == "pleural_effusion"]
+    assert report.text[slice(*described.sentence)] == "A small\n left effusion"
+    assert report.text[described.section.start : described.section.end] == report.sections["findings"]
+    assert [(a.kind, report.text[a.start : a.end]) for a in described.attributes] == [
+        ("extent", "small"),
+        ("side", "left"),
+    ]
+
+
+@given(st.text(alphabet=st.sampled_from("left mass, and no. effusion\n in base small İ"), max_size=80))
+def test_every_mention_is_described_once(text: str) -> None:
+    described = describe_findings(text)
+    assert [d.mention for d in described] == read_mentions(text)
+    for d in described:
+        assert d.sentence[0] <= d.mention.start < d.mention.end <= d.sentence[1]
+        assert all(d.sentence[0] <= a.start < a.end <= d.sentence[1] for a in d.attributes)
+
+
+def test_the_lexicon_has_every_kind_and_no_phrase_twice_in_a_value() -> None:
+    lexicon = read_lexicon("attributes")
+    assert set(lexicon) == {*KINDS, "without_side"}
+    assert set(lexicon["without_side"]) <= set(read_lexicon("findings"))
+    for kind in KINDS:
+        for value, words in lexicon[kind].items():
+            phrases = [plain for item in words.split(",") for plain in expand(item)]
+            assert len(phrases) == len(set(phrases)), f"{kind}/{value}"
