@@ -70,6 +70,20 @@ def test_f1_without_a_threshold_says_why(scores: Scores) -> None:
     assert "no threshold" in metric.reason
 
 
+def test_every_arm_is_scored_on_those_who_have_all_inputs(
+    evidence: Evidence, truth: Truth, resamples: Resamples
+) -> None:
+    shown = np.array([["image+text+record"]] * 6 + [["image+record"]] * 2)
+    arms = {**evidence.arms, "": replace(evidence.arms[""], shown=shown)}
+    found = score(replace(evidence, arms=arms, maps=None, descriptions={}), truth, resamples)
+    y = np.array([0, 1] * 3)
+    for prefix in ("", "image", "thumbnail"):
+        name = f"{prefix}:findings/pneumonia/auroc@inputs=complete".lstrip(":")
+        expected = roc_auc_score(y, evidence.arms[prefix].values["findings"][:6, 0])
+        assert found[name].draws[0] == pytest.approx(expected), prefix
+    assert not [name for name in score(evidence, truth, resamples) if "complete" in name], "nobody has all three"
+
+
 def test_each_row_is_cut_at_its_own_threshold(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
     cuts = np.repeat([0.85, 0.45], 4)
     arm = replace(evidence.arms[""], cuts={"findings": np.stack([cuts, np.full(8, np.nan)], axis=1)})

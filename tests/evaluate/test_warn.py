@@ -14,7 +14,10 @@ def many(evidence: Evidence, control: list[float]) -> tuple[Evidence, Truth, Res
     pool = evidence.pool
     times = np.tile(np.arange(8), 5)
     pool = replace(pool, cohort=pool.cohort[times], row=pool.row[times], member=pool.member[times])
-    arms = {p: Arm({t: v[times] for t, v in arm.values.items()}) for p, arm in evidence.arms.items()}
+    arms = {
+        p: Arm({t: v[times] for t, v in arm.values.items()}, shown=np.full((40, 1), "image"))
+        for p, arm in evidence.arms.items()
+    }
     arms["image"].values["findings"][:, 0] = np.tile([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.2, 0.8], 5)
     arms["thumbnail"].values["findings"][:, 0] = np.tile(control, 5)
     arms["thumbnail"].values["outcome"][:] = 0.5

@@ -49,6 +49,15 @@ def test_subsets_come_from_large_to_small_with_bayes_beside() -> None:
     assert list(table.columns) == ["AUROC", "Bayes"]
 
 
+def test_those_who_have_all_inputs_stand_beside() -> None:
+    whole = names(**{"outcome/event/auroc@inputs=complete": 0.9, "image:outcome/event/auroc@inputs=complete": 0.68})
+    (table,) = tables.subset_tables({**SUBSETS, **whole})
+    assert list(table.columns) == ["AUROC", "where all inputs are there", "Bayes"]
+    cells = {row.name: row.cells[1].value if row.cells[1] else None for row in table.rows}
+    assert (cells["image + text + record"], cells["image only"], cells["report only"]) == (0.9, 0.68, None)
+    assert tables.subgroup_tables({**SUBSETS, **whole}, "") == [], "it is no subgroup of people"
+
+
 def test_a_scale_holds_every_whisker_and_mark() -> None:
     (table,) = tables.subset_tables(SUBSETS)
     assert (table.low, table.high, table.chance) == (0.45, 1.0, 0.5)

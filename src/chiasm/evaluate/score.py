@@ -25,6 +25,8 @@ from chiasm.vocabulary import FINDINGS
 Scores = dict[str, Estimate]
 """Name of a metric -> its estimate."""
 PRIOR = "prior"
+COMPLETE = "inputs=complete"
+"""The subgroup of those who have every modality of the model."""
 BAYES_LABEL = ("outcome", "event")
 """The target and label whose true probability a phantom knows."""
 
@@ -38,20 +40,30 @@ def score(evidence: Evidence, truth: Truth, resamples: Resamples, located: Seque
     """
     question = evidence.question
     scores: Scores = {}
+    whole = complete(evidence)
     for prefix, arm in evidence.arms.items():
         scores |= score_arm(question, truth, arm, resamples, prefix)
+        if whole.any() and not whole.all():  # what a modality adds is best seen where all of them are there
+            scores |= score_arm(question, truth, arm, resamples, prefix, COMPLETE, whole)
         if prefix in (FULL, without_text(question)):
             for group, who in truth.groups.items():
                 scores |= score_arm(question, truth, arm, resamples, prefix, group, who)
     everything = "+".join(question.modalities)
-    whole = {name: parse_name(name) for name in scores}
-    scores |= {str(n._replace(subset=everything)): scores[name] for name, n in whole.items() if n[3:] == (None,) * 3}
+    named = {name: parse_name(name) for name in scores}
+    scores |= {str(n._replace(subset=everything)): scores[name] for name, n in named.items() if n[3:] == (None,) * 3}
     scores |= _score_bayes(question, truth, resamples)
     if evidence.maps is not None:
         scores |= _score_maps(question, locate(evidence) if located is None else located, resamples)
     if evidence.descriptions:
         scores |= _score_texts(question, truth, evidence.descriptions, resamples)
     return scores
+
+
+def complete(evidence: Evidence) -> NDArray[np.bool_]:
+    """[n] who showed the full model every modality."""
+    shown = evidence.arms[FULL].shown
+    assert shown is not None
+    return np.asarray((shown == "+".join(evidence.question.modalities)).all(axis=1))
 
 
 def without_text(question: Question) -> str:

@@ -22,6 +22,7 @@ LOCALIZATION = ("box_iou", "miou", "dice", "pointing", "cnr", "t_iou_0.1", "t_io
 DESCRIPTION = ("cider", "bleu1", "bleu4", "rouge_l", "finding_f1", "distinct_ratio")
 NOT_TARGETS = ("localization", "description", "retrieval")
 UNBOUNDED = ("mae", "cider", "cnr")
+COMPLETE = "inputs=complete"
 CONTROL_SHAPES = {"metadata_only": "ring", "pixel_statistics": "square", "thumbnail": "triangle"}
 ARMS = {
     "": "all inputs",
@@ -61,6 +62,7 @@ TITLES = {
     "finding_f1": "Finding F1",
     "distinct_ratio": "Distinct",
     "bayes": "Bayes",
+    "complete": "where all inputs are there",
 }
 
 
@@ -140,15 +142,19 @@ def subset_tables(names: Names) -> list[Table]:
     """What each modality adds: every subset of the inputs beside Bayes, shuffled reports and the prior."""
     tables = []
     for target, label, metric in _leading(names):
-        found = {_prefix(n): m for n, m in names.items() if n[:3] == (target, label, metric) and not n.subgroup}
+        every = {n: m for n, m in names.items() if n[:3] == (target, label, metric)}
+        found = {_prefix(n): m for n, m in every.items() if not n.subgroup}
+        whole = {_prefix(n): m for n, m in every.items() if n.subgroup == COMPLETE}
         subsets = sorted((p for p in found if set(p.split("+")) <= set(MODALITIES)), key=_subset_order)
         if len(subsets) < 2:
             continue
         bayes = {p.partition(":")[2]: m for p, m in found.items() if p.startswith("bayes:") and m.value is not None}
-        rows = [Row(arm_name(p), [found[p], bayes.get(p)], _arm_note(p), _bayes_mark(bayes.get(p))) for p in subsets]
-        rows += [Row(arm_name(p), [found[p], None], quiet=True) for p in ("shuffled_text", "prior") if p in found]
+        whole |= {p: whole[""] for p in subsets[:1] if "" in whole}
+        cells = {p: [found[p], whole.get(p), bayes.get(p)] for p in (*subsets, "shuffled_text", "prior") if p in found}
+        rows = [Row(arm_name(p), cells[p], _arm_note(p), _bayes_mark(bayes.get(p))) for p in subsets]
+        rows += [Row(arm_name(p), cells[p], quiet=True) for p in cells if p not in subsets]
         legend = [("diamond", "Bayes: the best that these inputs allow, on the same patients")] if bayes else []
-        tables.append(_table(pretty(target, label), (metric, "bayes"), rows, legend=legend))
+        tables.append(_table(pretty(target, label), (metric, "complete", "bayes"), rows, legend=legend))
     return tables
 
 
@@ -174,7 +180,7 @@ def subgroup_tables(names: Names, lead: str) -> list[Table]:
     """Per label with subgroups: AUROC, AUPRC and F1 in each, with the whole group's AUROC as a bar."""
     tables = []
     columns = ("auroc", "auprc", "f1")
-    groups = [n for n in names if n.subgroup and n.metric == "auroc" and _prefix(n) == lead]
+    groups = [n for n in names if n.subgroup not in (None, COMPLETE) and n.metric == "auroc" and _prefix(n) == lead]
     for target, label in _unique((n.target, n.label) for n in groups):
         whole = names.get(_key(lead, target, label, "auroc"))
         marks = [Mark("all patients", whole.value, "bar")] if whole and whole.value is not None else []
