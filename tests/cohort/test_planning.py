@@ -238,3 +238,30 @@ def test_alignment_and_balance_keep_what_the_cohort_allows(write, make_study) ->
     assert "Balance is switched off: record has no other modality" in " ".join(notes)
     with pytest.raises(RecipeError, match="the target has none"):
         fit_plan(recipe("heads.alignment.target=severity"), [whole], [every(whole)])
+
+
+@pytest.mark.parametrize("asked", ["inputs.record.columns=null", "inputs.record.columns=[age_years, score]"])
+def test_a_record_column_that_is_to_be_learned_is_no_input(write, make_study, asked: str) -> None:
+    def study(i: int):
+        return make_study(i, record=Record({"age_years": 30.0 + i, "score": float(i)}))
+
+    cohort = write([study(i) for i in range(6)])
+    learned = recipe("targets=[severity]", asked)  # its label is `score`
+    plan, resolved, notes = fit_plan(learned, [cohort], [every(cohort)])
+    assert plan.targets == {"severity": ("score",)}
+    assert list(plan.numeric) == ["age_years"]
+    assert resolved.inputs.record.columns == ("age_years",)  # type: ignore[union-attr]
+    assert "Record columns that are to be learned are left out of the inputs: score." in notes
+    other, _, notes = fit_plan(recipe("targets=[outcome]", asked), [cohort], [every(cohort)])
+    assert list(other.numeric) == ["age_years", "score"]
+    assert not any("to be learned" in note for note in notes)
+
+
+def test_where_all_have_volumes_and_pictures_the_volumes_are_taken(write, make_study, make_image) -> None:
+    def study(i: int):
+        return make_study(i, images=(make_image(f"v{i}", (6, 10, 10)), make_image(f"p{i}")), regions=())
+
+    cohort = write([study(i) for i in range(4)])
+    plan, _, notes = fit_plan(recipe("heads.localization.stride=8"), [cohort], [every(cohort)])
+    assert plan.image_shape == (16, 32, 32)
+    assert any("single images of 4 training studies are not read: most studies have both" in note for note in notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
     notes: list[str] = []
     targets, kinds, scaling = _targets(recipe, cohorts, rows, notes)
     shape = _images(recipe, cohorts, rows, notes)
-    numeric, categories = _record(recipe, cohorts, rows, notes)
+    numeric, categories = _record(recipe, cohorts, rows, targets, notes)
     text = recipe.inputs.text
     if text and not _any_text(cohorts, rows, text.sections):
         notes.append(f"Text is switched off: no training study has a report with {_or(text.sections)}.")
@@ -218,10 +218,11 @@ def _images(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[s
     if not any(studies.values()):
         notes.append("Images are switched off: no training study has one.")
         return None
-    ndim = 3 if studies[3] > studies[2] else 2
+    ndim = 3 if studies[3] >= studies[2] else 2
     if other := studies[5 - ndim]:
-        left = "volumes" if ndim == 2 else "single images"
-        notes.append(f"The {left} of {other} training studies are not read: most studies have the other kind of image.")
+        left, read = ("volumes", "single images") if ndim == 2 else ("single images", "volumes")
+        rule = "have both, and volumes are taken" if studies[2] == studies[3] else f"have {read}"
+        notes.append(f"The {left} of {other} training studies are not read: most studies {rule}.")
     first = next(cohort for cohort in cohorts if len(cohort.array(ndim)))
     size = recipe.inputs.image.size
     shape = (size, size) if ndim == 2 else first.array(3).shape[1:]
@@ -248,9 +249,12 @@ def _views(cohorts: Sequence[Cohort], rows: Rows, ndim: int) -> tuple[str, ...]:
 
 
 def _record(
-    recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[str]
+    recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, targets: Mapping[str, Sequence[str]], notes: list[str]
 ) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[str, ...]]]:
-    """Numeric columns with mean and standard deviation, categorical ones with their words, of training."""
+    """Numeric columns with mean and standard deviation, categorical ones with their words, of training.
+
+    A column that has the name of a label to be learned is that label, and never an input.
+    """
     numeric: dict[str, tuple[float, float]] = {}
     categories: dict[str, tuple[str, ...]] = {}
     options = recipe.inputs.record
@@ -265,8 +269,11 @@ def _record(
             remedy=f"if it is known at prediction time: --set inputs.record.opt_in=[{', '.join(closed)}]",
         )
     asked = (*(sorted(infos.keys() - late) if options.columns is None else options.columns), *options.opt_in)
+    answers = {label for labels in targets.values() for label in labels} & set(asked)
+    if answers:
+        notes.append(f"Record columns that are to be learned are left out of the inputs: {', '.join(sorted(answers))}.")
     lacking = []
-    for name in dict.fromkeys(asked):
+    for name in dict.fromkeys(name for name in asked if name not in answers):
         having = [(cohort, own) for cohort, own in zip(cohorts, rows, strict=True) if name in cohort.record]
         kind = infos[name].kind if having else ""
         observed = [record_column(cohort, name, kind).take(pa.array(own)).drop_null() for cohort, own in having]
