@@ -57,7 +57,8 @@ def test_a_killed_training_resumes_to_the_same_weights(phantom, small, tmp_path)
 
 
 def test_two_processes_train_and_validate_each_study_once(phantom, small, tmp_path):
-    overrides = [*small, *LIGHT, "train.devices=2", "train.accelerator=cpu", "train.strategy=ddp"]
+    machine = ["train.devices=2", "train.accelerator=cpu", "train.strategy=ddp"]
+    overrides = [*small, *LIGHT, *machine, "train.balance.alpha=0.5"]  # the processes agree on who is ahead
     run = tmp_path / "run"
     environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
     command = _command(phantom.path, run, overrides, "--json")
@@ -66,6 +67,8 @@ def test_two_processes_train_and_validate_each_study_once(phantom, small, tmp_pa
     header, *rows = (run / "history.csv").read_text().splitlines()
     counted = {float(row.split(",")[header.split(",").index("validation_studies")]) for row in rows}
     assert counted == {len(phantom.rows("validation"))}
+    history = _history(run)
+    assert min(k for name, column in history.items() if name.startswith("k_") for k in column) < 1
 
 
 def test_folds_hold_every_patient_out_once_and_are_resumable(phantom, small, tmp_path):
@@ -141,7 +144,8 @@ def test_the_order_of_an_epoch_is_keyed_by_seed_and_epoch(phantom, tiny_run):
         world_size, global_rank = 1, 0
 
     def order(epoch):
-        trainee = Trainee(load_members(tiny_run)[0])
+        member = load_members(tiny_run)[0]
+        trainee = Trainee(member, member.model)
         trainee.__dict__["_trainer"] = type("T", (Clock,), {"current_epoch": epoch})()
         return torch.cat([batch.indices for batch in trainee.train_dataloader()]).tolist()
 
