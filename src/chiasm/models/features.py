@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chiasm.models.image_encoder import ImageEncoder
+from chiasm.models.image_encoder import Extractor
 
 Levels = list[NDArray[np.float16]]
 
 
 def frozen_features(
-    encoder: ImageEncoder,
+    encoder: Extractor,
     pixels: NDArray[np.uint8],
     pixels_hash: str,
     folder: Path,
@@ -44,7 +44,7 @@ def frozen_features(
 
 
 def _compute(
-    encoder: ImageEncoder,
+    encoder: Extractor,
     pixels: NDArray[np.uint8],
     home: Path,
     progress: Callable[[int], None] | None,

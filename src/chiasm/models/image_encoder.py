@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -248,38 +248,15 @@ def build_backbone(encoder: str, ndim: int) -> Backbone:
         ) from None
 
 
-class ImageEncoder(nn.Module):
-    """Images [B, N, *S] to tokens [B, N * cells, D] on a grid (Lin et al. 2017, feature pyramid, one output level).
+class Extractor(nn.Module):
+    """A backbone and how many of its maps are used, the coarsest ones; what the cache of frozen features is made by."""
 
-    Args:
-        options: the recipe's image input.
-        shape: stored pixels of an image, (H, W) or (D, H, W).
-        grid: cells of the token grid.
-        dim: width D.
-    """
-
-    position: Tensor  # [cells, D]
-
-    def __init__(self, options: ImageInput, shape: tuple[int, ...], grid: tuple[int, ...], dim: int) -> None:
+    def __init__(self, backbone: Backbone, levels: int, frozen: bool) -> None:
         super().__init__()
-        ndim = len(shape)
-        self.grid, self.frozen = grid, options.freeze and options.encoder.partition(":")[0] in _PRETRAINED
-        self.backbone = build_backbone(options.encoder, ndim)
-        self.backbone.requires_grad_(not self.frozen)
-        conv = nn.Conv2d if ndim == 2 else nn.Conv3d
-        self.levels = _levels_needed(shape, self.backbone.strides, grid)
-        laterals = [conv(c, dim, 1) for c in self.backbone.channels]
-        self.laterals = nn.ModuleList(laterals[-self.levels :])
-        # statistics of pretrained maps differ by orders of magnitude between channels
-        self.norms = nn.ModuleList(nn.GroupNorm(1, c) for c in self.backbone.channels[-self.levels :])
-        self.smooth = nn.Sequential(
-            conv(dim, dim, 3, padding=1), nn.GroupNorm(8, dim), nn.GELU(),
-            conv(dim, dim, 3, padding=1), nn.GroupNorm(8, dim), nn.GELU(),
-        )  # fmt: skip
-        self.view = nn.Embedding(len(View), dim)
-        self.register_buffer("position", _positions(grid, dim), persistent=False)
+        self.backbone, self.levels, self.frozen = backbone, levels, frozen
+        self.backbone.requires_grad_(not frozen)
 
-    def train(self, mode: bool = True) -> ImageEncoder:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         # Batch statistics of small medical batches are worse than the pretrained ones, and would let studies of a
         # batch see each other.
@@ -292,11 +269,42 @@ class ImageEncoder(nn.Module):
         return self
 
     def extract(self, pixels: Tensor) -> list[Tensor]:
-        """The `levels` coarsest backbone maps of [n, *S] uint8 pixels; what the cache of frozen features holds."""
+        """The `levels` coarsest backbone maps of [n, *S] uint8 pixels."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps: list[Tensor] = self.backbone(pixels[:, None].float())
         # torch's group norm crashes in its backward pass on some maps whose channels come last
         return [m.contiguous() for m in maps[-self.levels :]]
+
+
+class ImageEncoder(Extractor):
+    """Images [B, N, *S] to tokens [B, N * cells, D] on a grid (Lin et al. 2017, feature pyramid, one output level).
+
+    Args:
+        options: the recipe's image input.
+        shape: stored pixels of an image, (H, W) or (D, H, W).
+        grid: cells of the token grid.
+        dim: width D.
+    """
+
+    position: Tensor  # [cells, D]
+
+    def __init__(self, options: ImageInput, shape: tuple[int, ...], grid: tuple[int, ...], dim: int) -> None:
+        ndim = len(shape)
+        backbone = build_backbone(options.encoder, ndim)
+        frozen = options.freeze and options.encoder.partition(":")[0] in _PRETRAINED
+        super().__init__(backbone, _levels_needed(shape, backbone.strides, grid), frozen)
+        self.grid = grid
+        conv = nn.Conv2d if ndim == 2 else nn.Conv3d
+        laterals = [conv(c, dim, 1) for c in self.backbone.channels]
+        self.laterals = nn.ModuleList(laterals[-self.levels :])
+        # statistics of pretrained maps differ by orders of magnitude between channels
+        self.norms = nn.ModuleList(nn.GroupNorm(1, c) for c in self.backbone.channels[-self.levels :])
+        self.smooth = nn.Sequential(
+            conv(dim, dim, 3, padding=1), nn.GroupNorm(8, dim), nn.GELU(),
+            conv(dim, dim, 3, padding=1), nn.GroupNorm(8, dim), nn.GELU(),
+        )  # fmt: skip
+        self.view = nn.Embedding(len(View), dim)
+        self.register_buffer("position", _positions(grid, dim), persistent=False)
 
     def forward(
         self, images: Tensor | None, image_mask: Tensor, view: Tensor, features: list[Tensor] | None = None

@@ -1,0 +1,100 @@
+"""The plain classifiers: their optimum by hand, what is chosen by whom, and the way to disk and back."""
+
+import sys
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from chiasm.errors import MissingExtraError
+from chiasm.models.classifiers import FITS, PENALTIES, Linear, fit_linear, fit_trees, from_array, inner_folds
+
+N = 160
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """[N, 4] numbers of which two matter, a yes or no drawn from their logit, two studies a patient."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, 4)) * [1, 5, 1, 1] + [0, 3, 0, 0]
+    logit = 1.5 * x[:, 0] + 0.3 * (x[:, 1] - 3)
+    y = (rng.random(N) < expit(logit)).astype(np.float64)
+    return x, y, np.array([f"p{i // 2}" for i in range(N)]), logit
+
+
+def test_logistic_regression_is_at_the_optimum_of_its_loss_in_the_columns_as_they_came(rows):
+    """d/dw of sum(log loss) + penalty / 2 |w|^2 on standardized columns is 0, and of the intercept alone too."""
+    x, y, patients, _ = rows
+    linear, chosen = fit_linear(x, y, inner_folds(y, patients, True, 0), True, 0)
+    error = expit(linear.answer(x)) - y
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    gradient = error @ z + chosen.strength * linear.weights[:-1] * x.std(axis=0)
+    assert np.abs(gradient).max() < 0.05
+    assert abs(error.sum()) < 0.05
+    assert chosen.strength in PENALTIES
+
+
+def test_ridge_regression_equals_the_normal_equations(rows):
+    x, _, patients, y = rows
+    linear, chosen = fit_linear(x, y, inner_folds(y, patients, False, 0), False, 0)
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    w = np.linalg.solve(z.T @ z + chosen.strength * np.eye(4), z.T @ (y - y.mean()))
+    assert np.allclose(linear.answer(x), y.mean() + z @ w)
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_classifier_learns_comes_back_from_its_array_and_is_the_same_twice(rows, name, binary):
+    x, y, patients, logit = rows
+    truth = y if binary else logit
+    folds = inner_folds(truth, patients, binary, 0)
+    found, chosen = FITS[name](x, truth, folds, binary, 0)
+    again, _ = FITS[name](x, truth, folds, binary, 0)
+    back = from_array(np.array(found.to_array()))
+    assert type(back) is type(found)
+    assert np.array_equal(back.answer(x), found.answer(x))
+    assert np.array_equal(again.answer(x), found.answer(x))
+    share = truth.mean()
+    prior = -(share * np.log(share) + (1 - share) * np.log(1 - share)) if binary else truth.var()
+    assert chosen.loss < 0.9 * prior
+    assert np.corrcoef(found.answer(x), logit)[0, 1] > 0.8
+
+
+def test_trees_of_noise_are_few(rows):
+    """Where there is nothing to learn, cross-validation stops at once, and the answers stay near the training share."""
+    x, y, patients, _ = rows
+    noise = np.random.default_rng(1).permutation(y)
+    trees, chosen = fit_trees(x, noise, inner_folds(noise, patients, True, 0), True, 0)
+    assert chosen.strength < 20
+    assert np.abs(expit(trees.answer(x)) - noise.mean()).max() < 0.25
+
+
+def test_inner_folds_part_patients_and_hold_each_class_on_both_sides(rows):
+    _, y, patients, _ = rows
+    folds = inner_folds(y, patients, True, 0)
+    assert len(folds) == 5
+    assert sorted(np.concatenate([b for _, b in folds])) == list(range(N))
+    for a, b in folds:
+        assert not set(patients[a]) & set(patients[b])
+        assert set(y[a]) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(("positives", "expected"), [(1, 0), (3, 3)])
+def test_few_patients_of_a_class_make_fewer_folds(positives, expected):
+    y = np.array([1.0] * positives + [0.0] * 30)
+    folds = inner_folds(y, np.arange(len(y)).astype(str), True, 0)
+    assert len(folds) == expected
+    fitted, chosen = fit_trees(np.random.default_rng(0).normal(size=(len(y), 2)), y, folds, True, 0)
+    assert (chosen.loss is None) == (not folds)
+    assert np.isfinite(fitted.answer(np.zeros((3, 2)))).all()
+
+
+def test_without_lightgbm_the_extra_is_named(rows, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(MissingExtraError, match=r"lightgbm(.|\n)*chiasm\[baselines\]"):
+        fit_trees(rows[0], rows[1], [], True, 0)
+
+
+def test_a_constant_answers_the_same_for_everybody():
+    assert np.array_equal(Linear.constant(-1.5, 3).answer(np.ones((2, 3))), [-1.5, -1.5])
+    assert np.array_equal(Linear.constant(2.0, 0).answer(np.zeros((2, 0))), [2.0, 2.0])
