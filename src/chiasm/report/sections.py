@@ -30,6 +30,8 @@ _HEAD = ("indication", "history", "technique", "comparison")  # sections of one 
 _ALONE = re.compile(
     r"^[ \t]{0,80}([#*]{0,6}[ \t]{0,4}[A-Za-z][A-Za-z &/-]{1,40}[*]{0,2})[ \t]{0,80}(?:$|[-–—][ \t])", re.MULTILINE
 )
+_BRACKETED = re.compile(r"[\[<]([A-Za-z][A-Za-z &/-]{1,40})[\]>]:?")
+_MARKS = re.compile(r"(?:\s|_{2,}|\bx{4,}\b|\([^()]*\))+\Z")  # behind a heading: "FINDING(S) ___:"
 _SENTENCE_START = re.compile(r".*(?:[.;!?)\]][ \t]+|[\n\r])", re.DOTALL)
 _CAPITALS = re.compile(r"[A-Z][A-Z &/-]*\Z")
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n\s*(?=\S)")
@@ -93,10 +95,15 @@ def _find_headings(text: str) -> list[tuple[str, int, int]]:
         if capitals:  # in the middle of a line only capitals are a heading: "... at 9 am XXXX IMPRESSION: Normal."
             phrases += [capitals.group()[word.start() :] for word in re.finditer(r"\b[A-Z]", capitals.group())]
         for phrase in phrases:
-            if section := _heading(phrase):
+            section = _heading(phrase)
+            whole = phrase is phrases[0] or (capitals is not None and phrase == capitals.group())
+            if section and (whole or section != "technique"):  # "CHEST, TWO VIEWS: Clear." is no list of views
                 bold = len(text[colon + 1 : colon + 3]) - len(text[colon + 1 : colon + 3].lstrip("*"))
                 found[colon - len(phrase)] = (section, colon + 1 + bold)
                 break
+    for match in _BRACKETED.finditer(text):
+        if section := _heading(match.group(1)):
+            found.setdefault(match.start(), (section, match.end()))
     for match in _ALONE.finditer(text):
         words = match.group(1)
         title = words.isupper() or not words[0].isalpha() or (words[0].isupper() and _ends(text, match.start()))
@@ -121,7 +128,7 @@ def _headings() -> dict[str, str]:
 
 
 def _normal(phrase: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"[&/]|-| and ", " ", phrase.lower())).strip()
+    return re.sub(r"\s+", " ", re.sub(r"[&/]|-| and ", " ", _MARKS.sub("", phrase.lower()))).strip()
 
 
 def _strip(text: str, passage: Passage) -> Passage:
