@@ -176,6 +176,14 @@ def test_watching_the_modalities_moves_no_weight_of_the_answer(phantom, small, t
     assert a["validation_outcome_from_record_loss"][1] != b["validation_outcome_from_record_loss"][1]
 
 
+def test_watching_draws_no_random_number_of_the_training(tiny_run):
+    member = load_members(tiny_run)[0]
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    assert Trainee(member).model.unimodal is not None
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_late_model_keeps_the_heads_it_answers_by(phantom, small, tmp_path):
     recipe = read_recipe("fusion-late", [*(o for o in small if not o.startswith("heads")), "train.epochs=1"])
     train(recipe, [phantom.path], tmp_path / "run")
