@@ -24,6 +24,7 @@ NAMES = (
     "openi",
     "medpix",
     "soop",
+    "bids",
     "table",
     "dicom",
     "phantom-chest",

@@ -55,10 +55,11 @@ def read(path: Path, *, map: str | Path | Mapping[str, Any] | None = None) -> It
     if given.images:
         names = dict.fromkeys(path for row in columns.paths for _, path in row)
         check_files(file.parent, given.images, list(names))
-    return chain(rejected, columns.rejected, _studies(columns))
+    return chain(rejected, columns.rejected, read_studies(columns))
 
 
-def _studies(columns: Columns) -> Iterator[Study | Rejected]:
+def read_studies(columns: Columns) -> Iterator[Study | Rejected]:
+    """The studies of a table's columns, in the order of their first rows, and what was not taken of them."""
     rows_of: dict[str, list[int]] = {}
     for i, (study_id, patient_id) in enumerate(zip(columns.ids, columns.patients, strict=True)):
         if study_id is None or patient_id is None:
