@@ -180,7 +180,7 @@ def test_watching_draws_no_random_number_of_the_training(tiny_run):
     member = load_members(tiny_run)[0]
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    assert Trainee(member).model.unimodal is not None
+    assert Trainee(member, member.model).model.unimodal is not None
     assert torch.equal(torch.get_rng_state(), before)
 
 
