@@ -15,7 +15,7 @@ from typing import NamedTuple
 _GROUP = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
 _GAP = r"(?:(?!(?:no|not|normal|without|and|or|may|might|could)\b)[\w'/]+{space}){{0,4}}?"
 _SPACE = r"(?: *\n *| *- *|:? +)"
-_SENTENCE = r"[.!?;](?=\s|\Z|[a-z]{2})|\n[ \r]*\n|\n(?= *(?:\d+[.)]|[-*•]) )|\x1e"
+_SENTENCE = r"[.!?;](?=\s|\Z|[a-z]{2})|(?<=\s)\(\d{1,2}\)(?=\s)|\n[ \r]*\n|\n(?= *(?:\d+[.)]|[-*•]) )|\x1e"
 _SHORT_LINE = re.compile(r"^([^\n]{1,50})\n(?=[ \t]*[A-Z])", re.MULTILINE)  # a line that was not wrapped: a sentence
 _Tree = dict[str, "_Tree"]  # word -> what may follow it; "": a phrase ends here
 _LONGEST = 40  # characters of the longest word a lexicon holds; more of a word is not looked up
@@ -132,10 +132,10 @@ def _pattern(word: str, tree: _Tree) -> str:
 
 
 def _lower(text: str) -> str:
-    """Lower case, tabs as spaces, the ends of short lines marked; every character in its place (some, as İ, grow when lowered)."""
+    """Lower case, tabs as spaces, plain apostrophes, the ends of short lines marked; every character in its place (some, as İ, grow when lowered)."""
     if "\n" in text:
         text = _SHORT_LINE.sub("\\1\x1e", text)
     lower = text.lower()
     if len(lower) != len(text):
         lower = "".join(c if len(c.lower()) != 1 else c.lower() for c in text)
-    return lower.replace("\t", " ")
+    return lower.replace("\t", " ").replace("’", "'")
