@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from chiasm.cohort.loader import Loader
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RunError, check_schema
+from chiasm.levels import answers as answers_of
 from chiasm.models.assemble import Model, build_model
 from chiasm.models.features import Levels, frozen_features
 from chiasm.plan import Plan
@@ -30,8 +31,8 @@ from chiasm.tensors import Batch
 SCHEMA = 1
 SPLITS = ("train", "validation", "test")
 Calibration = dict[str, dict[str, dict[str, Any]]]
-"""target -> label -> {"temperature", "threshold", "map_threshold", "shown"}, each where it could be fitted; none for
-regression. "shown": inputs ("image+record") -> {"temperature", "threshold"} of studies that show just these."""
+"""target -> label -> {"temperature", "threshold", "radius", "map_threshold", "shown"}, each where it could be fitted.
+"shown": inputs ("image+record") -> {"temperature", "threshold", "radius"} of studies that show just these."""
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Answers:
 
     Attributes:
         indices: [n] studies, in the index space of the loader.
-        logits: target -> [n, L] (regression targets: standardized values).
+        logits: target -> [n, L] (regression targets: standardized values), or [n, L, Q] of leveled ones.
         shown: [n] which modalities the model was shown: "image+record", "" for none.
         maps: [m, C, *grid] logits of every image, or None; map_index: [m, 2] study index and row in `images`.
         descriptions: one text a study, or None.
@@ -72,13 +73,17 @@ class Member:
     split: dict[str, NDArray[np.int64]]
 
     def probabilities(self, answers: Answers) -> dict[str, NDArray[np.float64]]:
-        """target -> [n, L]: calibrated probabilities, or values in the target's own units for regression."""
+        """As `calibrated`: probabilities, or values in the target's own units for regression."""
         return calibrated(answers.logits, answers.shown, self.plan, self.calibration)
 
     def thresholds(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
         """[n, L]: where answers of studies that show these inputs are cut; NaN where validation could not say."""
         return fitted(self.calibration, "threshold", target, self.plan.targets[target], shown, float("nan"))
 
+
+    def radii(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
+        """[n, L]: how strange a truth may be to be held likely (`chiasm.metrics.conformal`); NaN as above."""
+        return fitted(self.calibration, "radius", target, self.plan.targets[target], shown, float("nan"))
 
 def fitted(
     calibration: Calibration, what: str, target: str, labels: Sequence[str], shown: NDArray[np.str_], default: float
@@ -95,6 +100,8 @@ def calibrated(
     """Logits of each target -> probabilities at the fitted temperature, or values in the target's own units.
 
     Args:
+    [n, L], and [n, L, Q] of leveled targets: of each level, or of no event until the end of each interval.
+
         shown: [n] inputs of each study: a model that sees less is less sure, so each set has a temperature of its own.
     """
     result = {}
@@ -104,6 +111,9 @@ def calibrated(
             t = fitted(calibration, "temperature", target, plan.targets[target], shown, 1.0)
             result[target] = 1.0 / (1.0 + np.exp(-values / t))
         else:
+        elif plan.kinds[target].leveled:
+            t = fitted(calibration, "temperature", target, plan.targets[target], shown, 1.0)
+            result[target] = answers_of(values, plan.kinds[target], t[:, :, None])
             mean, std = np.array(plan.scaling[target]).T
             result[target] = values * std + mean
     return result
@@ -300,10 +310,7 @@ def answer(
     model.cpu()
     return Answers(
         indices,
-        {
-            t: np.concatenate(v) if v else np.zeros((0, len(member.plan.targets[t])), np.float32)
-            for t, v in logits.items()
-        },
+        {t: np.concatenate(v) if v else np.zeros((0, *member.plan.shape(t)), np.float32) for t, v in logits.items()},
         np.array(shown, np.str_),
         np.concatenate(grids) if grids else None,
         np.concatenate(places) if places else None,

@@ -207,8 +207,13 @@ class Baseline(_Section):
 
 
 class Evaluate(_Section):
+    """`coverage` is the chance with which a likely set or interval is to hold the truth; `net_benefit_at` are the chances of
+    an outcome from which one would act, at which the net benefit of doing so is told."""
+
     resamples: Annotated[int, Field(ge=100)] = 1000
     age_bands: tuple[float, ...] = (18, 40, 65)
+    coverage: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+    net_benefit_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.2, 0.3, 0.5)
 
 
 class Recipe(_Section):

@@ -41,7 +41,14 @@ class Kind(StrEnum):
 
     BINARY = "binary"
     ORDINAL = "ordinal"
+    MULTICLASS = "multiclass"
     REGRESSION = "regression"
+    SURVIVAL = "survival"
+
+    @property
+    def leveled(self) -> bool:
+        """Whether an answer is a number for each level: of a scale, for each class, for each interval of time."""
+        return self in (Kind.ORDINAL, Kind.MULTICLASS, Kind.SURVIVAL)
 
 
 @dataclass(frozen=True)
@@ -91,19 +98,32 @@ class Region:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A number that is learned, known only after the image was taken, or given by a reader: survival, mRS, a severity score.
+    """What is learned and known only after the image was taken, or given by a reader: survival, mRS, a severity score.
 
     Attributes:
-        value: the number; a binary outcome is 0 or 1; None if unknown.
+        value: a number, of a multiclass outcome a word; a binary one is 0 or 1; of survival the time; None if unknown. In
+            predictions the most probable level, and of survival the mean time without the event up to the last interval.
         target: "outcome" for what happened later, "severity" for a reader's score.
+        event: survival: whether it happened at that time; False if all that is known is that it had not.
+        probability: only in predictions: of 1 (binary), of `value` (ordinal, multiclass), of the event before the last
+            interval ends (survival).
+        expected: only in predictions: the mean of an ordinal scale.
+        distribution: only in predictions: level -> its probability; of survival time -> that of no event until then.
+        likely: only in predictions: the levels, or the lowest and highest number, that hold the truth in `coverage` of
+            patients like those of validation; None where validation was too small to say.
     """
 
     name: str
-    value: float | None
+    value: float | str | None
     kind: Kind = Kind.BINARY
     target: str = "outcome"
     reader: str = ""
+    event: bool | None = None
     probability: float | None = None
+    expected: float | None = None
+    distribution: Mapping[str, float] = field(default_factory=dict)
+    likely: tuple[float | str, ...] | None = None
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -197,12 +217,15 @@ class Prediction:
 
     Attributes:
         findings: with calibrated probabilities; `state` by the validation threshold.
-        outcomes: with calibrated probabilities (binary) or values (regression, ordinal).
+        outcomes: with calibrated probabilities, values or distributions, and the set or interval that is likely to hold the
+            truth.
         regions: boxes in pixels of the original image, with scores.
         description: generated text, or None when the model has no description head. Never conditioned on the report.
         maps: (image_id, "target/label") -> [h, w] or [d, h, w] probabilities at grid resolution.
         geometries: image_id -> geometry, so a map can be laid on the original.
-        contributions: modality -> "target/label" -> Shapley value of the modality, on the logit or in a regression target's units.
+        contributions: modality -> "target/label" -> Shapley value of the modality: on the logit of a binary target, in the
+            target's units of others (ordinal: the expected level; survival: the mean time), and of a multiclass label for
+            each "target/label=class" on the log-probability.
         used: the modalities the answer rests on.
         ignored: a sentence for each thing that was handed in and that the model does not read.
         without_report: "target/label" -> the same number when the report is hidden; empty where no report was used.

@@ -5,7 +5,7 @@ output. Nothing is ever NaN or -1.
 
 The legend of shapes, used in every docstring:
     B studies in the batch · N images of a study (padded) · T tokens · D width of the model · R numeric and K categorical
-    record columns · L labels of a target · C labels that can be localized · V vocabulary
+    record columns · L labels of a target · Q levels of a label · C labels that can be localized · V vocabulary
     H W (or D H W) stored pixels · h w (or d h w) cells of the localization grid · P cells of all images of a study
 """
 
@@ -133,12 +133,12 @@ class Outputs:
     """What the heads answer: logits only; probabilities exist in predictions.
 
     Attributes:
-        logits: target -> [B, L].
+        logits: target -> [B, L], or [B, L, Q] of a leveled target: log-probabilities of levels, logits of hazards.
         map_logits: [B, N, C, h, w] from image tokens alone, or None without a localization head.
         description_logits: [B, T, V] for the teacher-forced description, or None.
         fused: of the full pass.
-        unimodal_logits: modality -> target -> [B, L], what that modality answers alone: in training, and where fusion is
-            late. Arbitrary for a study without the modality.
+        unimodal_logits: modality -> target -> logits of the same shape, what that modality answers alone: in training, and
+            where fusion is late. Arbitrary for a study without the modality.
         present: modality -> [B] bool, which studies have it.
         aligned: "image", "text", "record", "fused" -> [B, D] unit vectors of one space, where the recipe aligns them.
     """

@@ -23,12 +23,12 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from scipy.special import expit
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from chiasm.checkpoint import SafeCheckpointIO, random_state, read_checkpoint, restore_random_state
 from chiasm.cohort.loader import Loader
+from chiasm.calibrate import calibrate
 from chiasm.cohort.planning import fit_plan
 from chiasm.cohort.splits import folds as patient_folds
 from chiasm.cohort.splits import split_of
@@ -36,18 +36,11 @@ from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
 from chiasm.members import (
     SCHEMA,
-    Answers,
-    Calibration,
     Member,
-    answer,
     load_member,
     open_recorded,
     read_run,
 )
-from chiasm.metrics.attribution import subsets
-from chiasm.metrics.calibration import fit_temperature
-from chiasm.metrics.classification import best_f1_threshold
-from chiasm.metrics.localization import best_map_threshold
 from chiasm.models.assemble import Model
 from chiasm.models.augment import augment, uniforms
 from chiasm.objectives.balance import modulate, modulation, truth_scores
@@ -57,14 +50,11 @@ from chiasm.plan import Plan
 from chiasm.progress import Progress, say
 from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
-from chiasm.study import Kind
 from chiasm.tensors import Batch, Outputs
 
 Rows = list[NDArray[np.int64]]  # rows of each cohort
 ENOUGH_JUDGES = 100
 """Known validation labels below which `keep: auto` does not choose an epoch by them."""
-ENOUGH_OF_A_CLASS = 5
-"""Validation studies of a class below which a set of inputs has no temperature and threshold of its own."""
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertisements; warnings stay
 
@@ -547,59 +537,3 @@ class EpochLog(Callback):  # type: ignore[misc]
 
     def on_exception(self, trainer: pl.Trainer, trainee: pl.LightningModule, exception: BaseException) -> None:
         self.on_train_end(trainer, trainee)
-
-
-# --- after the last step: temperatures and thresholds ------------------------------------------------------------------
-
-
-def calibrate(member: Member) -> Calibration:
-    """Temperature (Guo et al. 2017) and best-F1 threshold of each binary label, fitted on the validation patients.
-
-    Once for their answers as they come, and once for each set of inputs, with those studies that have all of it.
-    """
-    rows = member.split["validation"]
-    everything = answer(member, rows)
-    calibration: Calibration = {t: {label: {} for label in labels} for t, labels in member.plan.targets.items()}
-    inputs = subsets(member.model.modalities)[1:]
-    passes = [answer(member, rows, subset=chosen, maps=False) for chosen in inputs]
-    for target, labels in member.plan.targets.items():
-        if member.plan.kinds[target] is not Kind.BINARY:
-            continue
-        truth, mask = member.loader.labels[target][rows], member.loader.label_mask[target][rows]
-        for k, label in enumerate(labels):
-            own = calibration[target][label]
-            own |= _fit_binary(truth[:, k], everything.logits[target][:, k], mask[:, k])
-            for answers, chosen in zip(passes, inputs, strict=True):
-                shown = "+".join(chosen)
-                known = mask[:, k] & (answers.shown == shown)
-                positive = int(truth[known, k].sum())
-                if min(positive, int(known.sum()) - positive) >= ENOUGH_OF_A_CLASS:
-                    fit = _fit_binary(truth[:, k], answers.logits[target][:, k], known)
-                    own.setdefault("shown", {})[shown] = fit
-    for channel, (target, label) in enumerate(member.plan.localized):
-        cut = best_map_threshold(_drawn_maps(member, everything, channel))
-        if cut is not None:
-            calibration[target][label]["map_threshold"] = cut
-    return calibration
-
-
-def _fit_binary(truth: NDArray[np.float32], logits: NDArray[np.float32], mask: NDArray[np.bool_]) -> dict[str, float]:
-    """What can be fitted of [n] answers: nothing where one class alone is known."""
-    temperature = fit_temperature(truth, logits, mask)
-    probability = expit(logits.astype(np.float64) / (temperature or 1.0))
-    found = {"temperature": temperature, "threshold": best_f1_threshold(truth, probability, mask)}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _drawn_maps(
-    member: Member, answers: Answers, channel: int
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """A label's map and the region a reader drew, on the original pixels, of each image that has one."""
-    target, label = member.plan.localized[channel]
-    if answers.maps is None or answers.map_index is None:
-        return
-    for grid, (index, row) in zip(answers.maps, answers.map_index, strict=True):
-        cohort = member.loader.cohorts[member.loader.cohort_of(int(index))[0]]
-        truth = cohort.mask(int(row), target, label)
-        if truth is not None and truth.any():
-            yield cohort.geometry(int(row)).map_to_original(expit(grid[channel].astype(np.float32))), truth

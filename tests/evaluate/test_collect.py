@@ -13,6 +13,7 @@ from chiasm.cohort.store import Cohort
 from chiasm.evaluate import collect as room
 from chiasm.evaluate.collect import collect
 from chiasm.members import Answers, calibrated, fitted
+from chiasm.recipe import Evaluate
 from chiasm.study import Kind
 
 EDEMA = ("pneumonia", "edema")
@@ -56,12 +57,16 @@ class Stand:
             image_shape=(32, 32),
         )
         self.model = SimpleNamespace(modalities=self.modalities)
+        self.recipe = SimpleNamespace(evaluate=Evaluate())
 
     def probabilities(self, answers: Answers) -> dict[str, NDArray[np.float64]]:
         return calibrated(answers.logits, answers.shown, self.plan, self.calibration)
 
     def thresholds(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
         return fitted(self.calibration, "threshold", target, self.labels, shown, np.nan)
+
+    def radii(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
+        return fitted(self.calibration, "radius", target, self.labels, shown, np.nan)
 
 
 def fake_answer(member: Stand, indices: NDArray[np.int64], **options: Any) -> Answers:

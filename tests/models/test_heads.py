@@ -3,7 +3,10 @@ import math
 import pytest
 import torch
 
-from chiasm.models.heads import AlignmentHead, MapHead, UnimodalHeads, pool_maps
+from chiasm.levels import NEVER
+from chiasm.models.heads import AlignmentHead, Levels, MapHead, UnimodalHeads, pool_maps
+from chiasm.plan import Plan
+from chiasm.study import Kind
 from chiasm.tensors import Fused, Tokens
 
 
@@ -79,3 +82,47 @@ def test_what_is_aligned_are_unit_vectors_and_zeros_where_there_is_nothing():
     assert list(found) == ["image", "text", "fused", "record"]
     lengths = torch.stack([x.norm(dim=1) for x in found.values()])
     assert torch.allclose(lengths, torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]]), atol=1e-5)
+
+
+def plan_of(kind: Kind, rates: tuple[tuple[float, ...], ...]) -> Plan:
+    levels = tuple(tuple(map(float, range(len(own)))) for own in rates)
+    labels = tuple("abc"[: len(rates)])
+    return Plan(None, {}, {}, (), 0, (), 0, {"t": labels}, {"t": kind}, {}, {}, (), None, levels={"t": levels}, rates={"t": rates})  # fmt: skip
+
+
+def test_an_ordinal_head_is_mccullaghs_proportional_odds():
+    heads = Levels(plan_of(Kind.ORDINAL, ((0.2, 0.5, 0.2, 0.1),))).double()
+    assert heads.size("t") == 1
+    x = torch.tensor([[0.0], [1.5], [-40.0]], dtype=torch.float64)
+    log_p = heads({"t": x})["t"]
+    # without evidence the shares of training; evidence shifts every cumulative logit alike
+    torch.testing.assert_close(
+        log_p[0].exp(), torch.tensor([[0.2, 0.5, 0.2, 0.1]], dtype=torch.float64), rtol=1e-5, atol=1e-6
+    )
+    torch.testing.assert_close(log_p.exp().sum(dim=2), torch.ones(3, 1, dtype=torch.float64))
+    above = log_p.exp().flip(2).cumsum(2).flip(2)[..., 1:]  # P(y > level)
+    torch.testing.assert_close(above.logit()[1] - above.logit()[0], torch.full((1, 3), 1.5, dtype=torch.float64))
+    assert torch.isfinite(log_p).all(), "forty logits away the digits are still there"
+    assert abs(float(log_p[2, 0, 3].detach()) - (-40 + math.log(0.1 / 0.9))) < 1e-4
+
+
+def test_labels_with_fewer_levels_never_say_what_they_do_not_have():
+    shares = ((0.3, 0.3, 0.4), (0.25, 0.75))
+    for kind in (Kind.ORDINAL, Kind.MULTICLASS, Kind.SURVIVAL):
+        heads = Levels(plan_of(kind, shares))
+        x = torch.zeros(2, heads.size("t"), requires_grad=True)
+        logits = heads({"t": x})["t"]
+        assert logits.shape == (2, 2, 3)
+        assert (logits[:, 1, 2] == NEVER).all()
+        said = logits.sigmoid() if kind is Kind.SURVIVAL else logits.softmax(dim=2)
+        torch.testing.assert_close(said[0, 0], torch.tensor(shares[0]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(said[0, 1, :2], torch.tensor(shares[1]), rtol=1e-4, atol=1e-5)
+        said[..., 0].sum().backward()
+        assert torch.isfinite(x.grad).all()
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in heads.parameters())
+
+
+def test_what_is_only_watched_does_not_move_the_start():
+    heads = Levels(plan_of(Kind.ORDINAL, ((0.3, 0.3, 0.4),)))
+    heads({"t": torch.zeros(1, 1, requires_grad=True)}, watched=True)["t"][..., 0].sum().backward()
+    assert all(p.grad is None for p in heads.parameters())

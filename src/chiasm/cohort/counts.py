@@ -58,11 +58,15 @@ def count_truth(cohort: Cohort) -> dict[str, Any]:
     splits = _by_split(cohort.studies)
     targets: dict[str, Any] = {}
     for name, info in cohort.targets.items():
-        describe = _findings if info.of == "findings" else _binary if info.kind is Kind.BINARY else _numbers
+        describe = _findings if info.of == "findings" else _DESCRIBE[info.kind]
+        timed = info.kind is Kind.SURVIVAL
         labels = {
             label: {
                 "reader": reader,
-                "splits": {split: describe(rows[f"{name}.{label}"]) for split, rows in splits.items()},
+                "splits": {
+                    split: describe(rows[f"{name}.{label}"]) | (_events(rows[f"{name}.{label}.event"]) if timed else {})
+                    for split, rows in splits.items()
+                },
             }
             for label, reader in zip(info.labels, info.readers, strict=True)
         }
@@ -138,3 +142,25 @@ def _numbers(values: pd.Series[Any]) -> dict[str, Any]:
     names = ("min", "q25", "median", "q75", "max")
     quantiles = np.quantile(known, (0, 0.25, 0.5, 0.75, 1)).tolist() if len(known) else [None] * len(names)
     return {**facts, **dict(zip(names, quantiles, strict=True)), "mean": float(known.mean()) if len(known) else None}
+
+
+def _classes(values: pd.Series[Any]) -> dict[str, Any]:
+    return {"known": int(values.notna().sum()), "missing": int(values.isna().sum()), "classes": _tally(values)}
+
+
+def _levels(values: pd.Series[Any]) -> dict[str, Any]:
+    levels, counts = np.unique(values.dropna().to_numpy(float), return_counts=True)
+    return {**_numbers(values), "levels": {f"{level:g}": int(n) for level, n in zip(levels, counts, strict=True)}}
+
+
+def _events(values: pd.Series[Any]) -> dict[str, Any]:
+    return {"events": int((values == 1).sum())}
+
+
+_DESCRIBE = {
+    Kind.BINARY: _binary,
+    Kind.ORDINAL: _levels,
+    Kind.MULTICLASS: _classes,
+    Kind.REGRESSION: _numbers,
+    Kind.SURVIVAL: _numbers,
+}

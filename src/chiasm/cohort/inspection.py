@@ -51,15 +51,25 @@ def _truth(console: Any, targets: Mapping[str, Any]) -> None:
             (label, *(_truth_cell(entry["splits"][split]) for split in SPLITS))
             for label, entry in info["labels"].items()
         ]
-        what = "positive of known, +n? uncertain" if info["kind"] == "binary" else "known, median (range)"
+        what = _CELLS.get(info["kind"], "known, median (range)")
         _table(console, f"{target} ({info['kind']}): {what}", ("", *SPLITS), rows)
+
+
+_CELLS = {
+    "binary": "positive of known, +n? uncertain",
+    "multiclass": "known, classes",
+    "survival": "known, median time (range), events",
+}
 
 
 def _truth_cell(facts: Mapping[str, Any]) -> str:
     if "median" in facts:
         if not facts["known"]:
             return "-"
-        return f"{facts['known']}, {facts['median']:g} ({facts['min']:g}..{facts['max']:g})"
+        events = f", {facts['events']}" if "events" in facts else ""
+        return f"{facts['known']}, {facts['median']:g} ({facts['min']:g}..{facts['max']:g}){events}"
+    if "classes" in facts:
+        return f"{facts['known']}, {_words(facts['classes'])}" if facts["known"] else "-"
     positive = facts.get("present", facts.get("positive"))
     known = facts["known"] if "known" in facts else facts["present"] + facts["absent"]
     hedged = f" +{facts['uncertain']}?" if facts.get("uncertain") else ""

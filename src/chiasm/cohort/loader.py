@@ -19,6 +19,7 @@ from chiasm.cohort.planning import fit_plan, record_column, size_error
 from chiasm.cohort.raster import cover
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError
+from chiasm.levels import encode
 from chiasm.plan import Plan
 from chiasm.study import View
 from chiasm.tensors import Batch
@@ -67,7 +68,9 @@ class Loader:
     """Rows of several cohorts as one index space, offset[cohort] + row, and batches of them.
 
     Attributes:
-        labels, label_mask: target -> [n, L] float32 (standardized where the plan has a scaling) and bool.
+        labels, label_mask: target -> [n, L] float32 and bool, as a loss takes them: standardized where the plan has a scaling,
+            encoded (`chiasm.levels.encode`) where it has levels. A value that training has nothing of, such as another
+            class, is masked: it teaches nothing and is scored from the cohort.
         cut_reports: [n] True where a report is longer than the model reads.
         patient_ids, study_ids: [n] strings; keys: [n] "COHORT NUMBER/STUDY ID", unique over all cohorts.
     """
@@ -293,8 +296,13 @@ class Loader:
         self.label_mask: dict[str, NDArray[np.bool_]] = {}
         for target, labels in self.plan.targets.items():
             uncertain = self.plan.uncertain.get(target, "ignore")
-            parts = [cohort.labels(target, labels, uncertain) for cohort in self.cohorts]
+            levels = self.plan.levels.get(target)
+            parts = [cohort.labels(target, labels, uncertain, levels) for cohort in self.cohorts]
             values, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
+            for i, own in enumerate(levels or ()):
+                codes, teaches = encode(values[:, i], own, self.plan.kinds[target])
+                mask[:, i] &= teaches
+                values[:, i] = np.where(mask[:, i], codes, 0)
             if target in self.plan.scaling:
                 mean, std = np.array(self.plan.scaling[target]).T
                 values = np.where(mask, (values - mean) / std, 0).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from chiasm.cohort.store import Cohort
+from chiasm.cohort.tables import TargetInfo
 from chiasm.errors import CohortError, RecipeError
+from chiasm.levels import Levels, find_levels, find_rates
 from chiasm.plan import Plan
 from chiasm.recipe import NEEDS, Recipe
 from chiasm.study import Kind
@@ -39,7 +42,9 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
             "there is no study to train on", got="0 training studies", remedy="import with another --seed"
         )
     notes: list[str] = []
-    targets, kinds, scaling = _targets(recipe, cohorts, rows, notes)
+    learned = _targets(recipe, cohorts, rows, notes)
+    targets = {target: part.labels for target, part in learned.items()}
+    kinds = {target: part.kind for target, part in learned.items()}
     shape = _images(recipe, cohorts, rows, notes)
     numeric, categories = _record(recipe, cohorts, rows, targets, notes)
     text = recipe.inputs.text
@@ -87,11 +92,13 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         targets=targets,
         kinds=kinds,
         uncertain={target: recipe.targets[target].uncertain for target in targets},
-        scaling=scaling,
+        scaling={target: part.scaling for target, part in learned.items() if part.scaling},
         localized=tuple((t, label) for t in findings for label in targets[t]) if localization else (),
         grid=_grid(shape, localization.stride if localization else None) if shape else None,
         findings=tuple(findings),
         views=_views(cohorts, rows, len(shape)) if shape else (),
+        levels={target: part.levels for target, part in learned.items() if part.levels},
+        rates={target: part.rates for target, part in learned.items() if part.rates},
     )
     return plan, resolved, notes
 
@@ -112,12 +119,12 @@ def _between_modalities(recipe: Recipe, kinds: dict[str, Kind], notes: list[str]
     if balance and len(left) < 2:
         notes.append(f"Balance is switched off: {left[0]} has no other modality to be balanced with.")
         balance = None
-    if alignment and kinds.get(alignment.target) is Kind.REGRESSION:
+    if alignment and kinds.get(alignment.target) in (Kind.REGRESSION, Kind.SURVIVAL):
         raise RecipeError(
             "alignment compares studies of one class, and the target has none",
-            got=f"{alignment.target}, a regression",
+            got=f"{alignment.target}, {kinds[alignment.target]}",
             where="heads.alignment.target",
-            remedy="name a binary or ordinal target",
+            remedy="name a binary, ordinal or multiclass target",
         )
     if alignment:
         off = {key: 0.0 for key, m in (("image_text", "text"), ("fused_record", "record")) if m not in left}
@@ -165,12 +172,19 @@ def record_column(cohort: Cohort, name: str, kind: str) -> pa.ChunkedArray:
     return cohort.table("studies", [f"record.{name}"])[f"record.{name}"]
 
 
-def _targets(
-    recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[str]
-) -> tuple[dict[str, tuple[str, ...]], dict[str, Kind], dict[str, tuple[tuple[float, float], ...]]]:
-    """Labels with a known value in training; kinds; mean and standard deviation where the kind is not binary."""
-    targets: dict[str, tuple[str, ...]] = {}
-    kinds, scaling = {}, {}
+class _Learned(NamedTuple):
+    """What training knows of a target: its labels, kind and, of each label, what belongs to the kind."""
+
+    labels: tuple[str, ...]
+    kind: Kind
+    scaling: tuple[tuple[float, float], ...] = ()
+    levels: tuple[Levels, ...] = ()
+    rates: tuple[tuple[float, ...], ...] = ()
+
+
+def _targets(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[str]) -> dict[str, _Learned]:
+    """Targets and labels with a known value in training."""
+    targets: dict[str, _Learned] = {}
     for target, options in recipe.targets.items():
         infos = [cohort.targets[target] for cohort in cohorts if target in cohort.targets]
         if len({(info.kind, info.of) for info in infos}) > 1:
@@ -180,18 +194,20 @@ def _targets(
                 remedy="train on them one at a time, or rename the target in one import",
             )
         asked = options.labels or tuple(dict.fromkeys(label for info in infos for label in info.labels))
-        parts = [cohort.labels(target, asked, options.uncertain) for cohort in cohorts]
+        words = [_words(infos, label) for label in asked]
+        parts = [cohort.labels(target, asked, options.uncertain, words) for cohort in cohorts]
         values = np.concatenate([part[own] for (part, _), own in zip(parts, rows, strict=True)])
         mask = np.concatenate([part[own] for (_, part), own in zip(parts, rows, strict=True)])
-        kept = np.flatnonzero(mask.any(axis=0))
+        taught = mask & ~np.signbit(values) if infos and infos[0].kind is Kind.SURVIVAL else mask
+        kept = np.flatnonzero(taught.any(axis=0))
+        what = "a known value" if taught is mask else "an event"
         if missing := [label for i, label in enumerate(asked) if i not in kept and len(kept)]:
-            notes.append(f"Labels of {target} without a known value in training are left out: {', '.join(missing)}.")
+            notes.append(f"Labels of {target} without {what} in training are left out: {', '.join(missing)}.")
         if not len(kept):
-            notes.append(f"Target {target} is switched off: no training study has a known value of it.")
+            notes.append(f"Target {target} is switched off: no training study has {what} of it.")
             continue
-        targets[target], kinds[target] = tuple(asked[i] for i in kept), infos[0].kind
-        if infos[0].kind is not Kind.BINARY:
-            scaling[target] = tuple(_mean_std(values[mask[:, i], i]) for i in kept)
+        each = {asked[i]: (values[mask[:, i], i], words[i]) for i in kept}
+        targets[target] = _learn(infos[0].kind, each)
     if not targets:
         known = sorted({target for cohort in cohorts for target in cohort.targets})
         raise RecipeError(
@@ -200,7 +216,34 @@ def _targets(
             got=f"targets of the recipe: {', '.join(recipe.targets)}; of the cohorts: {', '.join(known) or 'none'}",
             remedy=f"--set targets=[{known[0]}]" if known else "import a source that has labels",
         )
-    return targets, kinds, scaling
+    return targets
+
+
+def _words(infos: Sequence[TargetInfo], label: str) -> tuple[str, ...]:
+    """The classes of a multiclass label in all cohorts."""
+    known = {
+        word
+        for info in infos
+        if info.classes and label in info.labels
+        for word in info.classes[info.labels.index(label)]
+    }
+    return tuple(sorted(known))
+
+
+def _learn(kind: Kind, each: Mapping[str, tuple[NDArray[np.float32], Sequence[str]]]) -> _Learned:
+    """From the known training values, and the words, of each label."""
+    labels = tuple(each)
+    if kind is Kind.REGRESSION:
+        return _Learned(labels, kind, scaling=tuple(_mean_std(values) for values, _ in each.values()))
+    if not kind.leveled:
+        return _Learned(labels, kind)
+    levels = tuple(find_levels(values, kind, words) for values, words in each.values())
+    rates = []
+    for (values, words), own in zip(each.values(), levels, strict=True):
+        if kind is Kind.MULTICLASS:  # from the numbers of the cohorts' words to those of training
+            values = np.array([own.index(words[int(i)]) for i in values])
+        rates.append(find_rates(values, own, kind))
+    return _Learned(labels, kind, levels=levels, rates=tuple(rates))
 
 
 def _mean_std(values: NDArray[np.floating]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from chiasm.cohort.tables import SCHEMA, ColumnInfo, TargetInfo, content_hash, d
 from chiasm.cohort.write import SPLIT_RULES, CohortWriter
 from chiasm.errors import CohortError, check_schema
 from chiasm.geometry import Geometry
-from chiasm.study import Box, Finding, Image, Outcome, Record, Region, Rejected, Report, State, Study, View
+from chiasm.study import Box, Finding, Image, Kind, Outcome, Record, Region, Rejected, Report, State, Study, View
 
 __all__ = ["SCHEMA", "Cohort", "ColumnInfo", "TargetInfo", "write_cohort"]
 
@@ -203,24 +203,41 @@ class Cohort:
         return Geometry.from_json(self._row("images", image_row)["geometry"])
 
     def labels(
-        self, target: str, labels: Sequence[str], uncertain: str = "ignore"
+        self,
+        target: str,
+        labels: Sequence[str],
+        uncertain: str = "ignore",
+        words: Sequence[Sequence[float | str]] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Truth of one target: [n, L] values (0 where masked) and [n, L] mask. A label the cohort lacks is all masked.
 
+        A class is the number of its word; a time is positive where the event happened then, negative where it had not.
+
         Args:
             uncertain: "ignore" masks a hedged finding; "positive" and "negative" count it as 1 and 0.
+            words: multiclass: of each label, the words in the order of their numbers; another word has the number after the
+                last. None: those of the cohort.
         """
         values = np.full((len(self), len(labels)), np.nan)
         info = self.targets.get(target)
-        known = [(i, f"{target}.{label}") for i, label in enumerate(labels) if info and label in info.labels]
+        known = [(i, label) for i, label in enumerate(labels) if info and label in info.labels]
         hedged = {"ignore": np.nan, "positive": 1.0, "negative": 0.0}[uncertain]
         meaning = np.array([0.0, 1.0, hedged, np.nan])  # of absent, present, uncertain, not mentioned
-        table = self.table("studies", [name for _, name in known])
-        for i, name in known:
+        timed = info is not None and info.kind is Kind.SURVIVAL
+        names = [f"{target}.{label}" for _, label in known]
+        table = self.table("studies", [*names, *(f"{name}.event" for name in names if timed)])
+        for (i, label), name in zip(known, names, strict=True):
             column = table[name]
             if info is not None and info.of == "findings":
                 codes = pc.index_in(column, value_set=_STATES)
                 values[:, i] = meaning[pc.fill_null(codes, len(_STATES)).to_numpy()]
+            elif info is not None and info.kind is Kind.MULTICLASS:
+                own = list(info.classes[info.labels.index(label)] if words is None else words[i])
+                codes = pc.fill_null(pc.index_in(column, value_set=pa.array(own, pa.string())), len(own))
+                values[:, i] = np.where(column.is_null().to_numpy(), np.nan, codes.to_numpy())
+            elif timed:
+                event = pc.fill_null(table[f"{name}.event"], True).to_numpy()
+                values[:, i] = np.where(event, 1.0, -1.0) * column.to_numpy()
             else:
                 values[:, i] = column.to_numpy()
         mask = ~np.isnan(values)
@@ -283,7 +300,8 @@ class Cohort:
             for label, reader in zip(info.labels, info.readers, strict=True):
                 value = values[f"{target}.{label}"]
                 if info.of == "outcomes":
-                    outcomes.append(Outcome(label, value, info.kind, target, reader))
+                    event = values.get(f"{target}.{label}.event")
+                    outcomes.append(Outcome(label, value, info.kind, target, reader, event))
                 elif value is not None:
                     findings.append(Finding(label, State(value), target, reader))
         return Study(

@@ -27,7 +27,8 @@ class TargetInfo:
     Attributes:
         kind: what the values are; one kind a target.
         readers: who gave each label, in the order of `labels`; "" if the source does not say.
-        of: "findings" have states (and may have regions), "outcomes" have numbers.
+        of: "findings" have states (and may have regions), "outcomes" have numbers or, if multiclass, words.
+        classes: of a multiclass target, the words of each label, in order.
     """
 
     name: str
@@ -35,13 +36,16 @@ class TargetInfo:
     labels: tuple[str, ...]
     readers: tuple[str, ...]
     of: Literal["findings", "outcomes"] = "findings"
+    classes: tuple[tuple[str, ...], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind.value, "labels": list(self.labels), "readers": list(self.readers), "of": self.of}
+        raw = {"kind": self.kind.value, "labels": list(self.labels), "readers": list(self.readers), "of": self.of}
+        return raw | ({"classes": [list(words) for words in self.classes]} if self.classes else {})
 
     @classmethod
     def from_dict(cls, name: str, raw: Mapping[str, Any]) -> TargetInfo:
-        return cls(name, Kind(raw["kind"]), tuple(raw["labels"]), tuple(raw["readers"]), raw["of"])
+        classes = tuple(tuple(words) for words in raw.get("classes", ()))
+        return cls(name, Kind(raw["kind"]), tuple(raw["labels"]), tuple(raw["readers"]), raw["of"], classes)
 
 
 @dataclass(frozen=True)

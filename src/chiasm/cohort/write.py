@@ -164,7 +164,7 @@ class CohortWriter:
             value: str | float | None
             if isinstance(item, Outcome):
                 self._kind(item.target, "outcomes", item.kind)
-                value = self._number(item, where)
+                value = self._outcome(item, where)
             else:
                 self._kind(item.target, "findings", Kind.BINARY)
                 value = None if item.state is State.NOT_MENTIONED else item.state.value
@@ -178,13 +178,25 @@ class CohortWriter:
             values[key] = None
         return values
 
-    def _number(self, outcome: Outcome, where: str) -> float | None:
-        if outcome.value is None or math.isnan(outcome.value):
+    def _outcome(self, outcome: Outcome, where: str) -> float | str | None:
+        """A number, a word (multiclass) or a signed time (survival: + of an event, - of a study without one until then)."""
+        value, kind = outcome.value, outcome.kind
+        if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
-        if math.isinf(outcome.value) or (outcome.kind is Kind.BINARY and outcome.value not in (0, 1)):
-            self._reject(where, f"{outcome.target}/{outcome.name} is no {outcome.kind} value: the value is not taken")
-            return None
-        return float(outcome.value)
+        if kind is Kind.MULTICLASS and isinstance(value, str) and value.strip():
+            return value.strip()
+        if kind is not Kind.MULTICLASS and not isinstance(value, str) and math.isfinite(value):
+            if kind is Kind.SURVIVAL and outcome.event is not None and value >= 0 and (value or outcome.event):
+                return float(value) if outcome.event else -float(value)
+            if kind is not Kind.SURVIVAL and (kind is not Kind.BINARY or value in (0, 1)):
+                return float(value)
+        what = {
+            Kind.MULTICLASS: "a word",
+            Kind.BINARY: "0 or 1",
+            Kind.SURVIVAL: "a time from 0 on, and whether the event happened then; without one, a time above 0",
+        }.get(kind, "a finite number")
+        self._reject(where, f"{outcome.target}/{outcome.name} is not {what}: the value is not taken")
+        return None
 
     def _record(self, record: Record | None, where: str) -> dict[str, float | str | None]:
         if record is None:
@@ -368,7 +380,9 @@ class CohortWriter:
             labels = tuple(names[key] for key in mine)
             if len(set(labels)) < len(labels):
                 raise CohortError(f"two labels of the target {target} have one name", got=", ".join(labels))
-            targets[target] = TargetInfo(target, kind, labels, tuple(key[2] for key in mine), of)
+            words = ({row.values.get(key) for row in self.rows.values()} - {None} for key in mine)
+            classes = tuple(tuple(sorted(map(str, own))) for own in words) if kind is Kind.MULTICLASS else ()
+            targets[target] = TargetInfo(target, kind, labels, tuple(key[2] for key in mine), of, classes)
         return targets, names
 
     def _columns(self, of: Literal["record", "facts"], kinds: Mapping[str, str]) -> list[ColumnInfo]:
@@ -404,8 +418,15 @@ class CohortWriter:
         for section in self._sections():
             columns[f"report.{section}"] = pa.array([row.sections.get(section) for row in rows], pa.string())
         for key, label in names.items():
-            type_ = pa.string() if targets[key[0]].of == "findings" else pa.float64()
-            columns[f"{key[0]}.{label}"] = pa.array([row.values.get(key) for row in rows], type_)
+            target, values = targets[key[0]], [row.values.get(key) for row in rows]
+            if target.kind is Kind.SURVIVAL:
+                times = np.array(values, np.float64)
+                lacking = np.isnan(times)
+                columns[f"{key[0]}.{label}"] = pa.array(np.abs(times), mask=lacking)
+                columns[f"{key[0]}.{label}.event"] = pa.array(~np.signbit(times), mask=lacking)
+                continue
+            type_ = pa.string() if target.of == "findings" or target.kind is Kind.MULTICLASS else pa.float64()
+            columns[f"{key[0]}.{label}"] = pa.array(values, type_)
         for info in self._columns("record", self.columns):
             type_ = pa.string() if info.kind == "categorical" else pa.float64()
             columns[f"record.{info.name}"] = pa.array([row.record.get(info.name) for row in rows], type_)

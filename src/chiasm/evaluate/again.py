@@ -90,7 +90,8 @@ def _changed(recorded: Mapping[str, str], path_of: Callable[[str], Path], what: 
 
 def _recalibrated(run: Path, members: Sequence[str], evidence: Evidence) -> list[str]:
     """Are the stored probabilities those of the stored logits at the run's temperatures?"""
-    question, pool, found = evidence.question, evidence.pool, []
+    layout, pool = evidence.question.layout, evidence.pool
+    found: list[str] = []
     plans = [Plan.from_json((run / name / "plan.json").read_text("utf-8")) for name in members]
     fitted = [json.loads((run / name / "calibration.json").read_text("utf-8")) for name in members]
     for prefix, arm in evidence.arms.items():
@@ -98,13 +99,10 @@ def _recalibrated(run: Path, members: Sequence[str], evidence: Evidence) -> list
             assert arm.shown is not None
             values = np.full(logits.shape, np.nan)
             for number, (plan, calibration) in enumerate(zip(plans, fitted, strict=True)):
-                known = list(question.targets[target])
-                columns = np.array([known.index(label) for label in plan.targets.get(target, ())], np.int64)
-                rows, slot = np.nonzero(pool.member == number)
-                if len(columns):
-                    own, shown = {target: logits[rows, slot][:, columns]}, arm.shown[rows, slot]
-                    at = rows[:, None], slot[:, None], columns
-                    values[at] = calibrated(own, shown, plan, calibration)[target]
+                at = np.nonzero(pool.member == number)
+                if target in plan.targets:
+                    own = {target: layout.take_logits(plan, target, logits[at])}
+                    values[at] = layout.place(plan, target, calibrated(own, arm.shown[at], plan, calibration)[target])
             if not np.allclose(mean_known(values, axis=1), arm.values[target], rtol=1e-5, atol=1e-6, equal_nan=True):
                 found.append(f"arm {prefix or 'full'}: {target} is not what its logits and the calibration give")
     return found

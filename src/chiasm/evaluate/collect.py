@@ -20,6 +20,7 @@ from chiasm.evaluate.controls import (
 from chiasm.evaluate.evidence import FULL, Arm, Evidence, Floats, Maps, Pool, Question, mean_known
 from chiasm.members import Answers, Member, answer
 from chiasm.metrics.attribution import subsets
+from chiasm.plan import Layout
 from chiasm.predict import map_threshold
 from chiasm.progress import Progress
 from chiasm.tensors import MODALITIES
@@ -77,14 +78,10 @@ def collect(members: Sequence[Member], taught: Sequence[Member] | None) -> tuple
 def read_question(members: Sequence[Member], external: bool) -> Question:
     """What is asked: the labels, inputs and sections of all members (a fold may lack a label that others know)."""
     plans = [member.plan for member in members]
-    targets: dict[str, list[str]] = {}
-    for plan in plans:
-        for target, labels in plan.targets.items():
-            known = targets.setdefault(target, [])
-            known += [label for label in labels if label not in known]
+    layout, options = Layout.of(plans), members[0].recipe.evaluate
     return Question(
-        targets=targets,
-        kinds={target: kind for plan in plans for target, kind in plan.kinds.items()},
+        targets=layout.labels,
+        kinds=layout.kinds,
         uncertain={target: how for plan in plans for target, how in plan.uncertain.items()},
         findings=list(dict.fromkeys(target for plan in plans for target in plan.findings)),
         modalities=[m for m in MODALITIES if any(m in member.model.modalities for member in members)],
@@ -92,6 +89,9 @@ def read_question(members: Sequence[Member], external: bool) -> Question:
         description_sections=list(dict.fromkeys(section for plan in plans for section in plan.description_sections)),
         localized=list(dict.fromkeys(channel for plan in plans for channel in plan.localized)),
         external=external,
+        levels=layout.levels,
+        coverage=options.coverage,
+        net_benefit_at=options.net_benefit_at,
     )
 
 
@@ -119,23 +119,23 @@ def _ask(
 
 
 def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers]) -> Arm:
-    n, m = pool.member.shape
-    logits = {t: np.full((n, m, len(labels)), np.nan, np.float32) for t, labels in question.targets.items()}
-    values: dict[str, Floats] = {t: np.full((n, m, len(labels)), np.nan) for t, labels in question.targets.items()}
-    cuts = {t: np.full_like(each, np.nan) for t, each in values.items()}
+    (n, m), layout = pool.member.shape, question.layout
+    logits = {t: np.full((n, m, *layout.shape(t)), np.nan, np.float32) for t in question.targets}
+    values: dict[str, Floats] = {t: np.full(each.shape, np.nan) for t, each in logits.items()}
+    cuts = {t: np.full((n, m, len(labels)), np.nan) for t, labels in question.targets.items()}
+    radii = {t: each.copy() for t, each in cuts.items()}
     shown = np.full((n, m), "", dtype="U64")
     for number, ((member, _, places), said) in enumerate(zip(asked, answers, strict=True)):
-        calibrated = member.probabilities(said)
-        slots = (pool.member[places] == number).argmax(axis=1)
-        shown[places, slots] = said.shown
-        for target, labels in member.plan.targets.items():
-            columns = np.array([list(question.targets[target]).index(label) for label in labels])
-            at = places[:, None], slots[:, None], columns
-            logits[target][at] = said.logits[target]
-            values[target][at] = calibrated[target]
-            cuts[target][at] = member.thresholds(target, said.shown)
-    mean, cut = ({t: mean_known(each, axis=1) for t, each in parts.items()} for parts in (values, cuts))
-    return Arm(mean, logits, cut, shown)
+        calibrated, plan = member.probabilities(said), member.plan
+        at = places, (pool.member[places] == number).argmax(axis=1)
+        shown[at] = said.shown
+        for target in plan.targets:
+            logits[target][at] = layout.place_logits(plan, target, said.logits[target])
+            values[target][at] = layout.place(plan, target, calibrated[target])
+            cuts[target][at] = layout.place_labels(plan, target, member.thresholds(target, said.shown))
+            radii[target][at] = layout.place_labels(plan, target, member.radii(target, said.shown))
+    mean, cut, radius = ({t: mean_known(v, axis=1) for t, v in parts.items()} for parts in (values, cuts, radii))
+    return Arm(mean, logits, cut, shown, radius)
 
 
 def _texts(pool: Pool, asked: Asked, answers: Sequence[Answers]) -> list[str]:

@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from chiasm.cohort.store import Cohort
 from chiasm.evaluate.evidence import Arm, Floats, Pool, Question, mean_known
+from chiasm.levels import find_rates
 from chiasm.metrics.controls import metadata_features, pixel_statistics, probe, thumbnails
 from chiasm.metrics.description import tokenize
 from chiasm.study import Kind
@@ -45,20 +46,28 @@ class Taught:
     def labels(self, question: Question, target: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """[N, L] values and mask of every study of the space."""
         how = question.uncertain.get(target, "ignore")
-        parts = [cohort.labels(target, question.targets[target], how) for cohort in self.cohorts]
+        labels, words = question.targets[target], question.levels.get(target)
+        parts = [cohort.labels(target, labels, how, words) for cohort in self.cohorts]
         values, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
         return values, mask
 
 
 def prior_arm(question: Question, taught: Taught, member: NDArray[np.int64]) -> Arm:
-    """Everybody gets the mean of the training studies. `member`: [n, M] as in `Pool`."""
+    """Everybody gets the mean of the training studies, or how often they have each level. `member`: [n, M] as in `Pool`."""
     values = {}
     for target, labels in question.targets.items():
         truth, mask = taught.labels(question, target)
-        means = np.full((len(taught.train), len(labels)), np.nan)
+        means = np.full((len(taught.train), *question.layout.shape(target)), np.nan)
         for number, train in enumerate(taught.train):
-            n = mask[train].sum(axis=0)
-            np.divide(truth[train].sum(axis=0), n, out=means[number], where=n > 0)
+            for k in range(len(labels)):
+                known = truth[train, k][mask[train, k]]
+                if target in question.levels and len(known):
+                    levels, kind = question.levels[target][k], question.kinds[target]
+                    rates = np.array(find_rates(known, levels, kind))
+                    means[number, k] = 0.0
+                    means[number, k, : len(levels)] = np.cumprod(1 - rates) if kind is Kind.SURVIVAL else rates
+                elif len(known):
+                    means[number, k] = known.mean(dtype=np.float64)
         values[target] = mean_known(means[member], axis=1)
     return Arm(values)
 
@@ -79,7 +88,7 @@ def shortcut_arms(question: Question, taught: Taught, member: NDArray[np.int64])
     tested = np.searchsorted(needed, taught.tested)
     arms = {}
     for name, rows in features.items():
-        values = {t: np.full((len(tested), len(labels)), np.nan) for t, labels in question.targets.items()}
+        values = {t: np.full((len(tested), *question.layout.shape(t)), np.nan) for t in question.targets}
         for target, labels in question.targets.items():
             truth, mask = (part[needed] for part in taught.labels(question, target))
             for k in range(len(labels)):

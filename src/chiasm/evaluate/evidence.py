@@ -18,6 +18,8 @@ from scipy.special import expit
 from chiasm.cohort.store import Cohort
 from chiasm.errors import RunError
 from chiasm.geometry import Geometry
+from chiasm.levels import Levels
+from chiasm.plan import Layout
 from chiasm.study import Kind
 
 Floats = NDArray[np.float64]
@@ -44,6 +46,8 @@ class Question:
         text_sections, description_sections: of the report, read and written.
         localized: (target, label) of each channel of the maps.
         external: the studies are of a cohort the run was not trained on, and are answered by all members together.
+        levels: leveled target -> of each label its levels.
+        coverage: the chance with which likely sets are to hold the truth. net_benefit_at: chances from which one would act.
     """
 
     targets: Mapping[str, Sequence[str]]
@@ -55,6 +59,13 @@ class Question:
     description_sections: Sequence[str] = ()
     localized: Sequence[tuple[str, str]] = ()
     external: bool = False
+    levels: Mapping[str, Sequence[Levels]] = field(default_factory=dict)
+    coverage: float = 0.9
+    net_benefit_at: Sequence[float] = ()
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.targets, self.kinds, self.levels)
 
     def name_of(self, target: str, label: str) -> str:
         """The label's part of a metric's name: `all` where a target's only label has the name of the target."""
@@ -139,18 +150,20 @@ class Arm:
     """What one arm says of the n studies.
 
     Attributes:
-        values: target -> [n, L] calibrated probabilities, or values in the target's own units; NaN where the member that
-            was asked does not know the label.
-        logits: target -> [n, M, L] of each member, before calibration; empty for controls that have none.
+        values: target -> [n, L] calibrated probabilities, or values in the target's own units, or [n, L, Q] of levels; NaN
+            where the member that was asked does not know the label.
+        logits: target -> [n, M, L] or [n, M, L, Q] of each member, before calibration; empty for controls that have none.
         cuts: target -> [n, L] where an answer is cut, the mean of the members; NaN where validation could not say; empty
             for controls, which decide nothing.
         shown: [n, M] what a study showed the member: "image+record"; None for controls.
+        radii: target -> [n, L] how strange a truth may be to be held likely, as `cuts`.
     """
 
     values: Mapping[str, Floats]
     logits: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     cuts: Mapping[str, Floats] = field(default_factory=dict)
     shown: NDArray[np.str_] | None = None
+    radii: Mapping[str, Floats] = field(default_factory=dict)
 
     def uncalibrated(self, target: str) -> Floats | None:
         """[n, L] mean over members of sigmoid(logit), temperature 1; None without logits."""
@@ -199,7 +212,8 @@ class Truth:
     """What the cohorts say of the n studies.
 
     Attributes:
-        labels, mask: target -> [n, L] in the target's own units, and where they are known.
+        labels, mask: target -> [n, L] in the target's own units (a class by its number, a time with the sign of its event:
+            `chiasm.levels`), and where they are known.
         groups: "sex=f" -> [n] bool. bayes: subset -> [n] true probability of the event, NaN where unknown.
         references: [n] texts, whole; "" where there is none.
     """
@@ -216,7 +230,7 @@ def read_truth(question: Question, pool: Pool, age_bands: Sequence[float]) -> Tr
     labels, mask = {}, {}
     for target, names in question.targets.items():
         how = question.uncertain.get(target, "ignore")
-        read = [cohort.labels(target, names, how) for cohort in pool.cohorts]
+        read = [cohort.labels(target, names, how, question.levels.get(target)) for cohort in pool.cohorts]
         labels[target], mask[target] = (pool.take(list(part)) for part in zip(*read, strict=True))
     subsets = dict.fromkeys(subset for cohort in pool.cohorts for subset in cohort.bayes)
     sections = question.description_sections

@@ -1,7 +1,7 @@
 """Evidence on disk: one .npz per arm, maps with their geometry, descriptions. No pickle, every digit kept.
 
 PREDICTIONS/index.json          what was asked (`Question`), by which members, of which cohorts
-PREDICTIONS/<arm>.npz           study_ids, patient_ids, member, shown, values|logits|cuts/<target>; "full" is the model
+PREDICTIONS/<arm>.npz           study_ids, patient_ids, member, shown, values|logits|cuts|radii/<target>; "full" is the model
 PREDICTIONS/maps.npz            values, study, image_row, image_ids, geometry (JSON texts), thresholds
 PREDICTIONS/descriptions.json   whose -> a text a study
 """
@@ -51,6 +51,7 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         arrays |= {f"values/{target}": values for target, values in arm.values.items()}
         arrays |= {f"logits/{target}": logits for target, logits in arm.logits.items()}
         arrays |= {f"cuts/{target}": cuts for target, cuts in arm.cuts.items()}
+        arrays |= {f"radii/{target}": radii for target, radii in arm.radii.items()}
         arrays |= {} if arm.shown is None else {"shown": arm.shown}
         _save(folder / f"{prefix or 'full'}.npz", arrays)
     if (maps := evidence.maps) is not None:
@@ -98,6 +99,8 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
     check_schema(index["schema"], SCHEMA, RunError, what="the predictions are", where=str(folder), remedy=remedy)
     raw = index["question"]
     raw["kinds"] = {target: Kind(kind) for target, kind in raw["kinds"].items()}
+    raw["levels"] = {t: [tuple(own) for own in labels] for t, labels in raw["levels"].items()}
+    raw["net_benefit_at"] = tuple(raw["net_benefit_at"])
     raw["localized"] = [(target, label) for target, label in raw["localized"]]
     arms, keys = {}, None
     for prefix in index["arms"]:
@@ -106,7 +109,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
                 keys, member = arrays["study_ids"], arrays["member"]
             elif not np.array_equal(keys, arrays["study_ids"]):
                 raise RunError("two arms answered different studies", where=str(folder / f"{prefix}.npz"))
-            parts: dict[str, dict[str, Any]] = {"values": {}, "logits": {}, "cuts": {}}
+            parts: dict[str, dict[str, Any]] = {"values": {}, "logits": {}, "cuts": {}, "radii": {}}
             for name in arrays.files:
                 kind, _, target = name.partition("/")
                 if target:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.evaluate.evidence import FULL, Evidence, Truth
-from chiasm.evaluate.score import Column, Located, channel_names
+from chiasm.evaluate.labels import Column
+from chiasm.evaluate.score import Located, channel_names
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.calibration import reliability
 from chiasm.metrics.classification import pr_curve, roc_curve
@@ -32,12 +33,14 @@ def draw_curves(evidence: Evidence, truth: Truth, resamples: Resamples, prefix: 
     """ROC, PR and reliability of every binary label of an arm that has both classes."""
     question, arm, found = evidence.question, evidence.arms[prefix], []
     for target, labels in question.targets.items():
+        if question.kinds[target] is not Kind.BINARY:
+            continue
         raw = arm.uncalibrated(target)
         for k, label in enumerate(labels):
             values = arm.values[target][:, k]
             known = truth.mask[target][:, k] & np.isfinite(values)
             column = Column(truth.labels[target][:, k], values, known, resamples)
-            if question.kinds[target] is not Kind.BINARY or len(np.unique(column.truth[known])) < 2:
+            if len(np.unique(column.truth[known])) < 2:
                 continue
             roc, pr = roc_curve(*column), pr_curve(*column)
             if roc is not None and pr is not None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.cohort.store import Cohort
-from chiasm.evaluate.evidence import DESCRIBED, FULL, Arm, Evidence, Floats, Question, Truth
+from chiasm.evaluate.evidence import DESCRIBED, FULL, Arm, Evidence, Question, Truth
+from chiasm.evaluate.labels import Column, read_column, score_binary, score_label
 from chiasm.metrics.bootstrap import Estimate, Resamples, macro
-from chiasm.metrics.calibration import ece
-from chiasm.metrics.classification import brier, decisions, prevalence, ranking
 from chiasm.metrics.description import describe, finding_f1
 from chiasm.metrics.localization import map_to_boxes, score_map, summarize
 from chiasm.metrics.metric import metric_name, parse_name
-from chiasm.metrics.regression import agreement
 from chiasm.report.findings import label_texts
-from chiasm.study import Kind
 from chiasm.vocabulary import FINDINGS
 
 Scores = dict[str, Estimate]
@@ -27,8 +24,8 @@ Scores = dict[str, Estimate]
 PRIOR = "prior"
 COMPLETE = "inputs=complete"
 """The subgroup of those who have every modality of the model."""
-BAYES_LABEL = ("outcome", "event")
-"""The target and label whose true probability a phantom knows."""
+BAYES_LABELS = {"outcome": ("event", "mrs_gt_2")}
+"""The labels of a target whose true probability a phantom, of the chest or of a stroke, knows."""
 
 
 def score(evidence: Evidence, truth: Truth, resamples: Resamples, located: Sequence[Located] | None = None) -> Scores:
@@ -98,22 +95,10 @@ def score_arm(
     rows = np.arange(len(resamples)) if who is None else np.flatnonzero(who)
     scores: Scores = {}
     for target, labels in question.targets.items():
-        raw = arm.uncalibrated(target)
         by_metric: dict[str, dict[str, Estimate]] = {}
         for k, label in enumerate(labels):
-            values = arm.values[target][rows, k]
-            known = truth.mask[target][rows, k] & np.isfinite(values)
-            column = Column(truth.labels[target][rows, k], values, known, resamples.at(rows))
-            cut = arm.cuts[target][rows, k] if target in arm.cuts else None
-            if question.kinds[target] is not Kind.BINARY:
-                found = agreement(*column)
-                if prefix == PRIOR:
-                    del found["r"]
-            elif prefix == PRIOR:  # the same answer for everybody: nothing to rank
-                found = {"auprc": prevalence(column.truth, column.resamples, known), "brier": brier(*column)}
-            else:
-                found = _score_binary(column, cut, None if raw is None else raw[rows, k], group is None)
-            for metric, estimate in found.items():
+            column = read_column(question, truth, arm, resamples, target, k, rows)
+            for metric, estimate in score_label(question, target, k, column, group is None, prefix == PRIOR).items():
                 by_metric.setdefault(metric, {})[label] = estimate
         for metric, estimates in by_metric.items():
             named = {question.name_of(target, label): estimate for label, estimate in estimates.items()}
@@ -124,55 +109,19 @@ def score_arm(
     return scores
 
 
-@dataclass(frozen=True)
-class Column:
-    """One label of some rows: [n] truth, answers, whether both are known; unpacks as the metrics take it."""
-
-    truth: NDArray[np.float32]
-    values: Floats
-    known: NDArray[np.bool_]
-    resamples: Resamples
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.truth, self.values, self.resamples, self.known))
-
-
-def _score_binary(column: Column, cut: Floats | None, raw: Floats | None, whole: bool) -> dict[str, Estimate]:
-    """AUROC and AUPRC; with a threshold F1; on the whole pool also Brier and, where there are logits, calibration."""
-    found = ranking(*column)
-    if cut is not None:
-        found["f1"] = _f1(column, cut)
-    if whole:
-        found["brier"] = brier(*column)
-    if whole and raw is not None:
-        found["ece"] = ece(*column)
-        found["ece_uncalibrated"] = ece(*replace(column, values=raw))
-    return found
-
-
-def _f1(column: Column, cut: Floats) -> Estimate:
-    """F1 at the threshold of the member that answered. Rows differ in it (folds, missing inputs): compare margins."""
-    known = column.known & np.isfinite(cut)
-    margin = np.where(known, column.values - np.nan_to_num(cut), 0.0)
-    estimate = decisions(column.truth, margin, 0.0, column.resamples, known)["f1"]
-    cuts = np.unique(cut[known])
-    if not len(cuts):
-        return replace(estimate, reason="no threshold: validation had one class only")
-    detail = f"{cuts[0]:.3g}" if len(cuts) == 1 else f"{cuts[0]:.3g} to {cuts[-1]:.3g}, of each member and its inputs"
-    return replace(estimate, detail=f"threshold from validation: {detail}")
-
-
 def _score_bayes(question: Question, truth: Truth, resamples: Resamples) -> Scores:
     """What the best reader of each subset reaches on the same patients, as an arm `bayes:SUBSET`."""
-    target, label = BAYES_LABEL
-    if label not in question.targets.get(target, ()):
-        return {}
-    k = list(question.targets[target]).index(label)
+    asked = [
+        (target, label, k)
+        for target, known_labels in BAYES_LABELS.items()
+        for k, label in enumerate(question.targets.get(target, ()))
+        if label in known_labels
+    ]
     scores: Scores = {}
-    for subset, probability in truth.bayes.items():
+    for (target, label, k), (subset, probability) in product(asked, truth.bayes.items()):
         known = truth.mask[target][:, k] & np.isfinite(probability)
         column = Column(truth.labels[target][:, k], np.where(known, probability, 0.5), known, resamples)
-        for metric, estimate in _score_binary(column, None, None, whole=True).items():
+        for metric, estimate in score_binary(column, whole=True).items():
             scores[metric_name(target, question.name_of(target, label), metric, "bayes", subset)] = estimate
     return scores
 

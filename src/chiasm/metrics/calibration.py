@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, log_expit
+from scipy.special import expit, log_expit, log_softmax
 
+from chiasm.levels import NEVER
 from chiasm.metrics.bootstrap import Estimate, Floats, Resamples, indicator
 from chiasm.metrics.classification import known_rows
 
@@ -82,6 +83,30 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike, mask: ArrayLike | None
     def log_loss(log_temperature: float) -> float:
         scaled = z / np.exp(log_temperature)
         return -float(np.mean(smoothed * log_expit(scaled) + (1 - smoothed) * log_expit(-scaled)))
+
+    found = minimize_scalar(log_loss, bounds=tuple(np.log(_TEMPERATURES)), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def fit_softmax_temperature(codes: ArrayLike, logits: ArrayLike) -> float | None:
+    """The T that minimizes the log loss of softmax(logits / T); None where one level alone is known.
+
+    As in `fit_temperature` the truth is smoothed: half a study of each level is added, shared out over the n studies, so
+    that a small sample the model tells apart perfectly does not call for certainty.
+
+    Args:
+        codes: [n] numbers of the true levels; logits: [n, Q].
+    """
+    y, z = np.asarray(codes, np.int64), np.asarray(logits, np.float64)
+    if len(np.unique(y)) < 2:
+        return None
+    real = z.max(axis=0) > NEVER / 2
+    share = 0.5 * real.sum() / (len(y) + 0.5 * real.sum())
+    truth = (1 - share) * (y[:, None] == np.arange(z.shape[1])) + share * real / real.sum()
+
+    def log_loss(log_temperature: float) -> float:
+        log_p = log_softmax(z / np.exp(log_temperature), axis=1)
+        return -float(np.mean(np.sum(np.where(real, truth * log_p, 0), axis=1)))
 
     found = minimize_scalar(log_loss, bounds=tuple(np.log(_TEMPERATURES)), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))

@@ -74,7 +74,7 @@ def ranking(
 def decisions(
     labels: ArrayLike, scores: ArrayLike, threshold: float, resamples: Resamples, mask: ArrayLike | None = None
 ) -> dict[str, Estimate]:
-    """`f1`, `sensitivity` and `specificity` where score >= threshold means yes. The threshold is not chosen here.
+    """`f1`, `sensitivity`, `specificity` and `balanced_accuracy` (the mean of the two) where score >= threshold means yes. The threshold is not chosen here.
 
     F1 and sensitivity are undefined without a positive, specificity without a negative.
     """
@@ -87,12 +87,13 @@ def decisions(
             "f1": np.where(tp + fn > 0, 2 * tp / (2 * tp + fp + fn), np.nan),
             "sensitivity": tp / (tp + fn),
             "specificity": tn / (tn + fp),
+            "balanced_accuracy": (tp / (tp + fn) + tn / (tn + fp)) / 2,
         }
-    names = {"f1": "F1", "sensitivity": "sensitivity", "specificity": "specificity"}
+    names = {"f1": "F1", "balanced_accuracy": "mean of sensitivity and specificity"}
     detail = f"threshold {threshold:.4g}"
     return {
         key: rows.estimate(
-            value, f"{names[key]} at a threshold fixed beforehand", detail=detail, undefined=_one_class(y)
+            value, f"{names.get(key, key)} at a threshold fixed beforehand", detail=detail, undefined=_one_class(y)
         )
         for key, value in draws.items()
     }

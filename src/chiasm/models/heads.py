@@ -10,8 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chiasm.levels import NEVER
 from chiasm.models.fusion.vectors import Vectors
 from chiasm.models.text_encoder import AttentionPool
+from chiasm.plan import Plan
+from chiasm.study import Kind
 from chiasm.tensors import Fused, Tokens
 
 
@@ -80,6 +83,71 @@ class TargetHeads(nn.Module):
             # an absent modality's vector is zeros, and a linear map without bias leaves them so
             logits[name] = head(x) + sum(own[m](vector) for m, vector in fused.vectors.items())
         return logits
+
+
+class Levels(nn.Module):
+    """From the evidence on each target to the logits of its answers; what training says without any input is the start.
+
+    multiclass  log-shares + evidence, [B, L Q] -> [B, L, Q]
+    survival    log-odds of the hazards + evidence, [B, L Q] -> [B, L, Q]
+    ordinal     P(y > level q) = sigmoid(evidence + theta_q), theta falling with q (proportional odds, McCullagh 1980): one
+                number a label, [B, L] -> log-probabilities [B, L, Q]
+    others      as they are, [B, L]
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.kinds = {target: plan.kinds[target] for target in plan.levels}
+        self.shapes = {target: plan.shape(target) for target in plan.targets}
+        self.start, self.gaps = nn.ParameterDict(), nn.ParameterDict()
+        for target, labels in plan.rates.items():
+            count, width = self.shapes[target]
+            rates = torch.ones(count, width)  # a share of what is not there
+            real = torch.zeros(count, width, dtype=torch.bool)
+            for row, here, own in zip(rates, real, labels, strict=True):
+                row[: len(own)], here[: len(own)] = torch.tensor(own), True
+            self.register_buffer(f"real_{target}", real, persistent=False)
+            if self.kinds[target] is Kind.ORDINAL:
+                above = (1 - rates.where(real, torch.zeros(())).cumsum(dim=1)).clamp(1e-6, 1 - 1e-6).logit()
+                self.start[target] = nn.Parameter(above[:, :1])
+                self.gaps[target] = nn.Parameter((above[:, :-1] - above[:, 1:]).clamp(min=1e-3).log()[:, : width - 2])
+            else:
+                logits = rates.log() if self.kinds[target] is Kind.MULTICLASS else rates.logit()
+                self.start[target] = nn.Parameter(logits.where(real, torch.zeros(())))
+
+    def size(self, target: str) -> int:
+        """How many numbers of evidence it takes."""
+        return self.shapes[target][0] if self.kinds.get(target) is Kind.ORDINAL else math.prod(self.shapes[target])
+
+    def forward(self, evidence: dict[str, Tensor], watched: bool = False) -> dict[str, Tensor]:
+        """target -> [B, size] -> logits. `watched`: the start learns nothing of it."""
+        return {name: self._logits(name, x, watched) if name in self.kinds else x for name, x in evidence.items()}
+
+    def _logits(self, name: str, x: Tensor, watched: bool) -> Tensor:
+        start, real = self.start[name], getattr(self, f"real_{name}")
+        start = start.detach() if watched else start
+        if self.kinds[name] is not Kind.ORDINAL:
+            logits: Tensor = (start + x.view(len(x), *real.shape)).masked_fill(~real, NEVER)
+            return logits
+        gaps = self.gaps[name].detach() if watched else self.gaps[name]
+        return ordinal_log_probabilities(x, start, gaps.exp(), real)
+
+
+def ordinal_log_probabilities(x: Tensor, first: Tensor, gaps: Tensor, real: Tensor) -> Tensor:
+    """[B, L] evidence -> [B, L, Q] log P(y = level q) = log(s(a) - s(b)), a = x + theta_(q-1), b = x + theta_q.
+
+    s(a) - s(b) = s(a) s(-b) (1 - exp(b - a)): in logs no digit is lost.
+
+    Args:
+        first: [L, 1] theta_0; gaps: [L, Q - 2] above 0, by which the next ones fall; real: [L, Q] the levels of a label.
+    """
+    theta = torch.cat([first, first - gaps.cumsum(dim=1)], dim=1)[:, : real.shape[1] - 1]
+    theta = theta.where(real[:, 1:], torch.full_like(first, NEVER))  # above the last level there is nothing
+    theta = F.pad(F.pad(theta, (1, 0), value=-NEVER), (0, 1), value=NEVER)  # [L, Q + 1]
+    gap = (theta[:, :-1] - theta[:, 1:]).where(real, torch.ones_like(first))
+    z = x[:, :, None] + theta
+    logits = F.logsigmoid(z[..., :-1]) + F.logsigmoid(-z[..., 1:]) + torch.log(-torch.expm1(-gap))
+    return logits.masked_fill(~real, NEVER)
 
 
 class UnimodalHeads(nn.Module):

@@ -10,7 +10,7 @@ from chiasm.study import Kind
 
 
 def target_loss(logits: Tensor, labels: Tensor, mask: Tensor, kind: Kind) -> Tensor:
-    """Mean over the labels that are known, [B, L] each: cross-entropy (binary) or Huber (regression, standardized).
+    """Mean over the labels that are known, [B, L] each; logits of leveled kinds are [B, L, Q].
 
     Zero, with a gradient of zero, where no label of the batch is known.
     """
@@ -19,7 +19,18 @@ def target_loss(logits: Tensor, labels: Tensor, mask: Tensor, kind: Kind) -> Ten
 
 
 def label_losses(logits: Tensor, labels: Tensor, kind: Kind) -> Tensor:
-    """The loss of each label, [B, L]: minus the log of how likely the truth was."""
+    """The loss of each label, [B, L]: minus the log of how likely the truth was; Huber of standardized numbers.
+
+    Survival: log(1 - h_j) over the intervals that were come through, and log h_k of the one with the event (Gensheimer &
+    Narasimhan 2019, eq. 3); labels as `chiasm.levels.encode` gives them.
+    """
     if kind is Kind.BINARY:
         return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return F.huber_loss(logits, labels, reduction="none")
+    if kind is Kind.REGRESSION:
+        return F.huber_loss(logits, labels, reduction="none")
+    if kind is not Kind.SURVIVAL:
+        return -logits.log_softmax(dim=2).gather(2, labels.long()[..., None])[..., 0]
+    interval = torch.arange(logits.shape[2], device=logits.device)
+    event = (labels[..., None] == interval) & ~torch.signbit(labels)[..., None]
+    through = interval < labels.abs()[..., None]
+    return F.softplus(-logits).where(event, F.softplus(logits) * through).sum(dim=2)

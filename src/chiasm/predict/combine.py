@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from chiasm.geometry import Geometry
+from chiasm.levels import expectation
 from chiasm.members import Answers, Calibration, Member, answer
 from chiasm.metrics.attribution import shapley, subsets
 from chiasm.metrics.localization import map_to_boxes
+from chiasm.plan import Layout
+from chiasm.predict.outcomes import READER, read_outcome
 from chiasm.study import Finding, Kind, Outcome, Prediction, Region, State
 from chiasm.tensors import MODALITIES
 
@@ -26,19 +28,23 @@ class _Said:
     """What the members say together of n studies.
 
     Attributes:
-        labels: target -> labels that any member knows (a fold may lack one that others know).
-        values, hidden: target -> [n, L] probabilities or values, with all that is there and without the report.
+        layout: labels and levels that any member knows (a fold may lack one that others know).
+        values, hidden: target -> [n, L] or [n, L, Q] probabilities or values, with all that is there and without the report.
+        without: `_told` of `hidden`.
         cuts, hidden_cuts: target -> [n, L] where those are cut; NaN where validation could not say.
-        added: target -> modality -> [n, L] on the logit, or in a regression target's own units; present: modality -> [n] bool.
+        radii: target -> [n, L] of the likely sets; NaN where validation could not say.
+        added: target -> modality -> [n, numbers] as `_told`; present: modality -> [n] bool.
         maps: (index, image row) -> (target, label) -> probabilities on the grid.
         descriptions: a text a study, or None.
     """
 
-    labels: Mapping[str, Sequence[str]]
+    layout: Layout
     values: Values
     hidden: Values
+    without: Values
     cuts: Values
     hidden_cuts: Values
+    radii: Values
     added: Mapping[str, Mapping[str, NDArray[np.float64]]]
     present: Mapping[str, NDArray[np.bool_]]
     maps: Mapping[tuple[int, int], Mapping[Channel, NDArray[np.float32]]]
@@ -51,24 +57,20 @@ def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> li
     The description comes from the first member; a mean of texts does not exist.
     """
     modalities = tuple(m for m in MODALITIES if any(m in member.model.modalities for member in members))
-    labels: dict[str, list[str]] = {}
-    for plan in (member.plan for member in members):
-        for target, names in plan.targets.items():
-            known = labels.setdefault(target, [])
-            known += [name for name in names if name not in known]
+    layout = Layout.of([member.plan for member in members])
     chosen = {s: [answer(m, indices, subset=s, maps=s == modalities) for m in members] for s in subsets(modalities)}
-    evidence = {
-        s: _mean(members, [_evidence(m, a) for m, a in zip(members, answers, strict=True)], labels)
-        for s, answers in chosen.items()
-    }
+    evidence = {s: _evidence(members, answers, layout) for s, answers in chosen.items()}
     full, hidden = chosen[modalities], chosen[tuple(m for m in modalities if m != "text")]
+    unread = _values(members, hidden, layout)
     said = _Said(
-        labels,
-        values=_mean(members, [m.probabilities(a) for m, a in zip(members, full, strict=True)], labels),
-        hidden=_mean(members, [m.probabilities(a) for m, a in zip(members, hidden, strict=True)], labels),
-        cuts=_mean(members, [_cuts(m, a) for m, a in zip(members, full, strict=True)], labels),
-        hidden_cuts=_mean(members, [_cuts(m, a) for m, a in zip(members, hidden, strict=True)], labels),
-        added={t: shapley({s: evidence[s][t] for s in chosen}, modalities) for t in labels},
+        layout,
+        values=_values(members, full, layout),
+        hidden=unread,
+        without=_told(unread, layout),
+        cuts=_by_label(members, full, layout, Member.thresholds),
+        hidden_cuts=_by_label(members, hidden, layout, Member.thresholds),
+        radii=_by_label(members, full, layout, Member.radii),
+        added={t: shapley({s: evidence[s][t] for s in chosen}, modalities) for t in layout.labels},
         present=_present(members, indices, modalities),
         maps=_mean_maps(members, full),
         descriptions=answer(members[0], indices, describe=True, maps=False).descriptions,
@@ -76,33 +78,73 @@ def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> li
     return [_prediction(members, said, i, int(index)) for i, index in enumerate(indices)]
 
 
-def _evidence(member: Member, answers: Answers) -> Values:
-    """What modalities add to: logits of binary targets, values in their own units of the others."""
-    values = member.probabilities(answers)
-    binary = {t for t in values if member.plan.kinds[t] is Kind.BINARY}
-    return {t: answers.logits[t].astype(np.float64) if t in binary else values[t] for t in values}
+def _values(members: Sequence[Member], answers: Sequence[Answers], layout: Layout) -> Values:
+    each = [member.probabilities(a) for member, a in zip(members, answers, strict=True)]
+    return {
+        t: _mean([layout.place(m.plan, t, v[t]) for m, v in zip(members, each, strict=True) if t in v])
+        for t in layout.labels
+    }
 
 
-def _mean(
-    members: Sequence[Member], each: Sequence[Mapping[str, NDArray[Any]]], labels: Mapping[str, Sequence[str]]
+def _by_label(
+    members: Sequence[Member],
+    answers: Sequence[Answers],
+    layout: Layout,
+    of: Callable[[Member, str, NDArray[np.str_]], NDArray[np.float64]],
 ) -> Values:
-    """target -> [n, L]: the mean over the members that know a label; NaN where none of them knows a number."""
-    result = {}
-    for target, names in labels.items():
-        knowing = [
-            (m.plan.targets[target], part[target]) for m, part in zip(members, each, strict=True) if target in part
-        ]
-        stacked = np.full((len(knowing), len(knowing[0][1]), len(names)), np.nan)
-        for row, (own, values) in zip(stacked, knowing, strict=True):
-            row[:, [names.index(name) for name in own]] = values
-        known = ~np.isnan(stacked)
-        count = known.sum(axis=0)
-        result[target] = np.where(count, np.where(known, stacked, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
-    return result
+    """target -> [n, L] of what each member fitted."""
+    pairs = list(zip(members, answers, strict=True))
+    return {
+        t: _mean([layout.place_labels(m.plan, t, of(m, t, a.shown)) for m, a in pairs if t in m.plan.targets])
+        for t in layout.labels
+    }
 
 
-def _cuts(member: Member, answers: Answers) -> Values:
-    return {target: member.thresholds(target, answers.shown) for target in answers.logits}
+def _mean(each: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The mean over the members that know a label; NaN where none of them knows a number."""
+    stacked = np.stack(each)
+    known = ~np.isnan(stacked)
+    count = known.sum(axis=0)
+    return np.where(count, np.where(known, stacked, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
+
+
+def _evidence(members: Sequence[Member], answers: Sequence[Answers], layout: Layout) -> Values:
+    """What modalities add to, target -> [n, numbers]: logits of binary targets, else what `_told` tells."""
+    told = _told(_values(members, answers, layout), layout)
+    for target, kind in layout.kinds.items():
+        if kind is Kind.BINARY:
+            pairs = [(m, a) for m, a in zip(members, answers, strict=True) if target in m.plan.targets]
+            told[target] = _mean([layout.place_labels(m.plan, target, a.logits[target]) for m, a in pairs])
+        elif kind is Kind.MULTICLASS:
+            told[target] = np.log(np.maximum(told[target], 1e-12))
+    return told
+
+
+def _told(values: Values, layout: Layout) -> Values:
+    """target -> [n, numbers], those of `_names`: probabilities and values as they are, the expected level or time.
+
+    Of a multiclass label the probability of each class.
+    """
+    told = {}
+    for target, found in values.items():
+        kind, levels = layout.kinds[target], layout.levels.get(target, ())
+        if kind is Kind.MULTICLASS:
+            told[target] = np.concatenate([found[:, k, : len(own)] for k, own in enumerate(levels)], axis=1)
+        elif kind.leveled:
+            told[target] = np.stack([expectation(found[:, k], own, kind) for k, own in enumerate(levels)], axis=1)
+        else:
+            told[target] = found
+    return told
+
+
+def _names(layout: Layout) -> Iterator[tuple[str, int, str]]:
+    """(target, column of `_told`, "target/label" or, of a class, "target/label=class")."""
+    for target, labels in layout.labels.items():
+        names = [f"{target}/{label}" for label in labels]
+        if layout.kinds[target] is Kind.MULTICLASS:
+            names = [f"{name}={word}" for name, own in zip(names, layout.levels[target], strict=True) for word in own]
+        for column, name in enumerate(names):
+            yield target, column, name
 
 
 def _mean_maps(
@@ -129,10 +171,8 @@ def _present(
 
 def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> Prediction:
     loader = members[0].loader
-    findings, outcomes = _decide(members, said.labels, said.values, said.cuts, i)
-    seen, _ = _decide(
-        members, said.labels, said.hidden, said.hidden_cuts, i
-    )  # a report adds no box and takes none away
+    findings, outcomes = _decide(members, said, said.values, said.cuts, i)
+    seen, _ = _decide(members, said, said.hidden, said.hidden_cuts, i)  # a report adds no box and takes none away
     present = {(f.target, f.name) for f in seen if f.state is State.PRESENT}
     maps, geometries, regions = {}, {}, []
     for row in loader.image_rows(index):
@@ -145,7 +185,7 @@ def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> P
             if channel in present:
                 regions += _regions(members, channel, image_id, grid, geometry)
     used = tuple(m for m, here in said.present.items() if here[i])
-    places = [(t, k, f"{t}/{label}") for t, labels in said.labels.items() for k, label in enumerate(labels)]
+    places = list(_names(said.layout))
     return Prediction(
         study_id=str(loader.study_ids[index]),
         patient_id=str(loader.patient_ids[index]),
@@ -158,7 +198,7 @@ def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> P
         contributions={m: {name: float(said.added[t][m][i, k]) for t, k, name in places} for m in said.present},
         used=used,
         ignored=_unread(members, index) if "text" in used else (),
-        without_report={name: float(said.hidden[t][i, k]) for t, k, name in places} if "text" in used else {},
+        without_report={name: float(said.without[t][i, k]) for t, k, name in places} if "text" in used else {},
     )
 
 
@@ -169,23 +209,22 @@ def _unread(members: Sequence[Member], index: int) -> tuple[str, ...]:
 
 
 def _decide(
-    members: Sequence[Member], labels: Mapping[str, Sequence[str]], values: Values, cuts: Values, i: int
+    members: Sequence[Member], said: _Said, values: Values, cuts: Values, i: int
 ) -> tuple[list[Finding], list[Outcome]]:
     """Findings and outcomes of study i; what is binary is decided at the members' mean threshold, .5 where none has one."""
     findings, outcomes = [], []
     are_findings = {target for member in members for target in member.plan.findings}
-    kinds = {target: kind for member in members for target, kind in member.plan.kinds.items()}
-    for target, names in labels.items():
+    coverage = members[0].recipe.evaluate.coverage
+    for target, names in said.layout.labels.items():
+        levels = said.layout.levels.get(target, ((),) * len(names))
         for k, label in enumerate(names):
-            value, cut = float(values[target][i, k]), float(cuts[target][i, k])
-            here = value >= (0.5 if np.isnan(cut) else cut)
+            answer, cut, radius = values[target][i, k], float(cuts[target][i, k]), float(said.radii[target][i, k])
+            outcome = read_outcome(target, label, said.layout.kinds[target], answer, levels[k], cut, radius, coverage)
             if target in are_findings:
-                state = State.PRESENT if here else State.ABSENT
-                findings.append(Finding(label, state, target, "chiasm", probability=value))
-            elif kinds[target] is Kind.BINARY:
-                outcomes.append(Outcome(label, float(here), Kind.BINARY, target, "chiasm", value))
+                state = State.PRESENT if outcome.value else State.ABSENT
+                findings.append(Finding(label, state, target, READER, probability=outcome.probability))
             else:
-                outcomes.append(Outcome(label, value, kinds[target], target, "chiasm"))
+                outcomes.append(outcome)
     return findings, outcomes
 
 
@@ -196,7 +235,7 @@ def _regions(
     found = zip(*map_to_boxes(grid, cut, geometry), strict=True)
     boxes = [((float(x0), float(y0), float(x1), float(y1)), float(score)) for (x0, y0, x1, y1), score in found]
     target, label = channel
-    return [Region(label, image_id, box, target=target, reader="chiasm", score=score) for box, score in boxes]
+    return [Region(label, image_id, box, target=target, reader=READER, score=score) for box, score in boxes]
 
 
 def map_threshold(calibration: Calibration, target: str, label: str) -> float:

@@ -192,7 +192,17 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
             for f in prediction.findings
         ],
         "outcomes": [
-            {"target": o.target, "name": o.name, "kind": str(o.kind), "value": o.value, "probability": o.probability}
+            {
+                "target": o.target,
+                "name": o.name,
+                "kind": str(o.kind),
+                "value": o.value,
+                "probability": o.probability,
+                "expected": o.expected,
+                "distribution": dict(o.distribution),
+                "likely": None if o.likely is None else list(o.likely),
+                "coverage": o.coverage,
+            }
             for o in prediction.outcomes
         ],
         "regions": [
