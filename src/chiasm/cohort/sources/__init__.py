@@ -28,6 +28,7 @@ NAMES = (
     "table",
     "dicom",
     "phantom-chest",
+    "phantom-stroke",
 )
 
 
