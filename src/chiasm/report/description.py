@@ -13,9 +13,7 @@ import jinja2
 from pydantic import BaseModel, ConfigDict
 
 from chiasm.report.facts import Facts, name_of, observe
-from chiasm.vocabulary import TERRITORIES
 
-_LEAST_SHARE = 0.02  # of a territory that is named
 _STROKE = (
     *("hemisphere", "foci", "cortical_share", "subcortical_share", "infratentorial_share", "ventricle_share"),
     *("midline_distance_mm", "flair_visible", "flair_contrast"),
@@ -43,7 +41,7 @@ def describe(facts: Facts) -> ImageDescription | None:
     """The template's description (`prompts/stroke.txt.j2`, `prompts/regions.txt.j2`), or None if nothing was measured."""
     if "lesion_volume_ml" in facts.measured:
         values = {**dict.fromkeys(_STROKE), **facts.measured}
-        text = render("stroke.txt", territories=_territories(facts), **values)
+        text = render("stroke.txt", territories=facts.territories, **values)
     elif facts.statements:
         names = dict.fromkeys(name_of(said.finding) for said in facts.statements)
         text = render("regions.txt", observations=[observe(said) for said in facts.statements], names=list(names))
@@ -67,10 +65,3 @@ def read_prompt(prompt: str) -> str:
 def _prompts() -> jinja2.Environment:
     loader = jinja2.FunctionLoader(lambda name: read_prompt(name.removesuffix(".j2")))
     return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=False)
-
-
-def _territories(facts: Facts) -> list[tuple[str, int]]:
-    """(name, percent) of the arterial territories that hold a part of the lesion, the largest first."""
-    shares = {n: float(facts.measured.get(f"territory_{n}_share", 0)) for n in TERRITORIES}
-    found = [n for n in sorted(shares, key=lambda n: -shares[n]) if shares[n] >= _LEAST_SHARE]
-    return [(" of the ".join(reversed(TERRITORIES[n].split(", "))), round(100 * shares[n])) for n in found]

@@ -18,12 +18,13 @@ import numpy as np
 from chiasm.report.findings import label_report
 from chiasm.report.sections import read_lexicon
 from chiasm.study import Box, Image, Region, Report, State, Study, View
-from chiasm.vocabulary import FINDINGS
+from chiasm.vocabulary import FINDINGS, TERRITORIES
 
 MAIN_TARGET = "findings"
 """The target whose labels are stated; those of other truths (another reader's) are never merged with them."""
 MEASURED = "ischemic_lesion"
 """The finding that is stated where a lesion's volume was measured."""
+_LEAST_SHARE = 0.02  # of a territory that is named
 _STRENGTH = (State.NOT_MENTIONED, State.ABSENT, State.UNCERTAIN, State.PRESENT)
 
 
@@ -69,9 +70,19 @@ class Facts:
         return bool(self.statements or self.measured)
 
     def to_json(self) -> str:
-        """For a prompt: without what is empty, always in the same order."""
+        """For a prompt: rounded, without what is empty, always in the same order."""
         said = [{key: value for key, value in asdict(s).items() if value} for s in self.statements]
-        return json.dumps({"findings": said, "measured": dict(sorted(self.measured.items()))}, ensure_ascii=False)
+        measured = {name: value for name, value in sorted(self.measured.items()) if not name.startswith("territory_")}
+        rounded = {name: round(v, 3) if isinstance(v, float) else v for name, v in measured.items()}
+        shares = {f"share in the territory of the {name}": f"{percent}%" for name, percent in self.territories}
+        return json.dumps({"findings": said, "measured": rounded | shares}, ensure_ascii=False)
+
+    @property
+    def territories(self) -> list[tuple[str, int]]:
+        """(name, percent) of the arterial territories that hold some of a lesion, the largest first."""
+        shares = {n: float(self.measured.get(f"territory_{n}_share", 0)) for n in TERRITORIES}
+        found = [n for n in sorted(shares, key=lambda n: -shares[n]) if shares[n] >= _LEAST_SHARE]
+        return [(" of the ".join(reversed(TERRITORIES[n].split(", "))), round(100 * shares[n])) for n in found]
 
 
 @cache

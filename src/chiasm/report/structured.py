@@ -81,16 +81,16 @@ def build_report(facts: Facts, observations: tuple[str, ...] | None = None) -> S
     )
 
 
-def unlike(text: str, states: Mapping[str, State]) -> list[str]:
+def unlike(text: str, states: Mapping[str, State], closed: bool = True) -> list[str]:
     """A sentence for each finding that the labeler reads otherwise in the text than it is in the facts.
 
-    Findings of which the facts say nothing must not be present or uncertain; those the labeler does not know (a user's own
+    Findings of which the facts say nothing must not be present or uncertain, if the facts are all there is (`closed`); those the labeler does not know (a user's own
     labels) are not compared, nor is `normal`, where the facts do not name it.
     """
     found = []
     for read in label_report(text):
         state = states.get(read.name, State.NOT_MENTIONED)
-        silent = state is State.NOT_MENTIONED and (read.state is State.ABSENT or read.name == "normal")
+        silent = state is State.NOT_MENTIONED and (not closed or read.state is State.ABSENT or read.name == "normal")
         if read.state is not state and not silent:
             found.append(f"{name_of(read.name)} is {_words(state)} in the facts, but reads as {_words(read.state)}")
     return found

@@ -1,0 +1,171 @@
+"""Have a text written for each study of a cohort: finished ones are never asked for again."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from chiasm.cohort.store import Cohort
+from chiasm.cohort.written import TextFile
+from chiasm.errors import InputError, WriterError
+from chiasm.progress import Progress
+from chiasm.report.facts import read_facts, read_image_facts
+from chiasm.report.findings import READ
+from chiasm.report.masking import mask_identifiers
+from chiasm.report.writers import KINDS, Task, Writer, Written
+from chiasm.report.writers.ask import LONGEST
+from chiasm.study import Study
+
+IN_A_ROW = 3
+"""Studies without an answer after which the writer is taken to be gone."""
+_CAPITALS = 0.6  # share of capitals among letters, from which names cannot be told from other words
+
+Waiting = dict[Future[Written], tuple[Study, Task]]
+
+
+def write_texts(
+    cohort: Cohort,
+    writer: Writer,
+    kind: str,
+    *,
+    seed: int = 0,
+    concurrency: int = 4,
+    limit: int | None = None,
+    pictures: int = 0,
+) -> dict[str, int]:
+    """Write a text a study into the cohort's texts.parquet, and return counts.
+
+    A study is asked for again if facts, report, pictures, prompt, writer or seed are others than those of its text, or if
+    the writer gave no answer. After an interruption what was written stands.
+
+    Args:
+        concurrency: the most questions at a time (a model in this process takes one).
+        limit: the most texts to write now. pictures: of each study, for an image description by a model that sees.
+
+    Returns:
+        studies; finished (before); written (now), and of these accepted, replaced (by the template's text), unanswered,
+        and silent, of which nothing is known to write.
+
+    Raises:
+        InputError: no such kind. CohortError: texts are damaged, or are being written by another process.
+        WriterError: the writer refuses, or `IN_A_ROW` studies in a row got no answer; what was written before stands.
+    """
+    if kind not in KINDS:
+        raise InputError("there is no such kind of text", expected=" or ".join(KINDS), got=kind)
+    own = {"writer": writer.name, "model": writer.model, "prompt_hash": writer.prompt_hash(kind), "seed": seed}
+    counts = Counter(studies=len(cohort))
+    waiting: Waiting = {}
+    failed = 0
+    most = min(concurrency, writer.parallel)
+    pool = ThreadPoolExecutor(most)
+    with TextFile(cohort.path) as texts, Progress(f"writing {kind}", len(cohort)) as bar:
+
+        def settle() -> None:
+            nonlocal failed
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                (study, task), written = waiting.pop(future), future.result()
+                texts.add(_row(study, task, written, own))
+                failed = 0 if written.answered else failed + 1
+                counts.update(_outcomes(written))
+                bar.advance(1, f"{counts['accepted']} of {counts['written']} accepted")
+                if failed >= IN_A_ROW:
+                    raise WriterError(
+                        f"the writer gave no answer for {failed} studies in a row",
+                        got=written.reason,
+                        remedy="see that it works, then give the same command: what was written stands",
+                    )
+
+        try:
+            for study, task in _tasks(cohort, kind, pictures):
+                if _finished(texts.rows.get((study.study_id, kind)), own, task):
+                    counts["finished"] += 1
+                    bar.advance()
+                    continue
+                if limit is not None and counts["written"] + len(waiting) >= limit:
+                    break
+                waiting[pool.submit(writer.write, task)] = (study, task)
+                if len(waiting) >= most:
+                    settle()
+            while waiting:
+                settle()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    names = ("studies", "finished", "written", "accepted", "replaced", "unanswered", "silent")
+    return {name: counts[name] for name in names}
+
+
+def _tasks(cohort: Cohort, kind: str, pictures: int) -> Iterator[tuple[Study, Task]]:
+    for row in range(len(cohort)):
+        study = cohort.study(row)
+        if kind == "image-description":
+            yield study, Task(kind, read_image_facts(study), pictures=draw_pictures(study, pictures))
+        else:
+            facts = read_facts(study)
+            text = "\n".join(t for name, t in study.report.sections.items() if name in READ) if study.report else ""
+            report, withheld = _hand_over(text, study) if facts.source.startswith("report") else ("", "")
+            yield study, Task(kind, facts, report, withheld=withheld)
+
+
+def _hand_over(text: str, study: Study) -> tuple[str, str]:
+    """The report as a model may read it, or "" and why not."""
+    if len(text) > LONGEST:
+        return "", f"the report has {len(text)} characters; a model is given at most {LONGEST}"
+    letters = [c for c in text if c.isalpha()]
+    if sum(c.isupper() for c in letters) > _CAPITALS * len(letters):
+        return "", ""  # names in capitals cannot be masked: the facts must do
+    return mask_identifiers(text, (study.study_id, study.patient_id)), ""
+
+
+def _finished(row: dict[str, Any] | None, own: dict[str, Any], task: Task) -> bool:
+    asked = {**own, "input_hash": task.hash, "answered": True}
+    return row is not None and all(row[key] == value for key, value in asked.items())
+
+
+def _row(study: Study, task: Task, written: Written, own: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "study_id": study.study_id,
+        "kind": task.kind,
+        "text": written.text,
+        "structure": written.structure,
+        "source": task.facts.source or "pictures",
+        **own,
+        "input_hash": task.hash,
+        "attempts": written.attempts,
+        "accepted": written.accepted,
+        "answered": written.answered,
+        "reason": written.reason,
+    }
+
+
+def _outcomes(written: Written) -> list[str]:
+    """What a text counts as."""
+    if not written.answered:
+        return ["written", "unanswered"]
+    if written.accepted:
+        return ["written", "accepted"]
+    return ["written", "silent" if written.text is None else "replaced"]
+
+
+def draw_pictures(study: Study, most: int) -> tuple[bytes, ...]:
+    """PNG files of at most so many of a study's images, of volumes planes evenly spaced along the first axis."""
+    planes: list[NDArray[np.generic]] = []
+    for image in study.images[:most]:
+        if image.pixels.ndim == 2:
+            planes.append(image.pixels)
+        else:
+            depth, many = len(image.pixels), max(1, most // len(study.images))
+            planes += [image.pixels[int((i + 0.5) * depth / many)] for i in range(many)]
+    return tuple(_png(np.asarray(plane, np.uint8)) for plane in planes[:most])
+
+
+def _png(plane: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(plane).save(file, "png")
+    return file.getvalue()
