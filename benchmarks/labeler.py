@@ -129,9 +129,9 @@ def count_errors(texts: Sequence[Text], truth: np.ndarray, answer: np.ndarray) -
 
 
 def draw_sample(texts: Sequence[Text], truth: np.ndarray, size: int = 50) -> list[dict[str, Any]]:
-    """Disagreements drawn with seed 0, to be read by a person; report text stays out of the repository."""
+    """Disagreements drawn with seed 0, of findings with at least 5 positives, to be read by a person (text: not for the repository)."""
     answer = _matrix(scheme_labels([text.report for text in texts], "chestxray14"))
-    rows, columns = np.nonzero(truth != answer)
+    rows, columns = np.nonzero((truth != answer) & (truth.sum(axis=0) >= 5))
     drawn = np.random.default_rng(0).permutation(len(rows))[:size]
     return [
         {
