@@ -12,7 +12,7 @@ from dicom_files import dicom_object, slices
 from dicom_files import save as save_dicom
 from PIL import Image as Pillow
 
-from chiasm.cohort.sources import find_source
+from chiasm.cohort.sources import find_source, import_cohort
 from chiasm.cohort.sources.table import read
 from chiasm.errors import TableError
 from chiasm.study import Kind, Rejected, State, Study, View
@@ -372,6 +372,33 @@ def test_outcomes_that_are_no_outcomes(folder: Path) -> None:
         ("volume_ml", "severity"),
     }
     assert [r.where for r in rejected] == [f"t.csv: row 3, column {c}" for c in ("died", "mrs", "vol")]
+
+
+def test_classes_and_times(folder: Path) -> None:
+    rows = (
+        "pid,file,cause,days,dead\n1,a.png,Cardioembolic,120,1\n2,b.png,none,90.5,no\n3,c.png,,30,\n4,d.png,other,,1\n5,e.png,other,0,0\n"
+        "6,a.png,other,-4,1\n"
+    )
+    outcomes = [
+        {"column": "cause", "kind": "multiclass"},
+        {"column": "days", "name": "death", "kind": "survival", "event": "dead"},
+    ]
+    studies, rejected = load(folder, rows, {**BASE, "outcomes": outcomes})
+    first = next(iter(studies.values()))
+    assert [(o.target, o.name, o.kind) for o in first.outcomes] == [
+        ("category", "cause", Kind.MULTICLASS),
+        ("survival", "death", Kind.SURVIVAL),
+    ]
+    assert [s.outcomes[0].value for s in studies.values()] == ["cardioembolic", "none", None, "other", "other", "other"]
+    times = [(s.outcomes[1].value, s.outcomes[1].event) for s in studies.values()]
+    assert times == [(120, True), (90.5, False), (None, None), (None, None), (0, False), (-4, True)]
+    assert [r.where for r in rejected] == ["t.csv: row 4, column days", "t.csv: row 5, column days"]
+    cohort = import_cohort("table", folder, folder / "cohort", size=32, options={"map": {**BASE, "outcomes": outcomes}})
+    kept = [(o.value, o.event) for row in range(6) for o in cohort.study(row).outcomes if o.name == "death"]
+    assert kept == [(120, True), (90.5, False), *[(None, None)] * 4]
+    reasons = (cohort.path / "rejected.csv").read_text("utf-8")
+    assert reasons.count("survival/death is not a time from 0 on") == 2, "lost at once, or before the beginning"
+    assert cohort.targets["category"].classes == (("cardioembolic", "none", "other"),)
 
 
 def test_reports(folder: Path) -> None:

@@ -57,6 +57,8 @@ def test_the_kinds_of_one_target_and_names_that_come_twice() -> None:
         ({"report": {"column": "a", "file": "b"}}, "exactly one of column, sections, file"),
         ({"report": {"sections": {"finding": "a"}}}, "no section finding; did you mean findings?"),
         ({"images": {"columns": ["a", "b"], "views": ["pa"]}}, "one view for each of the 2"),
+        ({"outcomes": {"column": "days", "kind": "survival"}}, "`event` names the column"),
+        ({"outcomes": {"column": "died", "event": "d"}}, "of kind survival, and of no other"),
         ({"boxes": {"columns": ["x", "y"], "label": "m"}, "images": "a"}, "must be four"),
         ({"boxes": {"columns": list("xywh")}, "images": "a"}, "exactly one of label"),
         (

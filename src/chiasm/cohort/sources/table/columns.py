@@ -73,7 +73,7 @@ class Columns:
         wanted += [(f"record.{name}", part.column) for name, part in m.record.items()]
         wanted += [("labels", column) for part in m.labels for column in (part.column, *part.columns.values())]
         wanted += [("masks", part.column) for part in m.masks]
-        wanted += [("outcomes", part.column) for part in m.outcomes]
+        wanted += [("outcomes", column) for part in m.outcomes for column in (part.column, part.event)]
         problems = [lacking(c, self.frame, key) for key, c in wanted if c is not None and c not in self.frame.columns]
         problems += [p for part in m.boxes if part.file is None for p in check_boxes(part, self.frame, "this table")]
         if m.patient == EACH_ROW and EACH_ROW in self.frame.columns and m.study != EACH_ROW:
@@ -163,11 +163,17 @@ class Columns:
         return result
 
     def _outcome(self, part: OutcomeColumn) -> Values:
+        """Numbers, words of a multiclass outcome, (time, event) of survival."""
         column = self.frame[part.column]
         if part.kind is Kind.BINARY:
-            sure = {State.PRESENT: 1.0, State.ABSENT: 0.0}
-            words = {word: sure[state] for word, state in cells.STATES.items() if state in sure}
-            return self._words(part.column, {**words, "1.0": 1.0, "0.0": 0.0})
+            return self._yes_no(part.column)
+        if part.kind is Kind.MULTICLASS:
+            found = cells.parse_categories(column, self.map.table.list_words, {})
+            if (n := len(set(found.values) - {None})) > cells.MOST_WORDS:
+                self.problems.append(
+                    f"outcomes: column {part.column} has {n} different words, so it may not be the column of a class"
+                )
+            return found.values
         found = cells.parse_numbers(column, self.words, self.map.table.decimal)
         if part.kind is Kind.ORDINAL:
             for i, value in enumerate(found.values):
@@ -176,7 +182,25 @@ class Columns:
                     found.problems[i] = (
                         "no whole number, and an ordinal scale counts in whole numbers: taken as missing"
                     )
-        return self._take(part.column, found)
+        values = self._take(part.column, found)
+        return values if part.event is None else self._timed(part.column, values, self._yes_no(part.event))
+
+    def _yes_no(self, column: str) -> Values:
+        """[n] 1 and 0."""
+        sure = {State.PRESENT: 1.0, State.ABSENT: 0.0}
+        words = {word: sure[state] for word, state in cells.STATES.items() if state in sure}
+        return self._words(column, {**words, "1.0": 1.0, "0.0": 0.0})
+
+    def _timed(self, column: str, times: Values, events: Values) -> Values:
+        """[n] (time, event); a time and an event say nothing without each other."""
+        pairs = []
+        for i, (time, event) in enumerate(zip(times, events, strict=True)):
+            known = time is not None and event is not None
+            if known != (time is not None or event is not None):
+                why = "a time and whether the event happened, one without the other: taken as missing"
+                self.rejected.append(Rejected(f"{self.where(i)}, column {column}", why))
+            pairs.append((time, bool(event)) if known else None)
+        return _objects(pairs)
 
     def _paths(self) -> list[list[tuple[int, str]]]:
         part = self.map.images

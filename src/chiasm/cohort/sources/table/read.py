@@ -18,7 +18,7 @@ from chiasm.cohort.sources.table.schema import Format, label_name, read_map
 from chiasm.cohort.sources.table.tabular import decode, find_table, read_table
 from chiasm.errors import ImageError, InputError, TableError
 from chiasm.report.sections import split_sections
-from chiasm.study import Finding, Image, Outcome, Record, Region, Rejected, Report, State, Study, View
+from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, Report, State, Study, View
 from chiasm.vocabulary import snake_case
 
 ABOUT = "any CSV, TSV or Parquet table with an image folder; --map map.yaml names its columns (docs/table.md)"
@@ -105,13 +105,18 @@ class _StudyReader:
             ),
             regions=tuple(regions),
             outcomes=tuple(
-                Outcome(name, self._merge(column, values), kind, target, reader)
-                for (target, name, reader), (column, kind, values) in c.outcomes.items()
+                self._outcome(key, self._merge(column, values), kind)
+                for key, (column, kind, values) in c.outcomes.items()
             ),
             split=split,
         )
         yield from self.rejected
         yield study
+
+    def _outcome(self, key: Key, value: Any, kind: Kind) -> Outcome:
+        target, name, reader = key
+        time, event = value if isinstance(value, tuple) else (value, None)
+        return Outcome(name, time, kind, target, reader, event)
 
     def _reject(self, where: str, reason: str) -> None:
         self.rejected.append(Rejected(where, reason))

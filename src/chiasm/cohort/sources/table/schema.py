@@ -25,7 +25,8 @@ LEAKAGE = (
     "without it, two studies of one patient can fall into training and test, and every score comes out too high; "
     f"if no patient has a second study, say so: `patient: {EACH_ROW}`"
 )
-RESERVED = frozenset({"report", "record", "fact", "bayes", "anatomy"})  # prefixes of other columns; organs are no findings
+# prefixes of other columns; organs are no findings
+RESERVED = frozenset({"report", "record", "fact", "bayes", "anatomy"})
 _CHART = {"age": "age_years", "age_years": "age_years", "sex": "sex", "gender": "sex"}
 _DELIMITERS = {"comma": ",", "tab": "\t", "\\t": "\t", "semicolon": ";", "bar": "|"}
 
@@ -199,18 +200,38 @@ class Masks(_Part):
 
 
 class OutcomeColumn(_Part):
-    """A number known later, or a reader's score. A target has one kind: without `target` it follows from the kind."""
+    """What is known later, or a reader's score. A target has one kind: without `target` it follows from the kind.
+
+    Of survival, `column` is the time to the event or to the last day without it, and `event` says which.
+    """
 
     column: Name
     name: str = ""
     kind: Kind = Kind.BINARY
+    event: Name | None = None
     target: str = ""
     reader: str = ""
 
+    @model_validator(mode="after")
+    def _timed(self) -> OutcomeColumn:
+        if (self.kind is Kind.SURVIVAL) != (self.event is not None):
+            raise ValueError(
+                "`event` names the column that says whether the event happened: of kind survival, and of no other"
+            )
+        return self
+
     @property
     def key(self) -> tuple[str, str]:
-        default = {Kind.BINARY: "outcome", Kind.REGRESSION: "severity", Kind.ORDINAL: "grade"}[self.kind]
-        return snake_case(self.target) or default, snake_case(self.name or self.column)
+        return snake_case(self.target) or _OUTCOME_TARGETS[self.kind], snake_case(self.name or self.column)
+
+
+_OUTCOME_TARGETS = {
+    Kind.BINARY: "outcome",
+    Kind.ORDINAL: "grade",
+    Kind.MULTICLASS: "category",
+    Kind.REGRESSION: "severity",
+    Kind.SURVIVAL: "survival",
+}
 
 
 class TableMap(_Part):
