@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chiasm.cohort.counts import count_images, count_missing, count_splits, count_truth, describe_record
+from chiasm.cohort.counts import (
+    count_images,
+    count_missing,
+    count_splits,
+    count_truth,
+    count_unknown,
+    describe_facts,
+    describe_record,
+)
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.geometry import Geometry
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Report, State, Study, View
@@ -57,6 +65,7 @@ def test_splits(cohort: Cohort) -> None:
 
 def test_images(cohort: Cohort) -> None:
     assert count_images(cohort) == {
+        "name": {},
         "view": {"pa": 1, "ap": 1, "lateral": 1},
         "dicom_modality": {"CR": 2, "not said": 1},
         "array": {"pixels_2d": 3},
@@ -122,3 +131,40 @@ def test_an_empty_split_has_no_share(tmp_path: Path) -> None:
         [Study("s", "p", record=record, split="train")], tmp_path / "c", source="s", options={}, size=8
     )
     assert count_missing(cohort)["image"] == {"train": 1.0, "validation": None, "test": None, "all": 1.0}
+
+
+def test_facts_are_described_apart_from_the_record(tmp_path: Path) -> None:
+    facts = [
+        {"volume_ml": 1.0, "side": "left"},
+        {"volume_ml": 5.0, "side": "left"},
+        {"volume_ml": None, "side": "right"},
+    ]
+    studies = [Study(f"s{i}", f"p{i}", (image(f"i{i}", i, View.PA),), facts=own) for i, own in enumerate(facts)]
+    cohort = write_cohort(studies, tmp_path / "c", source="s", options={}, size=8)
+    described = describe_facts(cohort)
+    assert (described["volume_ml"]["min"], described["volume_ml"]["max"], described["volume_ml"]["missing"]) == (
+        1,
+        5,
+        1,
+    )
+    assert described["side"]["words"] == {"left": 2, "right": 1}
+    assert describe_record(cohort) == {}
+
+
+def test_an_outcome_that_is_unknown_at_one_end_of_the_chart(tmp_path: Path) -> None:
+    def of(i: int) -> Study:
+        record = Record({"score": float(i % 10), "age_years": float(i // 10), "constant": 1.0})
+        known = i % 10 > 2 or i // 10 < 5  # below a score of 3, known in 5 of 14 tens alone
+        outcome = Outcome("bad", 1.0 if known else None)
+        return Study(
+            f"s{i:03}", f"p{i}", record=record, outcomes=(outcome, Outcome("score", float(i), Kind.ORDINAL, "score"))
+        )
+
+    cohort = write_cohort([of(i) for i in range(140)], tmp_path / "c", source="s", options={})
+    found = {(u["label"], u["column"]): u for u in count_unknown(cohort)}
+    assert set(found) == {("outcome/bad", "score"), ("outcome/bad", "age_years")}
+    scored = found["outcome/bad", "score"]
+    assert (scored["low"], scored["high"]) == (2, 7)
+    assert (scored["unknown_low"], scored["unknown_high"]) == (round(9 / 14, 6), 0)
+    few = write_cohort([of(i) for i in range(90)], tmp_path / "d", source="s", options={})
+    assert [u["column"] for u in count_unknown(few)] == ["age_years"]  # a quarter of the scores holds 27, too few

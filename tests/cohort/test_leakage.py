@@ -264,3 +264,20 @@ def test_real_chest_xrays_have_one_pair_and_no_false_ones(shared_data: Path, tmp
     hashes = cohort.images["perceptual_hash"].to_numpy(np.uint64)
     near = np.bitwise_count(hashes[:, None] ^ hashes[None]) <= 10
     assert near.sum() > 1000  # what the hash alone would say
+
+
+def test_notes_and_what_is_unknown_not_at_random_are_said(tmp_path: Path) -> None:
+    def of(i: int) -> Study:
+        record, value = Record({"score": float(i)}), None if i < 60 else 1.0
+        return Study(
+            f"s{i:03}", f"p{i}", record=record, outcomes=(Outcome("bad", value),), facts={"volume_ml": float(i)}
+        )
+
+    studies = [of(i) for i in range(120)]
+    cohort = write_cohort(studies, tmp_path / "c", source="s", options={}, notes=("An expert drew it.",))
+    document = inspect_cohort(cohort)
+    said = "outcome/bad is unknown in 100% of studies with score up to 29.75 and in 0% from 89.25"
+    assert any(warning.startswith(said) for warning in document["warnings"])
+    lines = render_inspection(document).splitlines()
+    assert "note: An expert drew it." in lines
+    assert any("volume_ml" in line and "0 .. 29.75 .. 59.5 .. 89.25 .. 119" in line for line in lines)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from chiasm.cohort.splits import SPLITS
-from chiasm.cohort.store import Cohort
+from chiasm.cohort.store import Cohort, ColumnInfo
 from chiasm.study import Kind
 
 STATES = ("present", "absent", "uncertain")
 MOST_CATEGORIES = 20
+FEWEST_IN_QUARTER = 30
+UNEVEN = 0.15
+"""Difference in the share of unknown values from which an outcome counts as missing not at random."""
 
 
 def count_splits(cohort: Cohort) -> dict[str, dict[str, int]]:
@@ -42,7 +46,9 @@ def count_images(cohort: Cohort) -> dict[str, dict[str, int]]:
     """Images by view, DICOM modality and dimension; studies by their number of images."""
     images = cohort.images
     per_study = images["study_id"].value_counts().reindex(cohort.studies["study_id"], fill_value=0)
+    names = images["name"] if "name" in images else images["view"].map(lambda _: "")
     return {
+        "name": _tally(names[names != ""]),
         "view": _tally(images["view"]),
         "dicom_modality": _tally(images["dicom_modality"].replace("", "not said")),
         "array": _tally(images["array"]),
@@ -89,11 +95,42 @@ def count_missing(cohort: Cohort) -> dict[str, Any]:
     }
 
 
+def count_unknown(cohort: Cohort) -> list[dict[str, Any]]:
+    """Outcomes that are unknown more often at one end of a chart column than at the other, so not at random.
+
+    Compared are the lowest and the highest quarter of the column's known values, where each has `FEWEST_IN_QUARTER`.
+    """
+    found = []
+    outcomes = [(t, label) for t, info in cohort.targets.items() if info.of == "outcomes" for label in info.labels]
+    for name in (name for name, info in cohort.record.items() if info.kind == "numeric"):
+        values = cohort.studies[f"record.{name}"].to_numpy(float)
+        low, high = np.nanquantile(values, (0.25, 0.75))
+        ends = (values <= low, values >= high)
+        if low == high or min(map(np.sum, ends)) < FEWEST_IN_QUARTER:
+            continue
+        for target, label in outcomes:
+            unknown = cohort.studies[f"{target}.{label}"].isna().to_numpy()
+            shares = [round(float(unknown[end].mean()), 6) for end in ends]
+            if abs(shares[0] - shares[1]) >= UNEVEN and label != name:
+                facts = {"low": float(low), "high": float(high), "unknown_low": shares[0], "unknown_high": shares[1]}
+                found.append({"label": f"{target}/{label}", "column": name, **facts})
+    return found
+
+
 def describe_record(cohort: Cohort) -> dict[str, Any]:
     """The range of each numeric column of the chart, and how often each word of the others occurs."""
+    return _describe(cohort, "record", cohort.record)
+
+
+def describe_facts(cohort: Cohort) -> dict[str, Any]:
+    """The same of what was measured on the images."""
+    return _describe(cohort, "fact", cohort.facts)
+
+
+def _describe(cohort: Cohort, prefix: str, infos: Mapping[str, ColumnInfo]) -> dict[str, Any]:
     described: dict[str, Any] = {}
-    for name, info in cohort.record.items():
-        values = cohort.studies[f"record.{name}"]
+    for name, info in infos.items():
+        values = cohort.studies[f"{prefix}.{name}"]
         facts: dict[str, Any] = {"kind": info.kind, "unknown_time": info.unknown_time}
         if info.kind == "numeric":
             facts |= _numbers(values)

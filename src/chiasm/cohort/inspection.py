@@ -29,8 +29,11 @@ def render_inspection(document: Mapping[str, Any]) -> str:
     )
     _truth(console, document["targets"])
     _missing(console, document["missing"])
-    _record(console, document["record"])
+    _columns(console, "record", document["record"])
+    _columns(console, "measured on the images, never an input", document["facts"])
     _leakage(console, document["leakage"])
+    for note in cohort["notes"]:
+        console.print(f"note: {note}")
     for warning in document["warnings"]:
         console.print(f"warning: {warning}")
     if not document["warnings"]:
@@ -84,9 +87,9 @@ def _missing(console: Any, missing: Mapping[str, Any]) -> None:
     _table(console, "missing", ("", *SPLITS), rows)
 
 
-def _record(console: Any, record: Mapping[str, Any]) -> None:
+def _columns(console: Any, what: str, described: Mapping[str, Any]) -> None:
     rows = []
-    for name, facts in record.items():
+    for name, facts in described.items():
         if facts["kind"] == "categorical":
             more = f", and {facts['further_words']} more words" if facts["further_words"] else ""
             said = _words(facts["words"]) + more
@@ -97,7 +100,7 @@ def _record(console: Any, record: Mapping[str, Any]) -> None:
         else:
             said = "-"
         rows.append((name + (" (unknown time)" if facts["unknown_time"] else ""), said))
-    _table(console, "record: words, or minimum, quartiles and maximum", ("", ""), rows)
+    _table(console, f"{what}: words, or minimum, quartiles and maximum", ("", ""), rows)
 
 
 def _leakage(console: Any, leakage: Mapping[str, Any]) -> None:

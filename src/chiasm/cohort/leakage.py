@@ -13,7 +13,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from chiasm.cohort.counts import count_images, count_missing, count_splits, count_truth, describe_record
+from chiasm.cohort.counts import (
+    count_images,
+    count_missing,
+    count_splits,
+    count_truth,
+    count_unknown,
+    describe_facts,
+    describe_record,
+)
 from chiasm.cohort.duplicates import CORRELATION, FAR_BITS, identical, near_identical
 from chiasm.cohort.inspection import render_inspection
 from chiasm.cohort.store import Cohort
@@ -47,12 +55,15 @@ def inspect_cohort(cohort: Cohort) -> dict[str, Any]:
             "size": cohort.size,
             "split_rule": cohort.meta["split_rule"],
             "rejected": cohort.meta["counts"]["rejected"],
+            "notes": list(cohort.notes),
         },
         "splits": count_splits(cohort),
         "images": count_images(cohort),
         "targets": count_truth(cohort),
         "missing": count_missing(cohort),
+        "unknown": count_unknown(cohort),
         "record": describe_record(cohort),
+        "facts": describe_facts(cohort),
         "leakage": {
             "shared_patients": shared_patients(studies),
             "identical_pixels": identical_pixels(cohort, studies),
@@ -264,6 +275,11 @@ def warnings(document: dict[str, Any]) -> list[str]:
         for section, entries in leaks["label_words"].items()
         for label, entry in entries.items()
         if (entry["auroc"] or 0) >= GIVES_AWAY and min(entry["present"], entry["others"]) >= _FEWEST
+    ]
+    said += [
+        f"{u['label']} is unknown in {u['unknown_low']:.0%} of studies with {u['column']} up to {u['low']:g} and in "
+        f"{u['unknown_high']:.0%} from {u['high']:g}: it is not missing at random"
+        for u in document["unknown"]
     ]
     for split, verb in (("train", "learned"), ("test", "scored")):
         empty = [
