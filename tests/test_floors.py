@@ -10,18 +10,18 @@ ROOT = Path(chiasm.__file__).parent
 # From the ground up. A room may use the rooms of every lower floor and itself.
 FLOORS: tuple[set[str], ...] = (
     {"errors", "vocabulary", "geometry", "study", "recipe", "progress"},
-    {"tensors", "plan", "checkpoint"},
+    {"tensors", "plan", "levels", "checkpoint"},
     {"cohort", "report", "models", "metrics"},
     {"objectives", "summary"},
     {"members"},
-    {"predict"},
+    {"predict", "calibrate"},
     {"evaluate"},
     {"train"},
     {"demo"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-BESIDE = {("cohort", "report"), ("study", "geometry"), ("recipe", "errors"), ("progress", "errors")}
+BESIDE = {("cohort", "report"), ("study", "geometry"), ("plan", "levels"), ("recipe", "errors"), ("progress", "errors")}
 
 
 def room_of(file: Path) -> str:

@@ -14,9 +14,10 @@ from chiasm.models.assemble import build_model
 from chiasm.objectives.total import compute_losses
 from chiasm.objectives.unimodal import unimodal_losses
 from chiasm.recipe import read_recipe, recipe_names
-from chiasm.report.tokenizer import Tokenizer
+from chiasm.report.tokenizer import Tokenizer, build_tokenizer
 
 FILES = sorted(path.stem for path in (Path(chiasm.__file__).parent / "recipes").glob("*.yaml"))
+BASELINES = [name for name in FILES if read_recipe(name).baseline]
 
 
 def test_some_recipes_are_shipped_and_the_command_lists_exactly_them():
@@ -31,7 +32,7 @@ def test_some_recipes_are_shipped_and_the_command_lists_exactly_them():
     assert sorted(entry["name"] for entry in listed["recipes"]) == FILES
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if name not in BASELINES])
 def test_a_recipe_lowers_its_loss_on_one_batch_and_every_parameter_has_a_gradient(name, phantom, small):
     shipped = read_recipe(name).heads  # an override would switch on a head that the recipe leaves off
     own = [o for o in small if not o.startswith("heads.") or getattr(shipped, o.split(".")[1]) is not None]
@@ -61,3 +62,20 @@ def test_a_recipe_lowers_its_loss_on_one_batch_and_every_parameter_has_a_gradien
     assert not dead
     for loss in course[0]:
         assert course[-1][loss] < course[0][loss], loss
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_tells_its_training_studies_better_than_their_share_does(name, phantom):
+    size = ["inputs.image.size=64"] * (read_recipe(name).inputs.image is not None)
+    recipe = read_recipe(name, [*size, "targets=[outcome]"])
+    rows = phantom.rows("train")
+    plan, recipe, _ = fit_plan(recipe, [phantom], [rows])
+    model = build_model(recipe, plan, 0, 0).eval()
+    text = recipe.inputs.text
+    loader = Loader([phantom], plan, build_tokenizer(text, Tokenizer.train([])) if text else None)
+    batch = loader.batch(rows)
+    model.fit([batch], loader.patient_ids[rows], seed=0)
+    nothing = batch.keep({m: torch.zeros(len(rows), dtype=torch.bool) for m in model.modalities})
+    own, share = (compute_losses(model(b), batch, recipe, plan.kinds)["outcome_loss"] for b in (batch, nothing))
+    assert own < share - 0.02
+    assert set(model.modalities) == {m for m, options in recipe.inputs if options}

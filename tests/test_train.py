@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from chiasm.errors import RunError, TrainingError
+from chiasm.evaluate import evaluate, verify
 from chiasm.members import load_members
+from chiasm.predict import predict_inputs
 from chiasm.recipe import read_recipe
 from chiasm.train import Trainee, keep_modalities, train
 
@@ -227,3 +229,16 @@ def test_balance_slows_the_modality_that_is_ahead_and_resumes_to_the_same_weight
     assert all(torch.equal(a[name], b[name]) for name in a)
     train(read_recipe("fusion-gated", own), [phantom.path], tmp_path / "plain")
     assert not all(torch.equal(x, a[name]) for name, x in _weights(tmp_path / "plain").items())
+
+
+def test_a_whole_run_of_a_baseline_is_trained_evaluated_and_verified(phantom, tmp_path):
+    recipe = read_recipe("baseline-record", ["targets=[outcome]", "evaluate.resamples=100"])
+    train(recipe, [phantom.path], tmp_path / "run")
+    found = evaluate(tmp_path / "run")
+    assert found.metrics["outcome/event/auroc"].value is not None
+    assert verify(tmp_path / "run") == []
+    answers = predict_inputs(tmp_path / "run", [phantom.path], tmp_path / "answers")
+    assert all(answer.used in ((), ("record",)) for answer in answers)
+    listed = (tmp_path / "run" / "classifiers.csv").read_text().splitlines()
+    assert listed[0] == "target,label,question,inputs,studies,strength,loss" and len(listed) == 3
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"

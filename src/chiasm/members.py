@@ -17,9 +17,11 @@ from safetensors.torch import load_file
 
 from chiasm.cohort.loader import Loader
 from chiasm.cohort.store import Cohort
+from chiasm.cohort.written import check_texts
 from chiasm.errors import CohortError, RunError, check_schema
 from chiasm.levels import answers as answers_of
 from chiasm.models.assemble import Model, build_model
+from chiasm.models.baseline import Baseline
 from chiasm.models.features import Levels, frozen_features
 from chiasm.plan import Plan
 from chiasm.progress import Progress
@@ -66,7 +68,7 @@ class Member:
     folder: Path
     recipe: Recipe
     plan: Plan
-    model: Model
+    model: Model | Baseline
     loader: Loader
     describer: Tokenizer
     calibration: Calibration
@@ -80,10 +82,10 @@ class Member:
         """[n, L]: where answers of studies that show these inputs are cut; NaN where validation could not say."""
         return fitted(self.calibration, "threshold", target, self.plan.targets[target], shown, float("nan"))
 
-
     def radii(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
         """[n, L]: how strange a truth may be to be held likely (`chiasm.metrics.conformal`); NaN as above."""
         return fitted(self.calibration, "radius", target, self.plan.targets[target], shown, float("nan"))
+
 
 def fitted(
     calibration: Calibration, what: str, target: str, labels: Sequence[str], shown: NDArray[np.str_], default: float
@@ -99,9 +101,9 @@ def calibrated(
 ) -> dict[str, NDArray[np.float64]]:
     """Logits of each target -> probabilities at the fitted temperature, or values in the target's own units.
 
-    Args:
     [n, L], and [n, L, Q] of leveled targets: of each level, or of no event until the end of each interval.
 
+    Args:
         shown: [n] inputs of each study: a model that sees less is less sure, so each set has a temperature of its own.
     """
     result = {}
@@ -110,10 +112,10 @@ def calibrated(
         if plan.kinds[target] is Kind.BINARY:
             t = fitted(calibration, "temperature", target, plan.targets[target], shown, 1.0)
             result[target] = 1.0 / (1.0 + np.exp(-values / t))
-        else:
         elif plan.kinds[target].leveled:
             t = fitted(calibration, "temperature", target, plan.targets[target], shown, 1.0)
             result[target] = answers_of(values, plan.kinds[target], t[:, :, None])
+        else:
             mean, std = np.array(plan.scaling[target]).T
             result[target] = values * std + mean
     return result
@@ -191,7 +193,7 @@ def read_plans(run: Path) -> list[Plan]:
         return [Plan.from_json((folder / "plan.json").read_text("utf-8")) for folder in folders]
 
 
-def open_recorded(entry: dict[str, str]) -> Cohort:
+def open_recorded(entry: Mapping[str, Any]) -> Cohort:
     """A cohort that a run was trained on.
 
     Raises:
@@ -206,6 +208,7 @@ def open_recorded(entry: dict[str, str]) -> Cohort:
             where=entry["path"],
             remedy="import it again as it was, or name the new one: chiasm evaluate RUN COHORT",
         )
+    check_texts(entry, cohort.path)
     return cohort
 
 
@@ -226,7 +229,8 @@ def load_member(folder: Path, cohorts: Sequence[Cohort], own: bool = True, weigh
     model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
     if weights:
         with _readable(folder / "weights.safetensors"):
-            model.load_state_dict(load_file(folder / "weights.safetensors"))
+            state = load_file(folder / "weights.safetensors")
+            model.restore(state) if isinstance(model, Baseline) else model.load_state_dict(state)
     model.eval()
     loader = Loader(cohorts, plan, reader, features=_features(model, recipe, cohorts, plan), describer=describer)
     split = {}
@@ -236,14 +240,14 @@ def load_member(folder: Path, cohorts: Sequence[Cohort], own: bool = True, weigh
     return Member(folder, recipe, plan, model, loader, describer, calibration, split)
 
 
-def _features(model: Model, recipe: Recipe, cohorts: Sequence[Cohort], plan: Plan) -> list[Levels] | None:
+def _features(model: Model | Baseline, recipe: Recipe, cohorts: Sequence[Cohort], plan: Plan) -> list[Levels] | None:
     """Cached maps of a frozen backbone for each cohort, or None where images are computed afresh."""
-    image = recipe.inputs.image
-    if image is None or not recipe.train.cache_features or not model.image_encoder.frozen:
+    encoder = model.image_encoder if recipe.inputs.image is not None and recipe.train.cache_features else None
+    if encoder is None or not encoder.frozen:
         return None
     assert plan.image_shape is not None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = model.image_encoder.to(device)
+    encoder.to(device)
     levels = []
     for cohort in cohorts:
         pixels = cohort.array(len(plan.image_shape))
@@ -302,7 +306,7 @@ def answer(
                 rows = [loader.image_rows(int(here[s]))[int(n)] for s, n in zip(study, slot, strict=True)]
                 places.append(np.stack([here[study.numpy()], np.array(rows, dtype=np.int64)], axis=1))
             options = member.recipe.heads.description
-            if describe and model.decoder is not None and options is not None:
+            if describe and isinstance(model, Model) and model.decoder is not None and options is not None:
                 ids = model.describe(batch, options.beams, options.max_tokens).cpu()
                 texts.extend(member.describer.decode(row) for row in ids.tolist())
             if progress is not None:

@@ -6,12 +6,14 @@ which stands in the checkpoint. So a training that was killed and resumed ends w
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from chiasm.calibrate import calibrate
 from chiasm.checkpoint import SafeCheckpointIO, random_state, read_checkpoint, restore_random_state
 from chiasm.cohort.loader import Loader
-from chiasm.calibrate import calibrate
 from chiasm.cohort.planning import fit_plan
 from chiasm.cohort.splits import folds as patient_folds
 from chiasm.cohort.splits import split_of
 from chiasm.cohort.store import Cohort
+from chiasm.cohort.written import check_texts, record_cohort
 from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
 from chiasm.members import (
     SCHEMA,
@@ -43,6 +46,7 @@ from chiasm.members import (
 )
 from chiasm.models.assemble import Model
 from chiasm.models.augment import augment, uniforms
+from chiasm.models.baseline import Baseline, Fit
 from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.objectives.total import compute_losses
 from chiasm.objectives.unimodal import known, unimodal_losses
@@ -137,6 +141,7 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
         raise CohortError("the same cohort is named twice", remedy="name each cohort once")
     members: list[str] = []
     notes: list[str] = []
+    sections: set[str] = set()
     home = out.with_name(f"{out.name}.partial-{os.getpid()}")  # the run folder appears whole or not at all
     for name, rows, seed in _splits(cohorts, folds, repeats, recipe.train.seed):
         plan, resolved, said = fit_plan(recipe, cohorts, [r["train"] for r in rows])
@@ -153,12 +158,13 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
         }
         _write_json(folder / "split.json", {"seed": seed, **split})
         members.append(name)
+        sections |= {*plan.text_sections, *plan.description_sections}
     if folds > 1:
         shutil.copy(home / members[0] / "recipe.yaml", home / "recipe.yaml")
     info = {
         "schema": SCHEMA,
         "recipe": recipe.name,
-        "cohorts": [{"path": str(c.path.resolve()), "hash": c.hash, "source": c.source} for c in cohorts],
+        "cohorts": [record_cohort(c, sections) for c in cohorts],
         "seed": recipe.train.seed,
         "folds": folds,
         "repeats": repeats,
@@ -189,6 +195,8 @@ def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> dict[str, A
         for entry in info["cohorts"]:
             open_recorded(entry)
         raise RunError("these are not the cohorts this run was begun with", where=str(out / "run.json"))
+    for entry, cohort in zip(info["cohorts"], cohorts, strict=True):
+        check_texts(entry, cohort.path)
     return info
 
 
@@ -242,16 +250,42 @@ def _write_json(path: Path, content: Any) -> None:
 def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
     """Train a member and calibrate it. Where it was cut off in between, the weights stand and are not trained on."""
     if not (folder / "weights.safetensors").is_file():
-        _optimize(folder, cohorts)
+        member = load_member(folder, cohorts, weights=False)
+        if isinstance(member.model, Baseline):
+            _fit_classifiers(member, member.model)
+        else:
+            _optimize(member, Trainee(member, member.model))
     if _is_main():
         _write_json(folder / "calibration.json", calibrate(load_member(folder, cohorts)))
 
 
-def _optimize(folder: Path, cohorts: Sequence[Cohort]) -> None:
-    member = load_member(folder, cohorts, weights=False)
-    options = member.recipe.train
-    answering = {f"model.{key}" for key in member.model.state_dict()}  # without the heads that only watch
-    trainee = Trainee(member)
+def _fit_classifiers(member: Member, model: Baseline) -> None:
+    """Fit the classifiers of a baseline; how strong each became stands in `classifiers.csv`."""
+    if not _is_main():
+        return
+    rows = member.split["train"][member.loader.teaches[member.split["train"]]]
+    batches = (member.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
+    with Progress("fitting", sum(map(len, model.plan.targets.values())) * len(model.subsets)) as bar:
+        fits = model.fit(batches, member.loader.patient_ids[rows], _seed(member), bar.advance)
+    with (member.folder / "classifiers.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(field.name for field in fields(Fit))
+        table.writerows(astuple(fit) for fit in fits)
+    _write_weights(member.folder, model.state())
+
+
+def _seed(member: Member) -> int:
+    return int(json.loads((member.folder / "split.json").read_text("utf-8"))["seed"])
+
+
+def _write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
+    partial = folder / "weights.partial"
+    save_file(weights, partial)
+    os.replace(partial, folder / "weights.safetensors")
+
+
+def _optimize(member: Member, trainee: Trainee) -> None:
+    options, folder = member.recipe.train, member.folder
     processes = int(os.environ.get("WORLD_SIZE", options.devices if isinstance(options.devices, int) else 1))
     if min(len(trainee.split["train"]), len(trainee.split["validation"])) < max(1, processes):
         raise TrainingError(
@@ -300,9 +334,7 @@ def _optimize(folder: Path, cohorts: Sequence[Cohort]) -> None:
     if not _is_main():
         return
     weights = read_checkpoint(checkpoints / f"{keep}.safetensors")["state_dict"]
-    partial = folder / "weights.partial"
-    save_file({k.removeprefix("model."): v for k, v in weights.items() if k in answering}, partial)
-    os.replace(partial, folder / "weights.safetensors")
+    _write_weights(folder, {key: weights[f"model.{key}"] for key in trainee.answering})
 
 
 class Trainee(pl.LightningModule):  # type: ignore[misc]
@@ -312,14 +344,15 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
     its random state or its clipped gradient, unless the recipe says so: the weights are those of a training unwatched.
     """
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, model: Model) -> None:
         super().__init__()
-        self.model: Model = member.model
+        self.model = model
+        self.answering = tuple(model.state_dict())  # without the heads that only watch
         with torch.random.fork_rng(devices=[]):
             self.model.watch()
         self.recipe, self.plan, self.loader = member.recipe, member.plan, member.loader
         self.split = {name: rows[member.loader.teaches[rows]] for name, rows in member.split.items()}
-        self.seed_ = int(json.loads((member.folder / "split.json").read_text("utf-8"))["seed"])
+        self.seed_ = _seed(member)
         self.random: dict[str, Tensor] | None = None
         self.seen: list[tuple[int, dict[str, tuple[int, float]]]] = []
 

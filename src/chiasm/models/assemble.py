@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chiasm.models.baseline import Baseline
 from chiasm.models.decoder import Decoder
 from chiasm.models.fusion import FAMILIES
 from chiasm.models.fusion.late import Late, LateHeads
-from chiasm.models.heads import AlignmentHead, MapHead, TargetHeads, UnimodalHeads, pool_maps
+from chiasm.models.heads import AlignmentHead, Levels, MapHead, TargetHeads, UnimodalHeads, pool_maps
 from chiasm.models.image_encoder import ImageEncoder
 from chiasm.models.record_encoder import RecordEncoder
 from chiasm.models.text_encoder import build_text_encoder
@@ -43,15 +44,16 @@ class Model(nn.Module):
             self.encoders["record"] = RecordEncoder(len(plan.numeric), words, dim)
         self.modalities = tuple(m for m in MODALITIES if m in self.encoders)
         self.fusion = FAMILIES[fusion.name](self.modalities, dim, fusion.heads, fusion.dropout)
-        self.labels = {name: len(names) for name, names in plan.targets.items()}
+        self.levels = Levels(plan)
+        self.sizes = {name: self.levels.size(name) for name in plan.targets}  # numbers of evidence on each target
         self.dim, self.teach = dim, recipe.train.unimodal_weight
         self.unimodal: UnimodalHeads | None = None
         self.heads: TargetHeads | LateHeads
         if isinstance(self.fusion, Late):
             self.watch()
-            self.heads = LateHeads(self.labels, self.modalities, self.fusion.rule)
+            self.heads = LateHeads(self.sizes, self.modalities, self.fusion.rule)
         else:
-            self.heads = TargetHeads(dim, self.labels, self.modalities, fusion.dropout)
+            self.heads = TargetHeads(dim, self.sizes, self.modalities, fusion.dropout)
         self.map_head = MapHead(dim, len(plan.localized)) if heads.localization and plan.localized else None
         # channel of each localized label: (channel, target, position of the label in the target)
         self.channels = [(c, t, plan.targets[t].index(label)) for c, (t, label) in enumerate(plan.localized)]
@@ -69,7 +71,7 @@ class Model(nn.Module):
     def watch(self) -> None:
         """Let each modality answer alone as well: for monitoring and balance, for as long as training lasts."""
         if self.unimodal is None:
-            self.unimodal = UnimodalHeads(self.dim, self.labels, self.modalities, self.teach)
+            self.unimodal = UnimodalHeads(self.dim, self.sizes, self.modalities, self.teach)
 
     @property
     def image_encoder(self) -> ImageEncoder:
@@ -102,6 +104,8 @@ class Model(nn.Module):
         else:
             logits = self.heads(fused)
             logits = {name: x + evidence[name] if name in evidence else x for name, x in logits.items()}
+        logits = self.levels(logits)
+        unimodal = {m: self.levels(each, watched=True) for m, each in unimodal.items()}
         words = None
         if self.decoder is not None and batch.description_ids is not None:
             words = self.decoder(batch.description_ids[:, :-1], *self._seen_without_report(tokens))
@@ -118,7 +122,7 @@ class Model(nn.Module):
         evidence: dict[str, Tensor] = {}
         for channel, target, position in self.channels:
             if target not in evidence:
-                evidence[target] = pooled.new_zeros(len(pooled), self.labels[target])
+                evidence[target] = pooled.new_zeros(len(pooled), self.sizes[target])
             evidence[target] = evidence[target].index_add(
                 1, torch.tensor([position], device=pooled.device), pooled[:, channel : channel + 1]
             )
@@ -154,6 +158,8 @@ def _coarse(tokens: dict[str, Tokens], side: int = 8) -> dict[str, Tokens]:
     return {**tokens, "image": Tokens(values, real.flatten(1), grid)}
 
 
-def build_model(recipe: Recipe, plan: Plan, text_vocabulary: int, description_vocabulary: int) -> Model:
+def build_model(recipe: Recipe, plan: Plan, text_vocabulary: int, description_vocabulary: int) -> Model | Baseline:
     """The model of a resolved recipe; its first weights follow torch's random state (seed it first)."""
+    if recipe.baseline is not None:
+        return Baseline(recipe, plan)
     return Model(recipe, plan, text_vocabulary, description_vocabulary)

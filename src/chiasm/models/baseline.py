@@ -1,0 +1,295 @@
+"""Plain classifiers with the face of a model: what a network has to beat.
+
+After HAIM (Soenksen et al. 2022): a frozen encoder makes each modality a vector of numbers, and every subset of the
+modalities has classifiers of its own, fitted on the training studies that show all of it. A study is answered by those of
+what it shows, so nothing that is missing is ever filled in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from torch import Tensor, nn
+
+from chiasm.errors import RunError
+from chiasm.levels import NEVER
+from chiasm.models.classifiers import FITS, Chosen, Classifier, Floats, Linear, from_array, inner_folds
+from chiasm.models.image_encoder import Extractor, build_backbone
+from chiasm.models.text_encoder import FrozenText
+from chiasm.plan import Plan
+from chiasm.recipe import Recipe
+from chiasm.study import Kind
+from chiasm.tensors import MODALITIES, Batch, Fused, Outputs
+
+ENOUGH = 20
+"""Training studies below which a subset has no classifiers of its own: a smaller subset then answers."""
+BLOCKS = 4
+"""Volumes come in as means over BLOCKS ** 3 blocks: there is no pretrained encoder of volumes."""
+Subset = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One line of what was fitted: a question of a label, from some inputs; loss is cross-validated, None if it was not."""
+
+    target: str
+    label: str
+    question: int
+    inputs: str
+    studies: int
+    strength: float
+    loss: float | None
+
+
+class Baseline(nn.Module):
+    """Batch -> Outputs, by classifiers that `fit` makes. The encoders are frozen and are not kept with the run.
+
+    Attributes:
+        modalities: those it takes, in the order of `MODALITIES`.
+        classifiers: "target/label" -> subset -> a classifier for each question; the empty subset answers by the training
+            share alone.
+    """
+
+    map_head = None
+    decoder = None
+
+    def __init__(self, recipe: Recipe, plan: Plan) -> None:
+        super().__init__()
+        assert recipe.baseline is not None
+        self.options, self.plan = recipe.baseline, plan
+        self.modalities = tuple(m for m in MODALITIES if getattr(recipe.inputs, m) is not None)
+        self.encoders = nn.ModuleDict()
+        if recipe.inputs.image is not None and len(plan.image_shape or ()) == 2:
+            self.encoders["image"] = Extractor(build_backbone(recipe.inputs.image.encoder, 2), levels=1, frozen=True)
+        if recipe.inputs.text is not None:
+            self.encoders["text"] = FrozenText(str(recipe.inputs.text.pretrained))
+        self.requires_grad_(False)
+        self.subsets = [s for size in range(len(self.modalities) + 1) for s in combinations(self.modalities, size)]
+        self.classifiers: dict[str, dict[Subset, list[Classifier]]] = {}
+        self._read: dict[bytes, NDArray[np.float32]] = {}  # what a text says, so that every arm need not read it again
+
+    @property
+    def image_encoder(self) -> Extractor | None:
+        """The encoder of pictures, whose maps can be cached."""
+        encoder = dict(self.encoders.items()).get("image")
+        return encoder if isinstance(encoder, Extractor) else None
+
+    # --- a study as numbers --------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def features(self, batch: Batch) -> dict[str, Floats]:
+        """Modality -> [B, F] numbers; of a study that lacks the modality they mean nothing."""
+        make = {"image": self._image, "text": self._text, "record": self._record}
+        return {m: make[m](batch).astype(np.float64) for m in self.modalities}
+
+    def _image(self, batch: Batch) -> NDArray[np.float32]:
+        """The mean over a study's images of their pooled maps."""
+        assert batch.image_mask is not None
+        encoder, real = self.image_encoder, batch.image_mask  # [B, N]
+        if batch.features is not None:
+            vectors = batch.features[-1].float().flatten(3).mean(dim=3)  # [B, N, c]
+        else:
+            assert batch.images is not None
+            flat = batch.images.flatten(0, 1)
+            if encoder is None:
+                flat = F.adaptive_avg_pool3d(flat.float()[:, None], BLOCKS).flatten(1) / 255
+            else:
+                flat = encoder.extract(flat)[-1].flatten(2).mean(dim=2)
+            vectors = flat.view(*real.shape, -1)
+        share = real / real.sum(dim=1, keepdim=True).clamp(min=1)
+        return torch.einsum("bn,bnc->bc", share, vectors.masked_fill(~real[..., None], 0)).cpu().numpy()
+
+    def _text(self, batch: Batch) -> NDArray[np.float32]:
+        """The mean of a report's token states, of length 1 (Reimers & Gurevych 2019)."""
+        assert batch.token_ids is not None and batch.token_mask is not None
+        ids = batch.token_ids.masked_fill(~batch.token_mask, 0)
+        keys = [
+            row[mask].tobytes() for row, mask in zip(ids.cpu().numpy(), batch.token_mask.cpu().numpy(), strict=True)
+        ]
+        if new := [i for i, key in enumerate(keys) if key not in self._read]:
+            states = self.encoders["text"](ids[new], batch.token_mask[new])
+            mean = (states.values * states.mask[..., None]).sum(dim=1)
+            vectors = F.normalize(mean, dim=1).cpu().numpy()
+            self._read |= {keys[i]: vector for i, vector in zip(new, vectors, strict=True)}
+        return np.stack([self._read[key] for key in keys])
+
+    def _record(self, batch: Batch) -> NDArray[np.float32]:
+        """Standardized numbers beside whether each was observed, and words one-hot."""
+        assert batch.record_values is not None and batch.record_observed is not None and batch.record_codes is not None
+        parts = [batch.record_values.masked_fill(~batch.record_observed, 0), batch.record_observed.float()]
+        for k, words in enumerate(self.plan.categories.values()):
+            parts.append(F.one_hot(batch.record_codes[:, k], len(words) + 1)[:, 1:].float())
+        return torch.cat(parts, dim=1).cpu().numpy()
+
+    # --- answering -----------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Batch) -> Outputs:
+        x = self.features(batch)
+        present = {m: here for m, here in batch.present().items() if m in self.modalities}
+        shown = np.stack([present[m].cpu().numpy() for m in self.modalities if m in present], axis=1)
+        logits = {}
+        for target, labels in self.plan.targets.items():
+            answers = np.zeros((len(batch), *self.plan.shape(target)))
+            for row in np.unique(shown, axis=0):
+                here = (shown == row).all(axis=1)
+                subset = tuple(m for m, there in zip(present, row, strict=True) if there)
+                for k, label in enumerate(labels):
+                    answers[here, k] = self._answer(
+                        target, label, {m: v[here] for m, v in x.items()}, subset, here.sum()
+                    )
+            logits[target] = torch.from_numpy(answers).float().to(batch.indices.device)
+        vectors = {m: torch.from_numpy(v).float() * present[m].cpu()[:, None] for m, v in x.items() if m in present}
+        return Outputs(logits, Fused(torch.cat(list(vectors.values()), dim=1), vectors, {}), present=present)
+
+    def _answer(self, target: str, label: str, x: Mapping[str, Floats], shown: Subset, n: int) -> Floats:
+        """[n] or [n, Q]: by the classifiers of the most modalities among those that these n studies show."""
+        known = self.classifiers.get(f"{target}/{label}", {(): []})
+        best = max((s for s in known if set(s) <= set(shown)), key=len)
+        own = _join(x, best, n)
+        asked = np.array([classifier.answer(own) for classifier in known[best]]).reshape(-1, n).T
+        return to_logits(asked, self.plan.kinds[target], self.plan.shape(target)[1:])
+
+    # --- fitting -------------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        batches: Iterable[Batch],
+        patients: NDArray[np.str_],
+        seed: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Fit]:
+        """Fit every classifier on training studies.
+
+        Args:
+            batches: all training studies; patients: [n] of each study, for the folds that choose the strength.
+            progress: called with 1 after each label and subset.
+        """
+        seen = [(self.features(batch), batch) for batch in batches]
+        x = {m: np.concatenate([part[m] for part, _ in seen]) for m in self.modalities}
+        here = {m: np.concatenate([b.present()[m].cpu().numpy() for _, b in seen]) for m in self.modalities}
+        log = []
+        for target, labels in self.plan.targets.items():
+            truth, mask = (
+                np.concatenate([getattr(b, name)[target].cpu().numpy() for _, b in seen])
+                for name in ("labels", "label_mask")
+            )
+            for k, label in enumerate(labels):
+                found: dict[Subset, list[Classifier]] = {}
+                for subset in self.subsets:
+                    rows = np.flatnonzero(np.all([mask[:, k], *(here[m] for m in subset)], axis=0))
+                    if len(rows) >= ENOUGH or not subset:
+                        own = _join({m: v[rows] for m, v in x.items()}, subset, len(rows))
+                        fits = self._fit_one(target, k, own, truth[rows, k], patients[rows], seed)
+                        found[subset] = [classifier for classifier, _, _ in fits]
+                        log += [
+                            Fit(target, label, q, "+".join(subset), n, *chosen) for q, (_, n, chosen) in enumerate(fits)
+                        ]
+                    if progress is not None:
+                        progress(1)
+                self.classifiers[f"{target}/{label}"] = found
+        return log
+
+    def _fit_one(
+        self, target: str, label: int, x: Floats, truth: Floats, patients: NDArray[np.str_], seed: int
+    ) -> list[tuple[Classifier, int, Chosen]]:
+        """A classifier, its studies, strength and loss for each question of a label, from one subset's numbers [n, F]."""
+        kind = self.plan.kinds[target]
+        levels = len(self.plan.levels[target][label]) if target in self.plan.levels else 1
+        fits: list[tuple[Classifier, int, Chosen]] = []
+        for y, known in to_questions(truth, kind, levels):
+            binary, own, n = kind is not Kind.REGRESSION, y[known], int(known.sum())
+            if not x.shape[1] or len(np.unique(own)) < 2:
+                share = (own.sum() + 0.5) / (n + 1) if binary else own.mean() if n else 0.0
+                fits.append(
+                    (Linear.constant(float(logit(share) if binary else share), x.shape[1]), n, Chosen(0.0, None))
+                )
+            else:
+                folds = inner_folds(own, patients[known], binary, seed)
+                classifier, chosen = FITS[self.options.model](x[known], own, folds, binary, seed)
+                fits.append((classifier, n, chosen))
+        return fits
+
+    # --- on disk -------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """What was fitted, as arrays: "target/label/subset/question"; and a digest of the encoders it was fitted with."""
+        state = {"encoders": torch.from_numpy(self._digest())}
+        for name, by_subset in self.classifiers.items():
+            for subset, asked in by_subset.items():
+                for q, classifier in enumerate(asked):
+                    array = classifier.to_array()
+                    state[f"{name}/{'+'.join(subset)}/{q}"] = torch.from_numpy(np.array(array))
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`.
+
+        Raises:
+            RunError: the encoders are other ones than those it was fitted with.
+        """
+        if not np.array_equal(state["encoders"].numpy(), self._digest()):
+            raise RunError(
+                "the frozen encoders are not those that the baseline was fitted with",
+                expected="the weights that the recipe's inputs named when it was trained",
+                remedy="restore the model folder or package, or train again",
+            )
+        self.classifiers = {}
+        for key in sorted(state.keys() - {"encoders"}, key=lambda key: int(key.rpartition("/")[2])):
+            name, subset, _ = key.rsplit("/", 2)
+            by_subset = self.classifiers.setdefault(name, {})
+            by_subset.setdefault(tuple(filter(None, subset.split("+"))), []).append(from_array(state[key].numpy()))
+
+    def _digest(self) -> NDArray[np.uint8]:
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.encoders.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        return np.frombuffer(digest.digest(), np.uint8).copy()
+
+
+def _join(x: Mapping[str, Floats], subset: Subset, n: int) -> Floats:
+    """[n, sum of F] the numbers of some modalities side by side."""
+    return np.concatenate([np.zeros((n, 0)), *(x[m] for m in subset)], axis=1)
+
+
+# --- every kind of target as questions with one answer -----------------------------------------------------------------
+
+
+def to_questions(truth: Floats, kind: Kind, levels: int) -> list[tuple[Floats, NDArray[np.bool_]]]:
+    """[n] truths as a loss takes them (`chiasm.levels.encode`) -> for each question [n] its answer, and who is asked.
+
+    A number is one question. Else each is a yes or no: above level k? (Frank & Hall 2001); of class k?; an event in interval
+    k, asked of those who came to it (Brown 1975).
+    """
+    everyone, k = np.ones(len(truth), bool), np.arange(levels)[:, None]
+    if kind is Kind.ORDINAL:
+        return [(y, everyone) for y in (truth > k[:-1]).astype(np.float64)]
+    if kind is Kind.MULTICLASS:
+        return [(y, everyone) for y in (truth == k).astype(np.float64)]
+    if kind is Kind.SURVIVAL:
+        return list(zip((truth == k).astype(np.float64), (np.abs(truth) > k) | (truth == k), strict=True))
+    return [(truth.astype(np.float64), everyone)]
+
+
+def to_logits(asked: Floats, kind: Kind, shape: tuple[int, ...]) -> Floats:
+    """[n, questions] answers -> [n], or [n, Q] log-probabilities of levels or logits of hazards, as `Outputs` has them."""
+    if not shape:
+        return asked[:, 0]
+    if kind is Kind.SURVIVAL:
+        own = asked
+    elif kind is Kind.MULTICLASS:
+        share = expit(asked)
+        own = np.log(share / share.sum(axis=1, keepdims=True))
+    else:
+        above = np.minimum.accumulate(expit(asked), axis=1)  # above a level is above all below it
+        n = len(asked)
+        share = -np.diff(np.concatenate([np.ones((n, 1)), above, np.zeros((n, 1))], axis=1), axis=1)
+        own = np.log(np.maximum(share, 1e-6))
+    return np.pad(own, ((0, 0), (0, shape[0] - own.shape[1])), constant_values=NEVER)

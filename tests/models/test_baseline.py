@@ -1,0 +1,238 @@
+"""The baseline: answered by what a study shows, never by what it lacks; every kind of target as yes-or-no questions."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.special import expit, logit, softmax
+
+from chiasm.cohort.loader import Loader
+from chiasm.cohort.planning import fit_plan
+from chiasm.errors import RecipeError, RunError
+from chiasm.models.baseline import Baseline, to_logits, to_questions
+from chiasm.models.features import frozen_features
+from chiasm.recipe import read_recipe
+from chiasm.report.tokenizer import Tokenizer, build_tokenizer
+from chiasm.study import Kind
+from chiasm.tensors import Batch
+
+SMALL = ("inputs.image.size=64", "targets=[outcome]", "baseline.model=logistic", "inputs.text.max_tokens=32")
+
+
+@pytest.fixture(scope="module")
+def made(phantom):
+    """(fitted model, loader, training rows, what was fitted) of the three modalities of the phantom."""
+    rows = phantom.rows("train")
+    plan, recipe, _ = fit_plan(read_recipe("baseline-frozen", SMALL), [phantom], [rows])
+    model = Baseline(recipe, plan).eval()
+    loader = Loader([phantom], plan, build_tokenizer(recipe.inputs.text, Tokenizer.train([])))
+    fits = model.fit([loader.batch(rows[:20]), loader.batch(rows[20:])], loader.patient_ids[rows], seed=0)
+    return model, loader, rows, fits
+
+
+@pytest.fixture
+def batch(made) -> Batch:
+    _, loader, rows, _ = made
+    return loader.batch(rows[:12])
+
+
+def _logits(model, batch):
+    return model(batch).logits["outcome"].numpy()
+
+
+def _hide(batch, *names):
+    return batch.keep({name: torch.zeros(len(batch), dtype=torch.bool) for name in names})
+
+
+@pytest.mark.parametrize("absent", ["image", "text", "record"])
+def test_what_an_absent_modality_holds_changes_no_answer(made, batch, absent):
+    model = made[0]
+    hidden = _hide(batch, absent)
+    garbage = {
+        "image": {"images": 255 - hidden.images},
+        "text": {"token_ids": hidden.token_ids.flip(1) + 5},
+        "record": {"record_values": hidden.record_values + 1e6},
+    }[absent]
+    assert np.array_equal(_logits(model, hidden), _logits(model, replace(hidden, **garbage)))
+    assert not np.allclose(_logits(model, hidden), _logits(model, batch))
+
+
+def test_a_study_is_answered_by_the_classifier_of_exactly_what_it_shows(made, batch):
+    """Some of a batch without image, some without record: each row is its own subset's linear function."""
+    model = made[0]
+    no_image, no_record = torch.arange(12) % 2 == 0, torch.arange(12) % 3 == 0
+    shown = batch.keep({"image": ~no_image, "record": ~no_record})
+    x, present, answers = model.features(shown), shown.present(), _logits(model, shown)
+    assert len({tuple(bool(present[m][i]) for m in present) for i in range(12)}) > 3
+    for i in range(12):
+        subset = tuple(m for m in model.modalities if present[m][i])
+        weights = model.classifiers["outcome/event"][subset][0].weights
+        own = np.concatenate([np.zeros(0), *(x[m][i] for m in subset)])
+        assert answers[i, 0] == pytest.approx(own @ weights[:-1] + weights[-1], abs=1e-4)
+
+
+def test_a_study_that_shows_nothing_gets_the_training_share(made, batch):
+    model, loader, rows, _ = made
+    known = loader.label_mask["outcome"][rows, 0]
+    positive, n = loader.labels["outcome"][rows, 0][known].sum(), known.sum()
+    expected = np.log((positive + 0.5) / (n - positive + 0.5))
+    assert np.allclose(_logits(model, _hide(batch, "image", "text", "record")), expected)
+
+
+def test_where_too_few_showed_a_subset_the_largest_smaller_one_answers(made, batch):
+    model = made[0]
+    whole = model.classifiers["outcome/event"]
+    model.classifiers = {"outcome/event": {s: c for s, c in whole.items() if len(s) < 2 and "text" not in s}}
+    try:
+        alone = _logits(model, _hide(batch, "text", "record"))
+        images = batch.present()["image"].numpy()
+        assert np.array_equal(_logits(model, batch)[images], alone[images])
+    finally:
+        model.classifiers = {"outcome/event": whole}
+
+
+def test_few_studies_of_a_subset_make_no_classifier_and_the_log_says_how_many_there_were(made):
+    model, loader, rows, fits = made
+    present = loader.batch(rows).present()
+    for fit in fits:
+        shown = (
+            np.all([present[m].numpy() for m in fit.inputs.split("+")], axis=0) if fit.inputs else np.ones(len(rows))
+        )
+        assert fit.studies == int((shown.astype(bool) & loader.label_mask["outcome"][rows, 0]).sum())
+    assert {fit.inputs for fit in fits} == {"+".join(s) for s in model.subsets}
+    few = Baseline(read_recipe("baseline-frozen", SMALL), loader.plan)
+    few.fit([loader.batch(rows[:19])], loader.patient_ids[rows[:19]], seed=0)
+    assert list(few.classifiers["outcome/event"]) == [()]
+
+
+def test_answers_depend_neither_on_the_order_nor_on_the_others_of_a_batch(made):
+    model, loader, rows, _ = made
+    whole = _logits(model, loader.batch(rows[:12]))
+    assert np.allclose(_logits(model, loader.batch(rows[:12][::-1])), whole[::-1], atol=1e-4)
+    assert np.allclose(_logits(model, loader.batch(rows[3:4])), whole[3:4], atol=1e-4)
+
+
+def test_a_text_is_the_mean_of_its_states_at_length_one(made, batch):
+    model = made[0]
+    vectors = model.features(batch)["text"]
+    i = int(batch.present()["text"].nonzero()[0])
+    ids = batch.token_ids[i][batch.token_mask[i]][None]
+    states = model.encoders["text"].net(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    assert np.allclose(vectors[i], F.normalize(states.mean(dim=1), dim=1)[0].numpy(), atol=1e-5)
+
+
+def test_images_are_the_mean_of_their_pooled_maps_cached_or_not(made, batch, phantom, tmp_path):
+    model, loader, rows, _ = made
+    fresh = model.features(batch)["image"]
+    i = int((batch.image_mask.sum(dim=1) > 1).nonzero()[0])
+    maps = [model.image_encoder.extract(image[None])[-1][0] for image in batch.images[i][batch.image_mask[i]]]
+    assert np.allclose(fresh[i], torch.stack([m.mean(dim=(1, 2)) for m in maps]).mean(dim=0).numpy(), atol=1e-4)
+    levels = frozen_features(model.image_encoder, phantom.array(2), phantom.hash, tmp_path)
+    cached = Loader(
+        [phantom],
+        loader.plan,
+        build_tokenizer(read_recipe("baseline-frozen").inputs.text, Tokenizer.train([])),
+        features=[levels],
+    ).batch(rows[:12])
+    assert cached.images is None
+    assert np.allclose(model.features(cached)["image"], fresh, atol=5e-3 * np.abs(fresh).max())
+
+
+def test_what_was_fitted_comes_back_and_other_encoders_are_refused(made, batch):
+    model, loader, *_ = made
+    other = Baseline(read_recipe("baseline-frozen", SMALL), loader.plan).eval()
+    other.restore(model.state())
+    assert np.array_equal(_logits(other, batch), _logits(model, batch))
+    with torch.no_grad():
+        next(other.encoders["text"].parameters()).add_(1e-3)
+    with pytest.raises(RunError, match="not those that the baseline was fitted with"):
+        other.restore(model.state())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("inputs.image.encoder=small-cnn", "a pretrained inputs.image.encoder"),
+        ("inputs.image.freeze=false", "a pretrained inputs.image.encoder"),
+        ("inputs.text.encoder=bilstm", "a pretrained inputs.text.encoder"),
+        ("heads.localization.stride=16", "heads.localization to null"),
+        ("baseline.model=forest", "baseline.model"),
+    ],
+)
+def test_what_a_baseline_cannot_do_is_a_problem_of_the_recipe(override, message):
+    with pytest.raises(RecipeError, match=message):
+        read_recipe("baseline-frozen", [override])
+
+
+# --- questions ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_ordinal_scale_is_asked_level_by_level_and_answered_by_differences():
+    (low, all_), (high, _) = to_questions(np.array([0, 1, 2, 2]), Kind.ORDINAL, 3)
+    assert (low.tolist(), high.tolist(), all_.all()) == ([0, 1, 1, 1], [0, 0, 1, 1], True)
+    asked = logit(np.array([[0.7, 0.2], [0.3, 0.6]]))  # the second says "above 1" more often than "above 0"
+    answers = softmax(to_logits(asked, Kind.ORDINAL, (4,)), axis=1)
+    assert np.allclose(answers, [[0.3, 0.5, 0.2, 0], [0.7, 0, 0.3, 0]], atol=1e-5)
+
+
+def test_classes_are_asked_one_by_one_and_share_what_they_were_given():
+    asked = to_questions(np.array([0, 2, 1]), Kind.MULTICLASS, 3)
+    assert [y.tolist() for y, _ in asked] == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    answers = softmax(to_logits(logit(np.array([[0.5, 0.3, 0.2], [0.4, 0.8, 0.4]])), Kind.MULTICLASS, (3,)), axis=1)
+    assert np.allclose(answers, [[0.5, 0.3, 0.2], [0.25, 0.5, 0.25]])
+
+
+def test_an_interval_is_asked_of_those_who_came_to_it():
+    """An event in interval 1, one in interval 0, censored after one whole interval, through all three."""
+    truth = np.array([1.0, 0.0, -1.0, -3.0])
+    asked = to_questions(truth, Kind.SURVIVAL, 3)
+    assert [known.tolist() for _, known in asked] == [
+        [True, True, True, True],
+        [True, False, False, True],
+        [False, False, False, True],
+    ]
+    assert [y[known].tolist() for y, known in asked] == [[0, 1, 0, 0], [1, 0], [0]]
+    hazards = np.array([[-1.0, 0.5, 2.0]])
+    assert np.array_equal(to_logits(hazards, Kind.SURVIVAL, (3,)), hazards)
+
+
+def test_a_number_is_one_question_and_a_yes_or_no_too():
+    for kind in (Kind.REGRESSION, Kind.BINARY):
+        ((y, known),) = to_questions(np.array([0.0, 1.0]), kind, 1)
+        assert y.tolist() == [0.0, 1.0] and known.all()
+        assert to_logits(np.array([[0.5], [2.0]]), kind, ()).tolist() == [0.5, 2.0]
+
+
+@pytest.mark.parametrize(("kind", "levels"), [(Kind.ORDINAL, 4), (Kind.MULTICLASS, 3), (Kind.SURVIVAL, 3)])
+def test_every_leveled_kind_is_learned_from_numbers_that_tell_it(made, kind, levels):
+    """A record column that is the answer itself, with noise: the right level is the likeliest."""
+    loader = made[1]
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, levels, 200).astype(np.float64)
+    own = tuple(float(k) for k in range(levels))
+    plan = replace(
+        loader.plan, targets={"t": ("a",)}, kinds={"t": kind}, levels={"t": (own,)}, rates={"t": ((0.1,) * levels,)},
+        numeric={"x": (0.0, 1.0), "y": (0.0, 1.0)}, categories={},
+    )  # fmt: skip
+    recipe = read_recipe("baseline-record", ["targets=[t]", "baseline.model=logistic"])
+    values = np.stack([truth, (truth - 1) ** 2], axis=1) + rng.normal(size=(200, 2)) * 0.1
+    batch = Batch(
+        torch.arange(200),
+        record_values=torch.tensor(values, dtype=torch.float32),
+        record_observed=torch.ones(200, 2, dtype=torch.bool),
+        record_codes=torch.zeros(200, 0, dtype=torch.long),
+        labels={"t": torch.tensor(truth, dtype=torch.float32)[:, None]},
+        label_mask={"t": torch.ones(200, 1, dtype=torch.bool)},
+    )
+    baseline = Baseline(recipe, plan)
+    baseline.fit([batch], np.arange(200).astype(str), seed=0)
+    answers = baseline(batch).logits["t"][:, 0].numpy()
+    if kind is Kind.SURVIVAL:  # of those who came to an interval, who has the event in it?
+        for k in range(levels - 1):
+            here = truth >= k
+            assert ((answers[here, k] > 0) == (truth[here] == k)).mean() > 0.95
+        assert np.all(expit(answers[:, -1]) > 0.9)  # whoever comes to the last has it there
+    else:
+        assert (answers.argmax(axis=1) == truth).mean() > 0.95
