@@ -18,6 +18,10 @@ from typing import Any, NamedTuple, Self
 
 from chiasm.vocabulary import snake_case
 
+LOWER_IS_BETTER = ("brier", "ece", "ece_uncalibrated", "mae", "rps", "ibs")
+NEITHER_IS_BETTER = (
+    "calibration_intercept", "calibration_slope", "coverage", "set_size", "interval_width", "distinct_ratio",
+)  # fmt: skip
 _MODALITIES = ("image", "text", "record")
 _METRIC_NOISE = re.compile(r"(?:(?!(?<=\d)\.(?=\d))[\W_])+")  # the dot of `t_iou_0.1` stays
 

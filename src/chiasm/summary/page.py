@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chiasm.metrics.metric import Metric, parse_name
 from chiasm.summary import tables
@@ -84,21 +85,12 @@ def write_page(summary: Summary, path: Path) -> Path:
 
 def render(summary: Summary) -> str:
     """The page as HTML: no script, nothing loaded from anywhere, every text escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("chiasm.summary", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=tables.number, data=_data)
-    environment.globals.update(pretty=tables.pretty)
     names = {parse_name(name): metric for name, metric in summary.metrics.items()}
     draw = (roc_svg, pr_svg, reliability_svg)
-    page = environment.get_template("summary.html").render(
+    return render_template(
+        "summary.html",
         s=summary,
         scores=[(tables.lead_name(names, lead), tables.score_tables(names, lead)) for lead in summary.leads],
         lead=tables.lead_name(names, summary.leads[0]),
@@ -112,7 +104,22 @@ def render(summary: Summary) -> str:
         groups=list(dict.fromkeys(picture.group for picture in summary.pictures)),
         protocols=_protocols(summary.metrics),
     )
-    return page.lstrip()
+
+
+def render_template(name: str, **values: Any) -> str:
+    """A template of this folder."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("chiasm.summary", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=tables.number, data=_data)
+    environment.globals.update(pretty=tables.pretty)
+    return environment.get_template(name).render(**values).lstrip()
 
 
 def _data(picture: bytes) -> str:

@@ -141,7 +141,7 @@ def lead_name(names: Names, lead: str) -> str:
 def subset_tables(names: Names) -> list[Table]:
     """What each modality adds: every subset of the inputs beside Bayes, shuffled reports and the prior."""
     tables = []
-    for target, label, metric in _leading(names):
+    for target, label, metric in leading(names):
         every = {n: m for n, m in names.items() if n[:3] == (target, label, metric)}
         found = {_prefix(n): m for n, m in every.items() if not n.subgroup}
         whole = {_prefix(n): m for n, m in every.items() if n.subgroup == COMPLETE}
@@ -191,7 +191,7 @@ def subgroup_tables(names: Names, lead: str) -> list[Table]:
             for n in groups
             if (n.target, n.label) == (target, label) and n.subgroup
         ]
-        fold = (target, label, "auroc") not in _leading(names)
+        fold = (target, label, "auroc") not in leading(names)
         tables.append(_table(pretty(target, label), columns, rows, legend=[("bar", "all patients")], fold=fold))
     return sorted(tables, key=lambda table: table.fold)
 
@@ -226,7 +226,7 @@ def _table(title: str, columns: Sequence[str], rows: list[Row], **more: Any) -> 
     return Table(title, [TITLES.get(columns[i], columns[i]) for i in shown], rows, low, high, chance, **more)
 
 
-def _leading(names: Names) -> list[tuple[str, str, str]]:
+def leading(names: Names) -> list[tuple[str, str, str]]:
     """(target, label, metric) that stand for their target: the macro average of several labels, else the one label."""
     found = []
     for target in _unique(n.target for n in names if n.target not in NOT_TARGETS):
