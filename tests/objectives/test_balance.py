@@ -30,18 +30,20 @@ def test_scores_are_the_probability_of_the_truth_over_known_labels_of_studies_wi
         return 1 / (1 + math.exp(-x))
 
     found = truth_scores(outputs, batch, {"event": Kind.BINARY, "score": Kind.REGRESSION})
-    image = sigmoid(2.0) + sigmoid(-1.0) + (1 - sigmoid(0.5)) + math.exp(-0.5 * 0.5**2)
-    assert torch.allclose(found, torch.tensor([[image, 4.0], [1.0, 2.0]]))
+    image = [[sigmoid(2.0) + sigmoid(-1.0) + (1 - sigmoid(0.5)), 3.0], [math.exp(-0.5 * 0.5**2), 1.0]]
+    assert torch.allclose(found, torch.tensor([image, [[1.0, 2.0], [0.0, 0.0]]]))
+    rho, _ = modulation(found, alpha=0.5)
+    assert torch.allclose(rho[0], torch.tensor((image[0][0] / 3 + image[1][0]) / 2 / 0.5))  # targets weigh alike
 
 
 def test_two_modalities_are_the_papers_formula():
-    rho, k = modulation(torch.tensor([[6.0, 10.0], [3.0, 10.0]]), alpha=0.3)
+    rho, k = modulation(torch.tensor([[[6.0, 10.0]], [[3.0, 10.0]]]), alpha=0.3)
     assert torch.allclose(rho, torch.tensor([2.0, 0.5]))
     assert torch.allclose(k, torch.tensor([1 - math.tanh(0.3 * 2.0), 1.0]))
 
 
 def test_of_three_each_is_held_against_the_mean_of_the_others():
-    rho, k = modulation(torch.tensor([[8.0, 10.0], [3.0, 10.0], [1.0, 5.0]]), alpha=0.1)
+    rho, k = modulation(torch.tensor([[[8.0, 10.0]], [[3.0, 10.0]], [[1.0, 5.0]]]), alpha=0.1)
     by_hand = [0.8 / 0.25, 0.3 / 0.5, 0.2 / 0.55]
     assert torch.allclose(rho, torch.tensor(by_hand))
     assert torch.allclose(k, torch.tensor([1 - math.tanh(0.1 * by_hand[0]), 1.0, 1.0]))
@@ -49,7 +51,7 @@ def test_of_three_each_is_held_against_the_mean_of_the_others():
 
 @pytest.mark.parametrize("absent", [(1,), (1, 2), (0, 1, 2)])
 def test_a_modality_that_the_batch_lacks_takes_no_part(absent):
-    scores = torch.tensor([[8.0, 10.0], [3.0, 10.0], [2.0, 10.0]])
+    scores = torch.tensor([[[8.0, 10.0]], [[3.0, 10.0]], [[2.0, 10.0]]])
     scores[list(absent)] = 0.0
     rho, k = modulation(scores, alpha=0.5)
     left = [i for i in range(3) if i not in absent]
@@ -63,7 +65,7 @@ def test_a_modality_that_the_batch_lacks_takes_no_part(absent):
 
 @given(st.lists(st.floats(0.01, 1), min_size=2, max_size=4), st.floats(0.05, 1))
 def test_some_modality_is_never_slowed_and_none_is_reversed(scores, alpha):
-    rho, k = modulation(torch.tensor([[s, 1.0] for s in scores]), alpha)
+    rho, k = modulation(torch.tensor([[[s, 1.0]] for s in scores]), alpha)
     assert ((k >= 0) & (k <= 1)).all()
     assert (k[rho <= 1] == 1).all()
     if min(scores) < 0.99 * max(scores):  # a tie is a ratio of 1, but for its last digit

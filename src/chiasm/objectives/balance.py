@@ -18,28 +18,29 @@ from chiasm.tensors import Batch, Outputs
 
 
 def truth_scores(outputs: Outputs, batch: Batch, kinds: dict[str, Kind]) -> Tensor:
-    """[M, 2]: for each modality the sum, over its studies' known labels, of the likelihood it alone gives the truth; and
-    how many labels these are. The likelihood is exp(-loss): of a class its probability."""
+    """[M, targets, 2]: for each modality and target the sum, over known labels of the studies that have the modality, of the
+    likelihood it alone gives the truth; and how many labels these are. The likelihood is exp(-loss): of a class its
+    probability."""
     rows = []
     for m, logits in outputs.unimodal_logits.items():
-        row = torch.zeros(2, device=batch.indices.device)
         for name, x in logits.items():
             mask = known(outputs, batch, m, name)
             likelihood = (-label_losses(x.detach(), batch.labels[name], kinds[name])).exp()
-            row += torch.stack([torch.where(mask, likelihood, 0.0).sum(), mask.sum()])
-        rows.append(row)
-    return torch.stack(rows)
+            rows.append(torch.stack([torch.where(mask, likelihood, 0.0).sum(), mask.sum()]))
+    return torch.stack(rows).view(len(outputs.unimodal_logits), -1, 2)
 
 
 def modulation(scores: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """The discrepancy ratios rho and the factors k of each modality, [M] each.
+    """The discrepancy ratios rho and the factors k of each modality, [M] each, of what `truth_scores` gives.
 
-    rho_u = s_u / mean of the others' s, k_u = 1 - tanh(alpha rho_u) if rho_u > 1 else 1, with s the mean score. (The paper has
-    two modalities, and sums over the batch; here studies may lack one.) A modality that no study of the batch has, or that
-    is alone in it, has rho = k = 1.
+    rho_u = s_u / mean of the others' s, k_u = 1 - tanh(alpha rho_u) if rho_u > 1 else 1. (The paper has one target and two
+    modalities, and sums over the batch; here s is the mean over targets of the mean over labels, as the loss is, for studies
+    may lack a modality.) A modality that no study of the batch has, or that is alone in it, has rho = k = 1.
     """
-    there = scores[:, 1] > 0
-    s = torch.where(there, scores[:, 0] / scores[:, 1].clamp(min=1), 0.0)
+    sums, counts = scores.unbind(dim=2)
+    taught = counts > 0
+    s = (sums / counts.clamp(min=1)).sum(dim=1) / taught.sum(dim=1).clamp(min=1)
+    there = taught.any(dim=1)
     others = (s.sum() - s) / (there.sum() - there.long()).clamp(min=1)
     rho = torch.where(there & (there.sum() > 1), s / others.clamp(min=1e-6), 1.0)
     return rho, torch.where(rho > 1, 1 - torch.tanh(alpha * rho), 1.0)
