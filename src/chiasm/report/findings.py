@@ -179,6 +179,8 @@ def _read_sentence(matches: Sequence[Match], text: str) -> list[Mention]:
         elif side == "clause":
             begins = i > 0 and matches[i - 1].meanings == (",",) and match.start - matches[i - 1].end < 2
             cue = "" if begins and cue == "negation" else cue
+        elif side == "no":  # ends_no
+            cue = "" if cue == "negation" else cue
         elif side == "closing":
             closed = cue == "negation" and not fresh
         elif side == "after" or _belongs_before(matches, i, side, text):
