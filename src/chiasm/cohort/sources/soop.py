@@ -33,6 +33,7 @@ NOTES = (
     "The image `lesion-mask` was drawn by an expert on the MRI: predicting needs such a mask.",
     "mRS is that at discharge, and is missing more often after mild strokes.",
     "Etiology is a diagnosis made after work-up: an input only where a recipe opts in.",
+    "Of the people without a chart, some are second scans of others: keep them out of a pre-training that these test.",
 )
 MASK_NAME = "lesion-mask"
 MRS = "gs_rankin_6isdeath"
@@ -62,7 +63,9 @@ def read(path: Path, *, flair: bool = True) -> Iterator[Study | Rejected]:
         ImageError: the atlas cannot be read.
     """
     root = check_folder(path, "participants.tsv and derivatives/lesion_masks")
-    atlas = _find_atlas(root)
+    atlas = find_atlas(root)
+    if atlas is None:
+        log.warning("no atlas/*.nii.gz: no shares of arterial territories, no cortical share, no FLAIR contrast")
     for row in read_rows(root / "participants.tsv", ("participant_id", *_COLUMNS), key="participant_id"):
         if isinstance(row, Rejected):
             yield row
@@ -70,10 +73,14 @@ def read(path: Path, *, flair: bool = True) -> Iterator[Study | Rejected]:
             yield from _read_person(root, row, atlas, flair)
 
 
-def _find_atlas(root: Path) -> Atlas | None:
-    volume, table = find_table(root / "atlas", "*.nii.gz", "*.nii"), find_table(root / "atlas", "*.txt")
+def find_atlas(path: Path) -> Atlas | None:
+    """The arterial territories of a SOOP folder.
+
+    Raises:
+        TableError: its table does not count as `TERRITORIES` does. ImageError: it cannot be read.
+    """
+    volume, table = find_table(path / "atlas", "*.nii.gz", "*.nii"), find_table(path / "atlas", "*.txt")
     if volume is None:
-        log.warning("no atlas/*.nii.gz: no shares of arterial territories, no cortical share, no FLAIR contrast")
         return None
     if (
         table is not None
