@@ -5,6 +5,7 @@ Rooms that take minutes are stood in for by small functions; the road through al
 
 import importlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,19 @@ from chiasm.cli import app
 from chiasm.errors import RunError
 from chiasm.study import Finding, Prediction, State
 
-COMMANDS = ["demo", "sources", "recipes", "import", "inspect", "label", "train", "evaluate", "predict", "verify"]
+COMMANDS = [
+    "demo",
+    "sources",
+    "recipes",
+    "import",
+    "inspect",
+    "label",
+    "write",
+    "train",
+    "evaluate",
+    "predict",
+    "verify",
+]
 
 
 def run(*arguments: object) -> Result:
@@ -347,3 +360,18 @@ def test_a_run_of_another_schema_is_one_message(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "schema 99" in result.stderr
     assert issubclass(RunError, Exception)
+
+
+def test_write_says_what_became_of_every_text(phantom, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    cohort = shutil.copytree(phantom.path, tmp_path / "cohort")
+    document = json.loads(run("write", str(cohort), "--limit", "5", "--json").stdout)
+    assert (document["kind"], document["written"], document["acceptance"]) == ("structured-report", 5, 1.0)
+    text = run("write", str(cohort)).stdout
+    assert f"{len(phantom) - 5} texts written, 5 stood already" in text
+    described = run("write", str(cohort), "--kind", "image-description").stdout
+    assert "have none: nothing is known to write from" in described
+
+
+def test_write_names_what_it_cannot_take(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    assert "this is no cohort" in run("write", str(tmp_path)).stderr
+    assert run("write", str(tmp_path), "--kind", "poem").exit_code == 2

@@ -66,6 +66,13 @@ class Scheme(StrEnum):
     CHEXPERT = "chexpert"
 
 
+class Kind(StrEnum):
+    """What `chiasm write` writes."""
+
+    STRUCTURED = "structured-report"
+    DESCRIPTION = "image-description"
+
+
 class Doubt(StrEnum):
     """What a hedged finding counts as."""
 
@@ -283,6 +290,47 @@ def label_command(
     why = f", see {out.with_suffix('.notes.csv')}" if silent or lost else ""
     document = {"labels": str(out), "details": str(details) if details else None, **counts}
     return Answer(document, f"labels of {counts['reports']} reports in {out}{silent}{lost}{why}")
+
+
+@_command("write")
+def write_command(
+    cohort: Annotated[Path, typer.Argument(help="A cohort.")],
+    writer: Annotated[str, typer.Option(help="template, local:PATH or openai:MODEL@URL")] = "template",
+    kind: Annotated[Kind, typer.Option(help="What to write of each study.")] = Kind.STRUCTURED,
+    seed: Annotated[int, typer.Option(min=0, help="Of a language model.")] = 0,
+    concurrency: Annotated[int, typer.Option(min=1, help="The most questions to a server at a time.")] = 4,
+    limit: Annotated[int | None, typer.Option(min=1, help="The most texts to write now.")] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Of each study, for a model that sees.")] = 0,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Let a server outside this machine have patient data.")
+    ] = False,
+) -> Answer:
+    """Structured reports, or texts from images, by the template or a language model."""
+    from chiasm.cohort.compose import write_texts
+    from chiasm.cohort.store import Cohort
+    from chiasm.report.writers import open_writer
+
+    opened = Cohort.open(cohort)
+    counts = write_texts(
+        opened,
+        open_writer(writer, seed=seed, allow_remote=allow_remote),
+        kind.value,
+        seed=seed,
+        concurrency=concurrency,
+        limit=limit,
+        pictures=pictures,
+    )
+    asked = counts["written"] - counts["silent"]
+    rate = counts["accepted"] / asked if asked else None
+    said = [f"{counts['written']} texts written, {counts['finished']} stood already, in {cohort / 'texts.parquet'}"]
+    said += [f"accepted: {counts['accepted']} of {asked} ({rate:.0%})"] if rate is not None else []
+    reasons = {
+        "replaced": "by the template's text, because the writer's own said another thing than the facts, or could not be asked",
+        "unanswered": "got no answer: they have the template's text for now, and are asked again by the same command",
+        "silent": "have none: nothing is known to write from (an empty report, or one in another language, and no label)",
+    }
+    said += [f"{name}: {counts[name]} {why}" for name, why in reasons.items() if counts[name]]
+    return Answer({"cohort": str(cohort), "kind": kind.value, "acceptance": rate, **counts}, "\n".join(said))
 
 
 @_command("train")

@@ -4,11 +4,25 @@ import multiprocessing
 import os
 import signal
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from chiasm.cohort.written import FILE, JOURNAL, TextFile, read_texts, sources, texts_hash
+from chiasm.cohort.planning import fit_plan
+from chiasm.cohort.store import write_cohort
+from chiasm.cohort.written import (
+    FILE,
+    JOURNAL,
+    TextFile,
+    check_texts,
+    read_texts,
+    record_cohort,
+    sources,
+    texts_hash,
+)
 from chiasm.errors import CohortError
+from chiasm.recipe import read_recipe
+from chiasm.study import Finding, Outcome, Report, State, Study
 
 
 def row(study, text, kind="structured-report", **parts):
@@ -107,3 +121,80 @@ def test_a_damaged_file_is_named(tmp_path):
     with pytest.raises(CohortError, match="damaged") as caught:
         read_texts(tmp_path, "structured_report")
     assert caught.value.where.endswith(FILE)
+
+
+# --- as inputs of a recipe -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    studies = [
+        Study(
+            f"s{i}",
+            f"p{i}",
+            report=Report({"history": f"History {i}."}),
+            findings=(Finding("mass", State.ABSENT),),
+            outcomes=(Outcome("event", float(i % 2)),),
+        )
+        for i in range(4)
+    ]
+    return write_cohort(studies, tmp_path / "cohort", source="made", options={}, size=32)
+
+
+def recipe(*sections):
+    off = ("inputs.image=null", "inputs.record=null", "heads.localization=null", "heads.description=null")
+    return read_recipe("report-fusion", (*off, "targets=[outcome]", f"inputs.text.sections=[{', '.join(sections)}]"))
+
+
+def plan(cohort, *sections):
+    return fit_plan(recipe(*sections), [cohort], [np.arange(len(cohort))])
+
+
+def test_texts_are_sections_like_others(cohort):
+    with TextFile(cohort.path) as texts:
+        texts.add(row("s1", "Written 1."))
+        texts.add(row("s3", "Written 3."))
+        texts.add(row("gone", "Of no study."))
+    assert cohort.texts(["structured_report"]) == ["", "Written 1.", "", "Written 3."]
+    assert cohort.texts(["structured_report", "history"])[:2] == ["History 0.", "Written 1.\nHistory 1."]
+    assert cohort.texts(["history", "structured_report", "image_description"])[1] == "History 1.\nWritten 1."
+    assert cohort.texts(["image_description"]) == [""] * 4
+
+
+def test_a_recipe_of_texts_that_are_not_written_names_the_command(cohort):
+    with pytest.raises(CohortError, match="no image_description in the cohort yet") as caught:
+        plan(cohort, "image_description")
+    assert caught.value.remedy == f"chiasm write {cohort.path} --kind image-description"
+    _, _, notes = plan(cohort, "history", "image_description")
+    assert "4 training studies have no image_description; chiasm write makes it." in notes
+
+
+def test_an_input_that_holds_the_answer_is_noted(cohort):
+    with TextFile(cohort.path) as texts:
+        for study in ("s0", "s1", "s2"):
+            texts.add(row(study, "No mass.", source="labels"))
+            texts.add(row(study, "12 ml.", kind="image-description", source="measurements"))
+    fitted, _, notes = plan(cohort, "structured_report", "image_description")
+    assert fitted.text_sections == ("structured_report", "image_description")
+    assert notes[-1] == (
+        "The input structured_report was written from labels (3): it holds the answer of what they say. "
+        "Only figures without the text say what is seen."
+    )
+    assert "1 training studies have no structured_report; chiasm write makes it." in notes
+    assert not any("image_description was written" in note for note in notes)
+
+
+def test_a_run_remembers_the_texts_it_read(cohort):
+    with TextFile(cohort.path) as texts:
+        texts.add(row("s0", "Old."))
+    assert "texts" not in record_cohort(cohort, ["history"])
+    entry = record_cohort(cohort, ["history", "structured_report"])
+    assert entry["texts"] == {"structured_report": texts_hash(cohort.path, "structured_report")}
+    check_texts(entry, cohort.path)
+    with TextFile(cohort.path) as texts:
+        texts.add(row("s0", "Old.", kind="image-description"))  # another section: nothing to the run
+    check_texts(entry, cohort.path)
+    with TextFile(cohort.path) as texts:
+        texts.add(row("s0", "New."))
+    with pytest.raises(CohortError, match="texts of structured_report have changed"):
+        check_texts(entry, cohort.path)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from chiasm.cohort.store import Cohort
 from chiasm.cohort.tables import TargetInfo
+from chiasm.cohort.written import WRITTEN, sources
 from chiasm.errors import CohortError, RecipeError
 from chiasm.levels import Levels, find_levels, find_rates
 from chiasm.plan import Plan
@@ -48,6 +49,8 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
     shape = _images(recipe, cohorts, rows, notes)
     numeric, categories = _record(recipe, cohorts, rows, targets, notes)
     text = recipe.inputs.text
+    told = recipe.heads.description
+    notes += _written(cohorts, rows, text.sections if text else (), told.sections if told else ())
     if text and not _any_text(cohorts, rows, text.sections):
         notes.append(f"Text is switched off: no training study has a report with {_or(text.sections)}.")
         text = None
@@ -332,6 +335,41 @@ def _record(
         hidden = f" Columns of unknown time need an opt-in: {', '.join(sorted(late))}." if late else ""
         notes.append(f"The record is switched off: no training study has a value in it.{hidden}")
     return numeric, categories
+
+
+def _written(cohorts: Sequence[Cohort], rows: Rows, read: Sequence[str], told: Sequence[str]) -> list[str]:
+    """Sentences on texts that writers made: which are missing, and which hold the answer of an input.
+
+    Raises:
+        CohortError: an input or a description is made of written texts alone, and none is written.
+    """
+    notes = []
+    for sections in filter(None, (read, told)):
+        if set(sections) <= set(WRITTEN) and not _any_text(cohorts, rows, sections):
+            raise CohortError(
+                f"there is no {_or(sections)} in the cohort yet",
+                where=", ".join(str(cohort.path) for cohort in cohorts),
+                remedy=f"chiasm write {cohorts[0].path} --kind {WRITTEN[sections[0]]}",
+            )
+    for section in dict.fromkeys((*read, *told)):
+        if section in WRITTEN:
+            have = sum(
+                bool(texts[row])
+                for c, own in zip(cohorts, rows, strict=True)
+                for texts in (c.texts([section]),)
+                for row in own
+            )
+            if lacking := sum(map(len, rows)) - have:
+                notes.append(f"{lacking} training studies have no {section}; chiasm write makes it.")
+    for section in set(read) & set(WRITTEN):
+        made = sum((Counter(sources(cohort.path, section)) for cohort in cohorts), Counter[str]())
+        said = ", ".join(f"{name} ({made[name]})" for name in ("labels", "report", "regions") if made[name])
+        if said:
+            notes.append(
+                f"The input {section} was written from {said}: it holds the answer of what they say. "
+                "Only figures without the text say what is seen."
+            )
+    return notes
 
 
 def _any_text(cohorts: Sequence[Cohort], rows: Rows, sections: Sequence[str]) -> bool:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from chiasm.cohort.files import whole_or_nothing
 from chiasm.cohort.tables import SCHEMA, ColumnInfo, TargetInfo, content_hash, decode_mask, pixel_hash
 from chiasm.cohort.write import SPLIT_RULES, CohortWriter
+from chiasm.cohort.written import WRITTEN, read_texts
 from chiasm.errors import CohortError, check_schema
 from chiasm.geometry import Geometry
 from chiasm.study import Box, Finding, Image, Kind, Outcome, Record, Region, Rejected, Report, State, Study, View
@@ -248,13 +249,18 @@ class Cohort:
         return [text for part in self.text_parts(sections) for text in part]
 
     def text_parts(self, sections: Sequence[str]) -> Iterator[list[str]]:
-        """`texts`, some thousand at a time."""
-        known = [f"report.{name}" for name in sections if name in self.sections]
+        """`texts`, some thousand at a time; sections of `chiasm.cohort.written.WRITTEN` are what writers made."""
+        made = {name: read_texts(self.path, name) for name in sections if name in WRITTEN}
+        known = [name for name in sections if name in self.sections or made.get(name)]
         if not known:
             yield [""] * len(self)
             return
-        for part in self.parts(known):
-            columns = [part[name].to_pylist() for name in known]
+        for part in self.parts(["study_id", *(f"report.{name}" for name in known if name not in made)]):
+            ids = part["study_id"].to_pylist()
+            columns = [
+                [made[name].get(study) for study in ids] if name in made else part[f"report.{name}"].to_pylist()
+                for name in known
+            ]
             yield ["\n".join(filter(None, texts)) for texts in zip(*columns, strict=True)]
 
     def regions_of(self, image_row: int) -> list[Region]:

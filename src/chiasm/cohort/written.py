@@ -10,16 +10,19 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chiasm.cohort.files import sync
 from chiasm.errors import CohortError
+
+if TYPE_CHECKING:
+    from chiasm.cohort.store import Cohort
 
 WRITTEN = {"structured_report": "structured-report", "image_description": "image-description"}
 """Text section that a recipe may name -> kind of text."""
@@ -56,6 +59,30 @@ def sources(cohort: Path, section: str) -> dict[str, int]:
             for source in row["source"].split("+"):
                 counts[source] = counts.get(source, 0) + 1
     return counts
+
+
+def record_cohort(cohort: Cohort, sections: Iterable[str]) -> dict[str, Any]:
+    """What a run keeps of a cohort: where it is, what it holds, and which written texts of these sections were read."""
+    entry = {"path": str(cohort.path.resolve()), "hash": cohort.hash, "source": cohort.source}
+    texts = {name: texts_hash(cohort.path, name) for name in sorted(WRITTEN.keys() & set(sections))}
+    return {**entry, "texts": texts} if texts else entry
+
+
+def check_texts(entry: Mapping[str, Any], cohort: Path) -> None:
+    """Are the written texts those that a run has recorded?
+
+    Raises:
+        CohortError: they were written anew, or are gone.
+    """
+    for section, digest in entry.get("texts", {}).items():
+        if texts_hash(cohort, section) != digest:
+            raise CohortError(
+                f"the written texts of {section} have changed since the run was trained",
+                expected=f"texts of hash {digest[:16]}",
+                got=texts_hash(cohort, section)[:16],
+                where=str(cohort / FILE),
+                remedy="write them again as they were (texts name their writer, seed and prompt), or train again",
+            )
 
 
 def texts_hash(cohort: Path, section: str) -> str:

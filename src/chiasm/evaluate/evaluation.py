@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from chiasm.cohort.store import Cohort
+from chiasm.cohort.written import record_cohort
 from chiasm.errors import CohortError, RunError
 from chiasm.evaluate.collect import collect
 from chiasm.evaluate.evidence import Evidence, Truth, read_truth
@@ -136,7 +137,7 @@ def _facts(run: Path, info: Mapping[str, Any], evidence: Evidence, recipe: Recip
     return {
         "recipe": info["recipe"],
         "run": str(run.resolve()),
-        "cohorts": [{"path": str(c.path.resolve()), "hash": c.hash, "source": c.source} for c in pool.cohorts],
+        "cohorts": [record_cohort(c, (*question.text_sections, *question.description_sections)) for c in pool.cohorts],
         "external": question.external,
         "members": len(info["members"]),
         "folds": info["folds"],

@@ -37,6 +37,11 @@ def compute_warnings(evidence: Evidence, truth: Truth, scores: Scores, leaks: di
         for target, share in leaks.items()
         if share >= LEAK
     ]
+    if "structured_report" in question.text_sections:
+        found.append(
+            "The input structured_report was written from what reports or labels say of a study, so it holds the answer: "
+            "figures with the text measure reading, not seeing."
+        )
     found += _shortcuts(question, scores)
     found += _texts(evidence, scores)
     found += _few(evidence, truth)
