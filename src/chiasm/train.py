@@ -35,6 +35,7 @@ from chiasm.cohort.planning import fit_plan
 from chiasm.cohort.splits import folds as patient_folds
 from chiasm.cohort.splits import split_of
 from chiasm.cohort.store import Cohort
+from chiasm.cohort.strata import find_strata
 from chiasm.cohort.written import check_texts, record_cohort
 from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
 from chiasm.members import (
@@ -73,7 +74,8 @@ def train(
         cohorts: folders; a target that one of them lacks is masked for its studies.
         out: the run folder, new unless `resume`.
         resume: go on from the last finished epoch of a run that was cut off.
-        folds, repeats: K patient folds, R times, instead of the cohort's split. Each fold is a model; `evaluate` pools.
+        folds, repeats: K patient folds, R times, instead of the cohort's split, stratified by the recipe's first target. Each
+            fold is a model; `evaluate` pools.
 
     Returns:
         the content of `run.json`.
@@ -143,7 +145,8 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
     notes: list[str] = []
     sections: set[str] = set()
     home = out.with_name(f"{out.name}.partial-{os.getpid()}")  # the run folder appears whole or not at all
-    for name, rows, seed in _splits(cohorts, folds, repeats, recipe.train.seed):
+    strata, stratified = find_strata(recipe, cohorts) if folds > 1 else (None, "")
+    for name, rows, seed in _splits(cohorts, folds, repeats, recipe.train.seed, strata):
         plan, resolved, said = fit_plan(recipe, cohorts, [r["train"] for r in rows])
         notes += [note for note in said if note not in notes]  # a fold may lack what another has
         folder = home / name
@@ -168,6 +171,7 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
         "seed": recipe.train.seed,
         "folds": folds,
         "repeats": repeats,
+        "stratified": stratified,
         "members": members,
         "notes": notes,
         "versions": {p: version(p) for p in ("chiasm", "torch", "lightning", "numpy")},
@@ -201,16 +205,16 @@ def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> dict[str, A
 
 
 def _splits(
-    cohorts: Sequence[Cohort], folds: int, repeats: int, seed: int
+    cohorts: Sequence[Cohort], folds: int, repeats: int, seed: int, strata: NDArray[np.int64] | None = None
 ) -> Iterator[tuple[str, list[dict[str, NDArray[np.int64]]], int]]:
-    """(member name, rows of each split for each cohort, seed) of every model to train."""
+    """(member name, rows of each split for each cohort, seed) of every model to train; folds have equal shares of `strata`."""
     if folds == 1:
         yield ".", [{s: c.rows(s) for s in ("train", "validation", "test")} for c in cohorts], seed
         return
     # two cohorts of one source may hold the same person, two sources name theirs alike by chance
     patients = [f"{c.source}/{p}" for c in cohorts for p in c.studies["patient_id"]]
     start = np.cumsum([0, *(len(c) for c in cohorts)])
-    for repeat, tests in enumerate(patient_folds(patients, folds, repeats, seed)):
+    for repeat, tests in enumerate(patient_folds(patients, folds, repeats, seed, strata)):
         for fold, test in enumerate(tests):
             own_seed = seed + 1000 * repeat + fold
             rest = np.setdiff1d(np.arange(len(patients)), test)

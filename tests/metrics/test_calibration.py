@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 
 from chiasm.errors import ChiasmError
+from chiasm.levels import NEVER
 from chiasm.metrics import calibration as cal
 from chiasm.metrics.bootstrap import Resamples
 
@@ -143,3 +144,20 @@ def test_without_a_row_everything_is_undefined_or_empty():
     assert cal.ece(*hidden).metric().reason == "no patient here has this truth"
     assert len(cal.reliability(*hidden).n) == 0
     assert cal.calibration_line(*hidden)["slope"].metric().value is None
+
+
+def test_one_temperature_for_all_levels_is_found_again() -> None:
+    """Truths drawn from softmax(z / 2.5): what mends z is a temperature of 2.5."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(scale=4, size=(4000, 5))
+    z[:, 4] = NEVER  # a label with fewer levels than another of its target
+    p = softmax(z / 2.5, axis=1)
+    codes = np.minimum((rng.random(4000)[:, None] > p.cumsum(axis=1)).sum(axis=1), 3)
+    assert cal.fit_softmax_temperature(codes, z) == pytest.approx(2.5, rel=0.06)
+    assert cal.fit_softmax_temperature(np.zeros(5, int), z[:5]) is None
+
+
+def test_a_few_studies_told_apart_do_not_call_for_certainty() -> None:
+    found = cal.fit_softmax_temperature([0, 1, 2], 3 * np.eye(3))
+    assert found is not None
+    assert softmax(3 / found * np.eye(3), axis=1).max() < 0.9

@@ -197,7 +197,7 @@ def _targets(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[
                 remedy="train on them one at a time, or rename the target in one import",
             )
         asked = options.labels or tuple(dict.fromkeys(label for info in infos for label in info.labels))
-        words = [_words(infos, label) for label in asked]
+        words = [class_words(infos, label) for label in asked]
         parts = [cohort.labels(target, asked, options.uncertain, words) for cohort in cohorts]
         values = np.concatenate([part[own] for (part, _), own in zip(parts, rows, strict=True)])
         mask = np.concatenate([part[own] for (_, part), own in zip(parts, rows, strict=True)])
@@ -222,7 +222,7 @@ def _targets(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[
     return targets
 
 
-def _words(infos: Sequence[TargetInfo], label: str) -> tuple[str, ...]:
+def class_words(infos: Sequence[TargetInfo], label: str) -> tuple[str, ...]:
     """The classes of a multiclass label in all cohorts."""
     known = {
         word
