@@ -117,3 +117,23 @@ def test_a_side_is_said_once():
     assert (
         observe(replace(here, state=State.PRESENT, place="", size="5 x 4 mm")) == "Small right atelectasis, 5 x 4 mm."
     )
+
+
+def test_a_report_is_said_again_with_its_own_words_for_place_and_size():
+    text = "Small left pleural effusion. Patchy opacity in the right lower lobe, possibly pneumonia. No fracture."
+    facts = read_facts(study(report=Report({"findings": text})))
+    said = {s.finding: s for s in facts.statements}
+    assert said["pleural_effusion"] == Statement("pleural_effusion", State.PRESENT, manner="small", side="left")
+    opacity = said["lung_opacity"]
+    assert (opacity.manner, opacity.side, opacity.place) == ("patchy", "right", "lower lobe")
+    assert said["pneumonia"].state is State.UNCERTAIN
+    assert said["fracture"] == Statement("fracture", State.ABSENT)
+
+
+def test_every_mention_of_a_finding_is_said_and_a_word_that_would_be_another_finding_is_not():
+    text = "Right pleural effusion. Large left effusion. Nodular opacity in the left apex."
+    facts = read_facts(study(report=Report({"findings": text})))
+    sides = [s.side for s in facts.statements if s.finding == "pleural_effusion"]
+    assert sides == ["right", "left"]
+    (opacity,) = [s for s in facts.statements if s.finding == "lung_opacity"]
+    assert "nodular" not in opacity.manner and opacity.side == "left"

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiasm.cohort.sources import SOURCES
+from chiasm.report.attributes import describe_findings
 from chiasm.report.facts import Facts, Statement, _implied, read_facts
 from chiasm.report.findings import label_report
 from chiasm.report.structured import StructuredReport, build_report, unlike
@@ -130,3 +131,27 @@ def test_labels_that_contradict_each_other_are_noticed():
     assert unlike(build_report(facts).text, facts.states) == [
         "normal chest is present in the facts, but reads as absent"
     ]
+
+
+def test_sides_and_lobes_come_back_too(phantom):
+    """Every side and height that the labeler ties to a finding of the report, it ties to it in the structured report."""
+    told = 0
+    for row in range(len(phantom)):
+        report = phantom.study(row).report
+        if report:
+            own, again = (_places(text) for text in (report, build_report(read_facts(phantom.study(row))).text))
+            assert again == own
+            told += len(own)
+    assert told > 50
+
+
+def _places(report) -> set:
+    found = set()
+    strongest = {f.name: f.state for f in label_report(report)}
+    for said in describe_findings(report):
+        finding, state = said.mention.finding, said.mention.state
+        if finding in FINDINGS and state in SAID[:2] and state is strongest[finding]:
+            sides = said.values("side")
+            if sides:
+                found.add((finding, "both" if len(sides) > 1 else sides[0], tuple(sorted(said.values("zone")))))
+    return found

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
+from chiasm.report.attributes import Attribute, describe_findings
 from chiasm.report.findings import label_report
 from chiasm.report.sections import read_lexicon
 from chiasm.study import Box, Image, Region, Report, State, Study, View
@@ -144,7 +145,41 @@ def _facts(study: Study, said: list[Statement], source: str) -> Facts:
 
 
 def _of_report(report: Report) -> list[Statement]:
-    return [Statement(f.name, f.state) for f in label_report(report) if f.state is not State.NOT_MENTIONED]
+    """What the labeler reads, each finding at its strongest, with the words of every such mention."""
+    described: dict[tuple[str, State], list[Statement]] = {}
+    for mention, *_, attributes in describe_findings(report):
+        here = _describe(mention.finding, mention.state, attributes)
+        described.setdefault((mention.finding, mention.state), []).append(here)
+    said: list[Statement] = []
+    for finding in label_report(report):
+        bare = Statement(finding.name, finding.state)
+        if finding.state in (State.PRESENT, State.UNCERTAIN):
+            own = described.get((finding.name, finding.state), [])
+            said += dict.fromkeys(s for s in own if s != bare) or [bare]
+        elif finding.state is State.ABSENT:
+            said.append(bare)
+    return said
+
+
+def _describe(finding: str, state: State, attributes: Iterable[Attribute]) -> Statement:
+    """A statement with its attributes in the words of `wording`, but for those that would change how it is read."""
+    parts, joined = {"manner": "", "side": "", "place": ""}, {"manner": " ", "side": " and ", "place": ", "}
+    said = Statement(finding, state)
+    if state not in (State.PRESENT, State.UNCERTAIN) or finding not in FINDINGS:
+        return said
+    bare = _reading(observe(said))
+    for kind, value in dict.fromkeys((a.kind, a.value) for a in attributes):
+        for part, kinds in ((part, wording()[part]) for part in parts):
+            word = (kinds.get(kind, {}) if part != "side" else kinds if kind == "side" else {}).get(value)
+            longer = {**parts, part: joined[part].join(filter(None, (parts[part], word)))}
+            if word and _reading(observe(Statement(finding, state, **longer))) == bare:
+                parts = longer
+    return Statement(finding, state, **{**parts, "side": "bilateral" if " and " in parts["side"] else parts["side"]})
+
+
+@lru_cache(4096)
+def _reading(text: str) -> tuple[State, ...]:
+    return tuple(finding.state for finding in label_report(text))
 
 
 def _implied(said: Iterable[Statement]) -> list[Statement]:
