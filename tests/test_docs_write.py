@@ -1,0 +1,39 @@
+"""docs/write.md: its commands are understood, and it names every column, file and writer."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+import chiasm
+from chiasm.cli import app
+from chiasm.cohort.written import COLUMNS, WRITTEN
+from chiasm.report.writers import KINDS
+from chiasm.report.writers.ask import LONGEST
+
+PAGE = (Path(__file__).parents[1] / "docs" / "write.md").read_text("utf-8")
+COMMANDS = [
+    line.split("#")[0] for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_understood(command):
+    _, name, *arguments = shlex.split(command)
+    assert name == "write"
+    typer.main.get_command(app).commands[name].make_context(name, arguments)
+
+
+def test_every_column_and_section_is_named():
+    assert [name for name in COLUMNS.names if f"`{name}`" not in PAGE] == []
+    assert [name for name in WRITTEN if f"[{name}]" not in PAGE] == []
+    assert tuple(WRITTEN.values()) == KINDS
+    assert f"{LONGEST:,} characters" in " ".join(PAGE.split())
+
+
+def test_the_files_that_may_be_changed_are_there():
+    lexicon = Path(chiasm.__file__).parent / "report" / "lexicon"
+    for name in ("wording", "entities", "guarded", "identifiers"):
+        assert f"{name}.yaml" in PAGE and (lexicon / f"{name}.yaml").is_file()
