@@ -17,7 +17,7 @@ FLOORS: tuple[set[str], ...] = (
     {"predict", "calibrate"},
     {"evaluate"},
     {"train"},
-    {"demo"},
+    {"demo", "compare"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

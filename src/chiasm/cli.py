@@ -374,6 +374,25 @@ def evaluate_command(
     return Answer(document, "\n".join([*table, *warnings, f"the page: {evaluation.page}"]))
 
 
+@_command("compare")
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(help="Evaluated runs, the one in question first.")],
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also train the plain baselines on the first run's patients and folds.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for page and figures; default RUN/comparison, which RUN's page reads.")
+    ] = None,
+) -> Answer:
+    """Test whether the first run is better than others on the same patients."""
+    from chiasm.compare import compare, train_baselines
+
+    others = train_baselines(runs[0]) if baselines else []
+    comparison = compare([*runs, *(home for home in others if home not in runs)], out)
+    warnings = [f"warning: {sentence}" for sentence in comparison.warnings]
+    return Answer(comparison.document(), "\n".join([*comparison.lines(), *warnings, f"the page: {comparison.page}"]))
+
+
 @_command("predict")
 def predict_command(
     run: Annotated[Path, typer.Argument(help="A finished run.")],

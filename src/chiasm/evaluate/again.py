@@ -11,7 +11,7 @@ import numpy as np
 
 from chiasm.errors import CohortError, RunError, check_schema
 from chiasm.evaluate.evaluation import read_truth_of
-from chiasm.evaluate.evidence import Evidence, mean_known
+from chiasm.evaluate.evidence import Evidence, Floats, mean_known
 from chiasm.evaluate.files import SCHEMA, file_hash, read_evidence
 from chiasm.evaluate.protocol import to_metrics, who_answered
 from chiasm.evaluate.score import score
@@ -90,21 +90,30 @@ def _changed(recorded: Mapping[str, str], path_of: Callable[[str], Path], what: 
 
 def _recalibrated(run: Path, members: Sequence[str], evidence: Evidence) -> list[str]:
     """Are the stored probabilities those of the stored logits at the run's temperatures?"""
-    layout, pool = evidence.question.layout, evidence.pool
     found: list[str] = []
+    for prefix, each in member_values(run, members, evidence).items():
+        for target, values in each.items():
+            stored = evidence.arms[prefix].values[target]
+            if not np.allclose(mean_known(values, axis=1), stored, rtol=1e-5, atol=1e-6, equal_nan=True):
+                found.append(f"arm {prefix or 'full'}: {target} is not what its logits and the calibration give")
+    return found
+
+
+def member_values(run: Path, members: Sequence[str], evidence: Evidence) -> dict[str, dict[str, Floats]]:
+    """Arm with logits -> target -> [n, M, L] (or [n, M, L, Q]): what each member says by itself, after its calibration."""
+    layout, pool = evidence.question.layout, evidence.pool
     plans = [Plan.from_json((run / name / "plan.json").read_text("utf-8")) for name in members]
     fitted = [json.loads((run / name / "calibration.json").read_text("utf-8")) for name in members]
+    found: dict[str, dict[str, Floats]] = {}
     for prefix, arm in evidence.arms.items():
         for target, logits in arm.logits.items():
             assert arm.shown is not None
-            values = np.full(logits.shape, np.nan)
+            values = found.setdefault(prefix, {})[target] = np.full(logits.shape, np.nan)
             for number, (plan, calibration) in enumerate(zip(plans, fitted, strict=True)):
                 at = np.nonzero(pool.member == number)
                 if target in plan.targets:
                     own = {target: layout.take_logits(plan, target, logits[at])}
                     values[at] = layout.place(plan, target, calibrated(own, arm.shown[at], plan, calibration)[target])
-            if not np.allclose(mean_known(values, axis=1), arm.values[target], rtol=1e-5, atol=1e-6, equal_nan=True):
-                found.append(f"arm {prefix or 'full'}: {target} is not what its logits and the calibration give")
     return found
 
 

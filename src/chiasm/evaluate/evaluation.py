@@ -17,15 +17,15 @@ from chiasm.errors import CohortError, RunError
 from chiasm.evaluate.collect import collect
 from chiasm.evaluate.evidence import Evidence, Truth, read_truth
 from chiasm.evaluate.files import SCHEMA, file_hash, read_evidence, write_evidence, write_json
-from chiasm.evaluate.present import draw_curves, draw_pictures, draw_words
+from chiasm.evaluate.present import draw_confusions, draw_curves, draw_pictures, draw_words
 from chiasm.evaluate.protocol import to_metrics, who_answered
 from chiasm.evaluate.score import Located, locate, score
 from chiasm.evaluate.warn import compute_warnings, leading_arms, report_leaks
-from chiasm.members import load_members, read_run
+from chiasm.members import load_members, open_recorded, read_run
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import Metric
 from chiasm.progress import Progress
-from chiasm.recipe import Recipe
+from chiasm.recipe import Recipe, read_recipe
 from chiasm.summary.page import Summary, write_page
 
 
@@ -105,9 +105,30 @@ def write_evaluation(
     _check(evidence, recipe, run)
     folder.mkdir(parents=True, exist_ok=True)
     write_evidence(evidence, folder / "predictions")
-    evidence = read_evidence(folder / "predictions", evidence.pool.cohorts)  # what is scored is what is stored
+    facts = {**_facts(run, read_run(run), evidence, recipe, folder), "notes": list(notes), "shared": list(shared)}
+    return _publish(run, evidence.pool.cohorts, recipe, folder, facts)
+
+
+def publish(run: Path) -> Evaluation:
+    """Write RUN/evaluation/evaluation.json and its page again from what is stored there: no model is asked.
+
+    Raises:
+        RunError, CohortError: it was not evaluated, or a cohort is gone or has changed.
+    """
+    folder = run / "evaluation"
+    if not (folder / "evaluation.json").is_file():
+        raise RunError("nothing was evaluated here", where=str(run), remedy=f"chiasm evaluate {run}")
+    document = json.loads((folder / "evaluation.json").read_text("utf-8"))
+    facts = {key: value for key, value in document.items() if key not in ("schema", "warnings", "metrics")}
+    cohorts = [open_recorded(entry) for entry in facts["cohorts"]]
+    return _publish(run, cohorts, read_recipe(run / "recipe.yaml"), folder, facts)
+
+
+def _publish(
+    run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path, facts: Mapping[str, Any]
+) -> Evaluation:
+    evidence = read_evidence(folder / "predictions", cohorts)  # what is scored is what is stored
     truth, resamples = read_truth_of(evidence, recipe)
-    facts = _facts(run, read_run(run), evidence, recipe, folder)
     located = []
     if evidence.maps is not None:
         with Progress("localization", len(evidence.maps.study)) as bar:
@@ -117,13 +138,26 @@ def write_evaluation(
     leads = leading_arms(evidence.question, leaks)
     evaluation = Evaluation(
         to_metrics(scores, evidence.question, who_answered(facts), evidence.neighbour),
-        [*shared, *compute_warnings(evidence, truth, scores, leaks)],
-        {**facts, "leads": list(leads), "notes": list(notes)},
+        [*facts["shared"], *_unbeaten(run, facts), *compute_warnings(evidence, truth, scores, leaks)],
+        {**facts, "leads": list(leads)},
         folder,
     )
     write_json(folder / "evaluation.json", evaluation.document())
     write_page(_summarize(evaluation, evidence, truth, resamples, recipe, located), evaluation.page)
     return evaluation
+
+
+def _unbeaten(run: Path, facts: Mapping[str, Any]) -> list[str]:
+    """The plain baselines that a comparison of these very weights found the run not to beat."""
+    path = run / "comparison" / "compare.json"
+    if facts["external"] or not path.is_file():
+        return []
+    document = json.loads(path.read_text("utf-8"))
+    if document["runs"][0]["weights"] != facts["weights"]:
+        return [
+            f"The comparison in {path.parent.name} is of an earlier training: chiasm compare {run.name} makes it again."
+        ]
+    return list(document["warnings"])
 
 
 def read_truth_of(evidence: Evidence, recipe: Recipe) -> tuple[Truth, Resamples]:
@@ -192,6 +226,7 @@ def _summarize(
         commands=_commands(facts, evaluation.out),
         leads=leads,
         curves=draw_curves(evidence, truth, resamples, leads[0]),
+        confusions=draw_confusions(evidence, truth, leads[0]),
         pictures=draw_pictures(evidence, located),
         pictures_chosen="Best, median and worst image by IoU of the best box, for the labels with most regions.",
         words=draw_words(evidence, truth),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chiasm.metrics.metric import LOWER_IS_BETTER, Metric, MetricName, parse_name
+from chiasm.metrics.metric import LOWER_IS_BETTER, NEITHER_IS_BETTER, Metric, MetricName, parse_name
 from chiasm.summary.page import render_template
 from chiasm.summary.tables import TITLES, Row, Table, arm_name, leading, number, pretty
 
@@ -25,11 +25,7 @@ def render_comparison(document: Mapping[str, Any]) -> str:
     first, *others = document["runs"]
     names = {parse_name(name): Metric.from_json(raw) for name, raw in document["metrics"].items()}
     lead = [MetricName(*key) for key in leading({n: m for n, m in names.items() if not n.subset})]
-    rest = [
-        n
-        for n in names
-        if n not in lead and not (n.subset and n._replace(subset=None) in names and _is_whole(n, first))
-    ]
+    rest = [n for n in names if n not in lead and _is_shown(n, lead, first)]
     return render_template(
         "comparison.html",
         document=document,
@@ -41,8 +37,11 @@ def render_comparison(document: Mapping[str, Any]) -> str:
     )
 
 
-def _is_whole(name: MetricName, run: Mapping[str, Any]) -> bool:
-    return name.subset == "+".join(run["modalities"])
+def _is_shown(name: MetricName, lead: list[MetricName], run: Mapping[str, Any]) -> bool:
+    """Of the whole model every figure that can be better; of a subset of its inputs the leading ones."""
+    if name.subset:
+        return name.subset != "+".join(run["modalities"]) and name._replace(subset=None) in lead
+    return name.metric not in NEITHER_IS_BETTER
 
 
 def difference_table(compared: Compared, name: MetricName) -> Table | None:

@@ -16,12 +16,26 @@ from chiasm.tensors import MODALITIES
 
 T = TypeVar("T")
 
-CLASSIFICATION = ("auroc", "auprc", "f1", "brier", "ece", "ece_uncalibrated")
-REGRESSION = ("mae", "r")
+SCORES = (
+    ("", ("auroc", "auprc", "f1", "balanced_accuracy", "accuracy", "brier", "ece", "ece_uncalibrated")),
+    ("", ("qwk", "mae", "balanced_accuracy", "r", "rps")),
+    ("", ("mae", "r")),
+    ("", ("c_index", "c_index_ipcw", "ibs")),
+    ("above a level", ("auroc_gt_",)),
+    ("calibration and net benefit", ("calibration_slope", "calibration_intercept", "net_benefit_")),
+    ("likely sets", ("coverage", "set_size", "interval_width")),
+)
+"""Of each table of a target: what its title adds, and its columns; one that ends in _ stands for all that begin so."""
+SUBGROUPS = {
+    "auroc": ("auroc", "auprc", "f1", "coverage"),
+    "mae": ("mae", "qwk", "r", "coverage"),
+    "c_index": ("c_index", "ibs"),
+}
+"""The first figure of a label in subgroups -> those beside it."""
 LOCALIZATION = ("box_iou", "miou", "dice", "pointing", "cnr", "t_iou_0.1", "t_iou_0.3", "t_iou_0.5")
 DESCRIPTION = ("cider", "bleu1", "bleu4", "rouge_l", "finding_f1", "distinct_ratio")
 NOT_TARGETS = ("localization", "description", "retrieval")
-UNBOUNDED = ("mae", "cider", "cnr")
+UNBOUNDED = ("mae", "cider", "cnr", "calibration_slope")
 COMPLETE = "inputs=complete"
 CONTROL_SHAPES = {"metadata_only": "ring", "pixel_statistics": "square", "thumbnail": "triangle"}
 ARMS = {
@@ -47,6 +61,18 @@ TITLES = {
     "ece_uncalibrated": "ECE uncalibrated",
     "mae": "MAE",
     "r": "Pearson r",
+    "balanced_accuracy": "Balanced accuracy",
+    "accuracy": "Accuracy",
+    "qwk": "Quadratic kappa",
+    "rps": "RPS",
+    "c_index": "C-index",
+    "c_index_ipcw": "C-index (Uno)",
+    "ibs": "Integrated Brier",
+    "calibration_slope": "Slope",
+    "calibration_intercept": "Intercept",
+    "coverage": "Coverage",
+    "set_size": "Levels in the set",
+    "interval_width": "Width of the interval",
     "box_iou": "IoU of best box",
     "miou": "IoU of map",
     "dice": "Dice",
@@ -113,10 +139,14 @@ Names = Mapping[MetricName, Metric]
 
 
 def score_tables(names: Names, lead: str) -> list[Table]:
-    """One table per target of the arm `lead`: classification metrics by label, or those of regression."""
+    """The tables of each target in the arm `lead`, by label: those of `SCORES` whose first column it has."""
     tables = []
     for target in _unique(n.target for n in names if n.target not in NOT_TARGETS):
-        for columns in (CLASSIFICATION, REGRESSION):
+        own = _unique(n.metric for n in names if n.target == target and _prefix(n) == lead and not n.subgroup)
+        for more, wanted in SCORES:
+            columns = [m for w in wanted for m in own if m == w or (w.endswith("_") and m.startswith(w))]
+            if not columns or not columns[0].startswith(wanted[0]) or (wanted[0] == "mae" and "qwk" in own):
+                continue
             rows = [
                 Row(
                     _row_name(target, label),
@@ -126,8 +156,7 @@ def score_tables(names: Names, lead: str) -> list[Table]:
                 )
                 for label in _labels(names, lead, target, columns[0])
             ]
-            if rows:
-                tables.append(_table(pretty(target), columns, rows))
+            tables.append(_table(" · ".join(filter(None, [pretty(target), more])), columns, rows))
     return tables
 
 
@@ -177,21 +206,21 @@ def control_tables(names: Names) -> list[Table]:
 
 
 def subgroup_tables(names: Names, lead: str) -> list[Table]:
-    """Per label with subgroups: AUROC, AUPRC and F1 in each, with the whole group's AUROC as a bar."""
+    """Per label with subgroups: the figures of `SUBGROUPS` in each, with the first of the whole group as a bar."""
     tables = []
-    columns = ("auroc", "auprc", "f1")
-    groups = [n for n in names if n.subgroup not in (None, COMPLETE) and n.metric == "auroc" and _prefix(n) == lead]
-    for target, label in _unique((n.target, n.label) for n in groups):
-        whole = names.get(_key(lead, target, label, "auroc"))
+    groups = [n for n in names if n.subgroup not in (None, COMPLETE) and n.metric in SUBGROUPS and _prefix(n) == lead]
+    for target, label, first in _unique(n[:3] for n in groups):
+        whole = names.get(_key(lead, target, label, first))
         marks = [Mark("all patients", whole.value, "bar")] if whole and whole.value is not None else []
+        columns = SUBGROUPS[first]
         rows = [
             Row(
                 group_name(n.subgroup), [names.get(n._replace(metric=m)) for m in columns], f"n = {names[n].n:,}", marks
             )
             for n in groups
-            if (n.target, n.label) == (target, label) and n.subgroup
+            if n[:3] == (target, label, first) and n.subgroup
         ]
-        fold = (target, label, "auroc") not in leading(names)
+        fold = (target, label, first) not in leading(names)
         tables.append(_table(pretty(target, label), columns, rows, legend=[("bar", "all patients")], fold=fold))
     return sorted(tables, key=lambda table: table.fold)
 
@@ -216,21 +245,33 @@ def _table(title: str, columns: Sequence[str], rows: list[Row], **more: Any) -> 
     """A table without its empty columns, whose scale holds every whisker and mark of the first."""
     ends = [x for row in rows for m in row.cells[:1] if m for x in (m.value, m.low, m.high) if x is not None]
     ends += [mark.value for row in rows for mark in row.marks]
-    low, high, chance = 0.0, 1.0, None
-    if columns[0] == "auroc":
+    low, high, chance = min([0.0, *(math.floor(10 * x) / 10 for x in ends)]), 1.0, None
+    if columns[0].startswith(("auroc", "c_index")):
         low, chance = min([0.45, *(math.floor(10 * x) / 10 for x in ends)]), 0.5
     elif columns[0] in UNBOUNDED:
-        high = 1.05 * max([*ends, 0.1])
+        high, chance = 1.05 * max([*ends, 0.1]), 1.0 if columns[0] == "calibration_slope" else None
     shown = [i for i in range(len(columns)) if any(row.cells[i] is not None for row in rows)]
     rows = [replace(row, cells=[row.cells[i] for i in shown]) for row in rows]
-    return Table(title, [TITLES.get(columns[i], columns[i]) for i in shown], rows, low, high, chance, **more)
+    return Table(title, [title_of(columns[i]) for i in shown], rows, low, high, chance, **more)
+
+
+def title_of(metric: str) -> str:
+    """A metric in words.
+
+    >>> title_of("auroc"), title_of("auroc_gt_2"), title_of("net_benefit_0.3")
+    ('AUROC', 'AUROC > 2', 'Net benefit at 0.3')
+    """
+    for begin, words in (("auroc_gt_", "AUROC > "), ("net_benefit_", "Net benefit at ")):
+        if metric.startswith(begin):
+            return words + metric.removeprefix(begin)
+    return TITLES.get(metric, metric)
 
 
 def leading(names: Names) -> list[tuple[str, str, str]]:
     """(target, label, metric) that stand for their target: the macro average of several labels, else the one label."""
     found = []
     for target in _unique(n.target for n in names if n.target not in NOT_TARGETS):
-        for metric in ("auroc", "mae"):
+        for metric in ("auroc", "mae", "c_index"):
             labels = _labels(names, "", target, metric)
             found += [(target, label, metric) for label in (["macro"] if "macro" in labels else labels)]
     return found
