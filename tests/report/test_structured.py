@@ -78,7 +78,7 @@ def test_round_trip_over_the_phantom(phantom):
     assert min(found["report"], found["labels"]) > 0
 
 
-@pytest.mark.parametrize(("source", "folder", "n"), [("openi", "openi", 3000), ("chestxray14", "nih-chestxray14", 300)])
+@pytest.mark.parametrize(("source", "folder", "n"), [("openi", "openi", 1000), ("chestxray14", "nih-chestxray14", 300)])
 def test_round_trip_over_real_cohorts(shared_data, source, folder, n):
     studies = (study for study in SOURCES[source].read(shared_data / folder) if isinstance(study, Study))
     found = _round_trip(itertools.islice(studies, n))

@@ -1,7 +1,7 @@
 """A structured report: definition, appearance, observations and verdict of one study, as an object and as text.
 
 The four parts are those of Gowda et al. (arXiv 2507.21794). What a finding is and how it looks comes from
-`lexicon/entities.yaml`, which people review; what is observed and concluded comes from the facts of the study. Reading the
+`lexicon/entities.yaml`, with sources; what is observed and concluded comes from the facts of the study. Reading the
 text with the labeler gives back the findings it was written from: `unlike` says where it does not.
 """
 
