@@ -116,7 +116,10 @@ def test_a_megabyte_is_labelled(tmp_path: Path) -> None:
     text = "FINDINGS: " + sentence * 16_000 + ". IMPRESSION: Small mass."
     assert len(text) > 1 << 20
     (tmp_path / "long.txt").write_text(text, "utf-8")
-    write_labels(read_texts(tmp_path / "long.txt"), tmp_path / "l.csv")
+    write_labels(read_texts(tmp_path / "long.txt"), tmp_path / "l.csv", details=tmp_path / "d.csv")
+    assert max(len(row["sentence"]) for row in rows(tmp_path / "d.csv")) < 1100, (
+        "one sentence of a megabyte is not written whole"
+    )
     (row,) = rows(tmp_path / "l.csv")
     assert (row["pleural_effusion"], row["cardiomegaly"], row["mass"]) == ("absent", "absent", "present")
 

@@ -99,7 +99,7 @@ def _tie(mentions: Sequence[Mention], attributes: Sequence[Attribute], text: str
     tied: dict[tuple[int, int], list[Attribute]] = {span: [] for span in spans}
     for attribute in attributes if spans else ():
         tied[_owner(nouns, attribute, text)].append(attribute)
-    stated = [span for span in spans if any((m.start, m.end) == span and m.state is not State.ABSENT for m in mentions)]
+    stated = sorted({(m.start, m.end) for m in mentions if m.state is not State.ABSENT})
     shared = {span: _places_of_neighbour(stated, i, tied, text) for i, span in enumerate(stated)}
     rows = []
     for m in mentions:
@@ -112,11 +112,10 @@ def _tie(mentions: Sequence[Mention], attributes: Sequence[Attribute], text: str
 
 def _owner(spans: Sequence[tuple[int, int]], attribute: Attribute, text: str) -> tuple[int, int]:
     """The finding an attribute belongs to."""
-    before = [span for span in spans if span[0] <= attribute.start]
-    after = spans[len(before)] if len(before) < len(spans) else None
-    if not before or after is None:
-        return before[-1] if after is None else after
-    held = before[-1]
+    i = bisect.bisect_right(spans, attribute.start, key=lambda span: span[0])
+    if i == 0 or i == len(spans):
+        return spans[max(i - 1, 0)]
+    held, after = spans[i - 1], spans[i]
     if attribute.start < held[1]:
         return held
     behind, ahead = text[held[1] : attribute.start], text[attribute.end : after[0]]

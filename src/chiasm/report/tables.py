@@ -19,6 +19,7 @@ from chiasm.vocabulary import FINDINGS, scheme
 if TYPE_CHECKING:
     from _csv import Writer
 
+_SHOWN = 500  # characters of a sentence on either side of the words: a text without full stops is one sentence
 SCHEMES = ("states", "chestxray14", "chexpert")
 _CHEXPERT = {State.PRESENT: "1.0", State.ABSENT: "0.0", State.UNCERTAIN: "-1.0", State.NOT_MENTIONED: ""}
 _DETAILS = (
@@ -129,6 +130,7 @@ def _details(identity: str, report: Report) -> Iterator[list[object]]:
         if finding != HELPER:
             name, origin, _ = described.section
             left, right = described.sentence
+            left, right = max(left, start - _SHOWN), min(right, end + _SHOWN)
             words = [start - origin, end - origin, text[start:end]]
             sentence = [left - origin, right - origin, " ".join(text[left:right].split())]
             attributes = ["; ".join(described.values(kind)) for kind in KINDS]

@@ -81,7 +81,7 @@ def _languages() -> dict[str, frozenset[str]]:
 def _walk(path: Path) -> Iterator[Callable[[], Text]]:
     """What reads each report."""
     if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in _READ):
+        for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in _READ and not p.is_dir()):
             yield partial(_read_file, file)
     elif path.suffix.lower() == ".zip":
         yield from _walk_zip(path)
