@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -353,6 +353,6 @@ def _partners(loader: Loader, indices: NDArray[np.int64]) -> NDArray[np.int64]:
 def _swap(batch: Batch, other: Batch, modality: str) -> Batch:
     fields = {
         "text": ("token_ids", "token_mask"),
-        "image": ("images", "image_mask", "view", "features"),
+        "image": ("images", "image_mask", "view", "features", "facts"),
     }[modality]
     return replace(batch, **{name: getattr(other, name) for name in fields})

@@ -35,6 +35,7 @@ class Plan:
         grid: cells of an image's tokens and maps, or None without images.
         findings: the targets whose labels are findings with states; the others are outcomes.
         views: of the training images, the most frequent first; an image of another view is read as the first of them.
+        facts, fact_words: what was measured on the images, as `numeric` and `categories`; of a baseline only.
         levels: leveled target -> of each label, the levels that training has (`chiasm.levels`): such a label is answered by
             a number for each.
         rates: leveled target -> of each label, how often training has each level, or the hazard of each interval.
@@ -55,6 +56,8 @@ class Plan:
     grid: tuple[int, ...] | None
     findings: Words = ()
     views: Words = ()
+    facts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    fact_words: dict[str, Words] = field(default_factory=dict)
     levels: dict[str, tuple[Levels, ...]] = field(default_factory=dict)
     rates: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
 

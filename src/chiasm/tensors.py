@@ -31,6 +31,7 @@ class Batch:
         view: [B, N] index into `tuple(View)`.
         features: frozen backbone maps by level, each [B, N, c, h, w] float16: a cache of what the backbone would give.
         token_ids, token_mask: [B, T] report as input; row of all False = no report.
+        facts: [B, F] what was measured on the images: standardized numbers, whether each was, words one-hot; zeros without.
         record_values, record_observed: [B, R] standardized numbers and whether each was observed.
         record_codes: [B, K] index into the column's categories; 0 = missing.
         labels, label_mask: target -> [B, L] float and bool.
@@ -46,6 +47,7 @@ class Batch:
     features: list[Tensor] | None = None
     token_ids: Tensor | None = None
     token_mask: Tensor | None = None
+    facts: Tensor | None = None
     record_values: Tensor | None = None
     record_observed: Tensor | None = None
     record_codes: Tensor | None = None
@@ -88,6 +90,8 @@ class Batch:
         changed: dict[str, Any] = {}
         if "image" in kept and self.image_mask is not None:
             changed["image_mask"] = self.image_mask & kept["image"][:, None]
+            if self.facts is not None:
+                changed["facts"] = self.facts * kept["image"][:, None]
         if "text" in kept and self.token_mask is not None:
             changed["token_mask"] = self.token_mask & kept["text"][:, None]
         if "record" in kept:

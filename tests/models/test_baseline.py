@@ -10,12 +10,14 @@ from scipy.special import expit, logit, softmax
 
 from chiasm.cohort.loader import Loader
 from chiasm.cohort.planning import fit_plan
+from chiasm.cohort.store import write_cohort
 from chiasm.errors import RecipeError, RunError
+from chiasm.geometry import Geometry
 from chiasm.models.baseline import Baseline, to_logits, to_questions
 from chiasm.models.features import frozen_features
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer, build_tokenizer
-from chiasm.study import Kind
+from chiasm.study import Image, Kind, Outcome, Study
 from chiasm.tensors import Batch
 
 SMALL = ("inputs.image.size=64", "targets=[outcome]", "baseline.model=logistic", "inputs.text.max_tokens=32")
@@ -164,6 +166,66 @@ def test_what_was_fitted_comes_back_and_other_encoders_are_refused(made, batch):
 def test_what_a_baseline_cannot_do_is_a_problem_of_the_recipe(override, message):
     with pytest.raises(RecipeError, match=message):
         read_recipe("baseline-frozen", [override])
+
+
+# --- facts and volumes -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """60 volumes; what was measured on them (of every third not the volume) tells the outcome."""
+    rng, studies = np.random.default_rng(0), []
+    for i in range(60):
+        volume = float(rng.uniform(1, 9))
+        facts = {"volume_ml": volume if i % 3 else None, "side": "left" if i % 2 else "right"}
+        image = Image(f"i{i}", rng.integers(0, 255, (8, 8, 8)).astype(np.uint8), Geometry.identity((8, 8, 8)))
+        event = Outcome("event", float(volume > 5))
+        studies.append(Study(f"s{i}", f"p{i}", images=(image,), outcomes=(event,), facts=facts, split="train"))
+    out = tmp_path_factory.mktemp("measured") / "cohort"
+    return write_cohort(studies, out, source="hand", options={}, volume_size=(8, 8, 8))
+
+
+def _fit_on(cohort, *overrides):
+    options = ("targets=[outcome]", "baseline.model=logistic", "inputs.text=null", "inputs.record=null")
+    plan, recipe, notes = fit_plan(
+        read_recipe("baseline-frozen", [*options, *overrides]), [cohort], [np.arange(len(cohort))]
+    )
+    model, loader = Baseline(recipe, plan).eval(), Loader([cohort], plan, None)
+    batch = loader.batch(np.arange(len(cohort)))
+    model.fit([batch], loader.patient_ids, seed=0)
+    return model, batch, plan, notes
+
+
+def test_facts_of_an_image_are_the_image_of_a_baseline_and_are_hidden_with_it(measured):
+    model, batch, plan, _ = _fit_on(measured)
+    mean, std = plan.facts["volume_ml"]
+    known = measured.studies["fact.volume_ml"].to_numpy()
+    expected = np.where(np.isnan(known), 0, (known - mean) / std)
+    left = (measured.studies["fact.side"] == "left").to_numpy()
+    assert np.allclose(
+        model.features(batch)["image"], np.stack([expected, ~np.isnan(known), left, ~left], axis=1), atol=1e-5
+    )
+    answers, hidden = _logits(model, batch)[:, 0], _logits(model, _hide(batch, "image"))[:, 0]
+    told = ~np.isnan(known)
+    assert ((answers > 0) == (known > 5))[told].mean() > 0.9
+    assert len(set(hidden)) == 1
+    assert _hide(batch, "image").facts.abs().sum() == 0
+
+
+def test_volumes_without_facts_are_means_over_blocks(measured):
+    model, batch, plan, _ = _fit_on(measured, "baseline.facts=false")
+    assert plan.facts == {} and batch.facts is None
+    blocks = batch.images[3, 0].numpy().reshape(4, 2, 4, 2, 4, 2).mean(axis=(1, 3, 5)).ravel() / 255
+    assert np.allclose(model.features(batch)["image"][3], blocks, atol=1e-5)
+
+
+def test_no_network_is_given_facts_and_what_is_not_there_is_said(measured, phantom, small):
+    network = read_recipe("report-fusion", [*small, "targets=[outcome]", "heads.localization=null"])
+    plan, *_ = fit_plan(network, [measured], [np.arange(60)])
+    assert (plan.facts, plan.fact_words) == ({}, {})
+    assert Loader([measured], plan, None).batch(np.arange(4)).facts is None
+    *_, notes = fit_plan(read_recipe("baseline-frozen", SMALL), [phantom], [phantom.rows("train")])
+    assert any(note.startswith("Facts are switched off") for note in notes)
 
 
 # --- questions ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from chiasm.cohort.planning import fit_plan, record_column, size_error
+from chiasm.cohort.planning import columns_of, fit_plan, read_column, size_error
 from chiasm.cohort.raster import cover
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError
@@ -96,7 +96,10 @@ class Loader:
         self.offsets = np.concatenate([[0], np.cumsum([len(cohort) for cohort in cohorts], dtype=np.int64)])
         self._check()
         self._index_images()
-        self._encode_record()
+        self._numbers, self._observed, self._codes = self._encode_columns(plan.numeric, plan.categories, "record")
+        numbers, observed, codes = self._encode_columns(plan.facts, plan.fact_words, "fact")
+        one_hot = [codes[:, [k]] == np.arange(1, len(words) + 1) for k, words in enumerate(plan.fact_words.values())]
+        self._facts = np.concatenate([numbers, observed, *one_hot], axis=1, dtype=np.float32)
         self._encode_labels()
         self._tokens = self._descriptions = None
         self.cut_reports = np.zeros(len(self), bool)
@@ -173,6 +176,8 @@ class Loader:
             batch.record_values = torch.from_numpy(self._numbers[rows])
             batch.record_observed = torch.from_numpy(self._observed[rows])
             batch.record_codes = torch.from_numpy(self._codes[rows].astype(np.int64))
+        if self.plan.facts or self.plan.fact_words:
+            batch.facts = torch.from_numpy(self._facts[rows])
         batch.labels = {target: torch.from_numpy(values[rows]) for target, values in self.labels.items()}
         batch.label_mask = {target: torch.from_numpy(mask[rows]) for target, mask in self.label_mask.items()}
         return batch
@@ -272,24 +277,26 @@ class Loader:
         ndim = len(self.plan.image_shape or ())
         return [np.asarray(cohort.array(ndim)) for cohort in self.cohorts] if ndim else []
 
-    def _encode_record(self) -> None:
-        plan, n = self.plan, len(self)
-        self._numbers = np.zeros((n, len(plan.numeric)), np.float32)
-        self._observed = np.zeros((n, len(plan.numeric)), bool)
-        self._codes = np.zeros((n, len(plan.categories)), np.int32)
+    def _encode_columns(
+        self, numeric: Mapping[str, tuple[float, float]], categories: Mapping[str, Sequence[str]], of: str
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32]]:
+        """[n, R] standardized numbers, [n, R] whether they were observed, [n, K] codes of words; 0 is missing."""
+        numbers = np.zeros((len(self), len(numeric)), np.float32)
+        observed = np.zeros((len(self), len(numeric)), bool)
+        codes = np.zeros((len(self), len(categories)), np.int32)
         for start, cohort in zip(self.offsets[:-1], self.cohorts, strict=True):
             own = slice(start, start + len(cohort))
-            for column, (name, (mean, std)) in enumerate(plan.numeric.items()):
-                if name in cohort.record:
-                    values = record_column(cohort, name, "numeric").to_numpy()
-                    self._observed[own, column] = ~np.isnan(values)
-                    self._numbers[own, column] = np.nan_to_num((values - mean) / std)
-            for column, (name, words) in enumerate(plan.categories.items()):
-                if name in cohort.record:
-                    found = pc.index_in(
-                        record_column(cohort, name, "categorical"), value_set=pa.array(words, pa.string())
-                    )
-                    self._codes[own, column] = pc.fill_null(found, -1).to_numpy() + 1
+            for column, (name, (mean, std)) in enumerate(numeric.items()):
+                if name in columns_of(cohort, of):
+                    values = read_column(cohort, name, "numeric", of).to_numpy()
+                    observed[own, column] = ~np.isnan(values)
+                    numbers[own, column] = np.nan_to_num((values - mean) / std)
+            for column, (name, words) in enumerate(categories.items()):
+                if name in columns_of(cohort, of):
+                    known = read_column(cohort, name, "categorical", of)
+                    found = pc.index_in(known, value_set=pa.array(words, pa.string()))
+                    codes[own, column] = pc.fill_null(found, -1).to_numpy() + 1
+        return numbers, observed, codes
 
     def _encode_labels(self) -> None:
         self.labels: dict[str, NDArray[np.float32]] = {}

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from chiasm.cohort.store import Cohort
-from chiasm.cohort.tables import TargetInfo
+from chiasm.cohort.tables import ColumnInfo, TargetInfo
 from chiasm.cohort.written import WRITTEN, sources
 from chiasm.errors import CohortError, RecipeError
 from chiasm.levels import Levels, find_levels, find_rates
@@ -21,6 +21,8 @@ from chiasm.recipe import NEEDS, Recipe
 from chiasm.study import Kind
 
 Rows = Sequence[NDArray[np.int64]]
+Numbers = dict[str, tuple[float, float]]
+Words = dict[str, tuple[str, ...]]
 
 
 def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Plan, Recipe, list[str]]:
@@ -48,6 +50,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
     kinds = {target: part.kind for target, part in learned.items()}
     shape = _images(recipe, cohorts, rows, notes)
     numeric, categories = _record(recipe, cohorts, rows, targets, notes)
+    facts, fact_words = _facts(recipe, cohorts, rows, notes)
     text = recipe.inputs.text
     told = recipe.heads.description
     notes += _written(cohorts, rows, text.sections if text else (), told.sections if told else ())
@@ -100,6 +103,8 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         grid=_grid(shape, localization.stride if localization else None) if shape else None,
         findings=tuple(findings),
         views=_views(cohorts, rows, len(shape)) if shape else (),
+        facts=facts,
+        fact_words=fact_words,
         levels={target: part.levels for target, part in learned.items() if part.levels},
         rates={target: part.rates for target, part in learned.items() if part.rates},
     )
@@ -158,21 +163,26 @@ def size_error(cohort: Cohort, shape: tuple[int, ...], fresh: bool = False) -> C
     )
 
 
-def record_column(cohort: Cohort, name: str, kind: str) -> pa.ChunkedArray:
+def columns_of(cohort: Cohort, of: str) -> Mapping[str, ColumnInfo]:
+    """The columns of a cohort's "record", or each "fact" its source measured on the images."""
+    return cohort.record if of == "record" else cohort.facts
+
+
+def read_column(cohort: Cohort, name: str, kind: str, of: str = "record") -> pa.ChunkedArray:
     """[n] numbers ("numeric") or words ("categorical"), with nulls for what is missing.
 
     Raises:
         CohortError: the cohort has the column in the other kind.
     """
-    if cohort.record[name].kind != kind:
+    if (own := columns_of(cohort, of)[name].kind) != kind:
         raise CohortError(
-            f"the record column {name} is of another kind in this cohort",
+            f"the {of} column {name} is of another kind in this cohort",
             expected=kind,
-            got=cohort.record[name].kind,
+            got=own,
             where=str(cohort.path),
             remedy="import it again with one meaning of the column, or leave it out with inputs.record.columns",
         )
-    return cohort.table("studies", [f"record.{name}"])[f"record.{name}"]
+    return cohort.table("studies", [f"{of}.{name}"])[f"{of}.{name}"]
 
 
 class _Learned(NamedTuple):
@@ -294,18 +304,41 @@ def _views(cohorts: Sequence[Cohort], rows: Rows, ndim: int) -> tuple[str, ...]:
     return tuple(sorted(seen, key=lambda view: (-seen[view], view)))
 
 
+def _columns(cohorts: Sequence[Cohort], rows: Rows, names: Iterable[str], of: str) -> tuple[Numbers, Words, list[str]]:
+    """Numeric columns with mean and standard deviation, categorical ones with their words, and those without a value."""
+    numeric: Numbers = {}
+    categories: Words = {}
+    lacking = []
+    for name in dict.fromkeys(names):
+        having = [(cohort, own) for cohort, own in zip(cohorts, rows, strict=True) if name in columns_of(cohort, of)]
+        kind = columns_of(having[-1][0], of)[name].kind if having else ""
+        observed = [read_column(cohort, name, kind, of).take(pa.array(own)).drop_null() for cohort, own in having]
+        if not sum(map(len, observed)):
+            lacking.append(name)
+        elif kind == "numeric":
+            numeric[name] = _mean_std(np.concatenate([values.to_numpy() for values in observed]))
+        else:
+            categories[name] = tuple(sorted({word for values in observed for word in values.unique().to_pylist()}))
+    return numeric, categories, lacking
+
+
+def _facts(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[str]) -> tuple[Numbers, Words]:
+    """What was measured on the images, for a baseline that asks for it; no network is given it."""
+    if recipe.baseline is None or not recipe.baseline.facts or recipe.inputs.image is None:
+        return {}, {}
+    numbers, words, _ = _columns(cohorts, rows, [name for cohort in cohorts for name in cohort.facts], "fact")
+    if not numbers and not words:
+        notes.append("Facts are switched off: the source measured nothing on the training images.")
+    return numbers, words
+
+
 def _record(
     recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, targets: Mapping[str, Sequence[str]], notes: list[str]
-) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[str, ...]]]:
-    """Numeric columns with mean and standard deviation, categorical ones with their words, of training.
-
-    A column that has the name of a label to be learned is that label, and never an input.
-    """
-    numeric: dict[str, tuple[float, float]] = {}
-    categories: dict[str, tuple[str, ...]] = {}
+) -> tuple[Numbers, Words]:
+    """The columns of the chart that may be read. A column that has the name of a label to be learned is that label, and never an input."""
     options = recipe.inputs.record
     if options is None:
-        return numeric, categories
+        return {}, {}
     infos = {name: info for cohort in cohorts for name, info in cohort.record.items()}
     late = {name for cohort in cohorts for name, info in cohort.record.items() if info.unknown_time}
     if closed := sorted(late & set(options.columns or ()) - set(options.opt_in)):
@@ -318,17 +351,7 @@ def _record(
     answers = {label for labels in targets.values() for label in labels} & set(asked)
     if answers:
         notes.append(f"Record columns that are to be learned are left out of the inputs: {', '.join(sorted(answers))}.")
-    lacking = []
-    for name in dict.fromkeys(name for name in asked if name not in answers):
-        having = [(cohort, own) for cohort, own in zip(cohorts, rows, strict=True) if name in cohort.record]
-        kind = infos[name].kind if having else ""
-        observed = [record_column(cohort, name, kind).take(pa.array(own)).drop_null() for cohort, own in having]
-        if not sum(map(len, observed)):
-            lacking.append(name)
-        elif kind == "numeric":
-            numeric[name] = _mean_std(np.concatenate([values.to_numpy() for values in observed]))
-        else:
-            categories[name] = tuple(sorted({word for values in observed for word in values.unique().to_pylist()}))
+    numeric, categories, lacking = _columns(cohorts, rows, [name for name in asked if name not in answers], "record")
     if lacking:
         notes.append(f"Record columns without a value in training are left out: {', '.join(lacking)}.")
     if not numeric and not categories:

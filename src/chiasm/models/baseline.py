@@ -32,7 +32,7 @@ from chiasm.tensors import MODALITIES, Batch, Fused, Outputs
 ENOUGH = 20
 """Training studies below which a subset has no classifiers of its own: a smaller subset then answers."""
 BLOCKS = 4
-"""Volumes come in as means over BLOCKS ** 3 blocks: there is no pretrained encoder of volumes."""
+"""Volumes without facts come in as means over BLOCKS ** 3 blocks: there is no pretrained encoder of volumes."""
 Subset = tuple[str, ...]
 
 
@@ -91,9 +91,15 @@ class Baseline(nn.Module):
         return {m: make[m](batch).astype(np.float64) for m in self.modalities}
 
     def _image(self, batch: Batch) -> NDArray[np.float32]:
-        """The mean over a study's images of their pooled maps."""
+        """The mean over a study's pictures of their pooled maps, beside facts; of volumes the facts alone, if there are any.
+
+        There is no pretrained encoder of volumes, and block means of a lesion say less than what was measured on it.
+        """
         assert batch.image_mask is not None
         encoder, real = self.image_encoder, batch.image_mask  # [B, N]
+        facts = [] if batch.facts is None else [batch.facts.cpu().numpy()]
+        if encoder is None and facts:
+            return facts[0]
         if batch.features is not None:
             vectors = batch.features[-1].float().flatten(3).mean(dim=3)  # [B, N, c]
         else:
@@ -105,7 +111,8 @@ class Baseline(nn.Module):
                 flat = encoder.extract(flat)[-1].flatten(2).mean(dim=2)
             vectors = flat.view(*real.shape, -1)
         share = real / real.sum(dim=1, keepdim=True).clamp(min=1)
-        return torch.einsum("bn,bnc->bc", share, vectors.masked_fill(~real[..., None], 0)).cpu().numpy()
+        mean = torch.einsum("bn,bnc->bc", share, vectors.masked_fill(~real[..., None], 0)).cpu().numpy()
+        return np.concatenate([mean, *facts], axis=1)
 
     def _text(self, batch: Batch) -> NDArray[np.float32]:
         """The mean of a report's token states, of length 1 (Reimers & Gurevych 2019)."""
