@@ -8,7 +8,18 @@ from PIL import Image
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.calibration import reliability
 from chiasm.metrics.classification import pr_curve, roc_curve
-from chiasm.summary.figures import PREDICTED_RGB, TRUTH_RGB, Curves, overlay, pr_svg, reliability_svg, roc_svg
+from chiasm.metrics.decision import decision_curve
+from chiasm.summary.figures import (
+    PREDICTED_RGB,
+    TRUTH_RGB,
+    Curves,
+    Decision,
+    decision_svg,
+    overlay,
+    pr_svg,
+    reliability_svg,
+    roc_svg,
+)
 
 NONE = np.zeros((0, 4))
 
@@ -93,10 +104,12 @@ def curves() -> Curves:
     assert roc is not None
     assert pr is not None
     table = reliability(y, p, rows, bins=5)
-    return Curves("a <b>/c", roc, pr, 0.5, table, None, np.histogram(p, 25, (0, 1))[0])
+    acted = decision_curve(y, p, rows)
+    decision = Decision(acted, decision_curve(y, np.ones(40), rows).y, {"record <only>": acted})
+    return Curves("a <b>/c", roc, pr, 0.5, table, None, np.histogram(p, 25, (0, 1))[0], decision)
 
 
-@pytest.mark.parametrize("draw", [roc_svg, pr_svg, reliability_svg])
+@pytest.mark.parametrize("draw", [roc_svg, pr_svg, reliability_svg, decision_svg])
 def test_figures_follow_the_page(curves: Curves, draw) -> None:
     svg = draw(curves)
     assert svg.startswith("<svg role=")
@@ -114,6 +127,11 @@ def test_figures_are_the_same_every_time_and_share_no_ids(curves: Curves) -> Non
     ids = [set(re.findall(r' id="([^"]+)"', draw(curves))) for draw in (roc_svg, pr_svg, reliability_svg)]
     assert not ids[0] & ids[1]
     assert not ids[1] & ids[2]
+
+
+def test_a_decision_is_drawn_beside_everybody_and_other_arms(curves: Curves) -> None:
+    svg = decision_svg(curves)
+    assert all(f">{name}<" in svg for name in ("model", "everybody", "record &lt;only&gt;"))
 
 
 def test_before_and_after_temperature(curves: Curves) -> None:

@@ -10,7 +10,7 @@ from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.calibration import reliability
 from chiasm.metrics.classification import pr_curve, roc_curve
 from chiasm.metrics.metric import Metric
-from chiasm.summary.figures import Curves, overlay
+from chiasm.summary.figures import Confusion, Curves, overlay
 from chiasm.summary.page import Picture, Summary, Words, render, write_page
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -169,3 +169,13 @@ def test_further_labels_are_folded(page: str) -> None:
 def test_write_page(summary: Summary, tmp_path: Path) -> None:
     path = write_page(Summary("Grüße", {}, {}), tmp_path / "summary.html")
     assert "Grüße" in path.read_text("utf-8")
+
+
+def test_levels_stand_in_a_table_shaded_by_row(summary: Summary) -> None:
+    table = Confusion("mrs/all", ["0", "<3>"], np.array([[3, 1], [0, 0]]))
+    page = render(replace(summary, confusions=[table], coverage=0.925))
+    assert "--share: 75%" in page
+    assert "--share: 25%" in page
+    assert "&lt;3&gt;" in page
+    assert "92.5% of patients" in page
+    assert "Which level for which" not in render(summary)

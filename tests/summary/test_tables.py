@@ -158,3 +158,36 @@ def test_words() -> None:
     assert tables.number(0.12345) == "0.123"
     assert tables.number(12.345) == "12.3"
     assert Table("", (), (), low=0.0, high=2.0).at(0.5) == 25.0
+
+
+def test_an_ordinal_target_has_its_own_tables() -> None:
+    found = names(
+        **{
+            "mrs/all/mae": 0.8, "mrs/all/qwk": -0.12, "mrs/all/r": 0.7, "mrs/all/auroc_gt_2": 0.8, "mrs/all/coverage": 0.9,
+            "mrs/all/mae@sex=f": 0.7, "mrs/all/qwk@sex=f": 0.6, "nihss/all/mae": 3.0, "nihss/all/r": 0.6,
+            "survival/death/c_index": 0.7, "survival/death/ibs": 0.1,
+        }
+    )  # fmt: skip
+    drawn = tables.score_tables(found, "")
+    assert [(table.title, list(table.columns)) for table in drawn] == [
+        ("mrs", ["Quadratic kappa", "MAE", "Pearson r"]),
+        ("mrs · above a level", ["AUROC > 2"]),
+        ("mrs · likely sets", ["Coverage"]),
+        ("nihss", ["MAE", "Pearson r"]),
+        ("survival", ["C-index", "Integrated Brier"]),
+    ]
+    assert drawn[0].low == -0.2, "the whisker of a kappa below 0 is on the scale"
+    (group,) = tables.subgroup_tables(found, "")
+    assert [mark.value for mark in group.rows[0].marks] == [0.8]
+
+
+def test_calibration_and_net_benefit_stand_in_one_table_with_a_line_at_1() -> None:
+    found = names(
+        **{
+            "outcome/bad/auroc": 0.8, "outcome/bad/calibration_slope": 0.9, "outcome/bad/calibration_intercept": -0.3,
+            "outcome/bad/net_benefit_0.2": 0.1,
+        }
+    )  # fmt: skip
+    table = tables.score_tables(found, "")[1]
+    assert list(table.columns) == ["Slope", "Intercept", "Net benefit at 0.2"]
+    assert table.chance == 1.0

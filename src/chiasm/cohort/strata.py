@@ -28,20 +28,19 @@ def find_strata(recipe: Recipe, cohorts: Sequence[Cohort]) -> tuple[NDArray[np.i
     words = [class_words(infos, label) for label in labels]
     parts = [cohort.labels(target, labels, recipe.targets[target].uncertain, words) for cohort in cohorts]
     values, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
-    kind, first, known = infos[0].kind, values[:, 0], mask[:, 0]
-    if kind is Kind.BINARY:
-        stratum, what = (values * mask).max(axis=1), "any of its labels is present" if len(labels) > 1 else "its value"
-        known = mask.any(axis=1)
-    elif kind is Kind.ORDINAL:
-        stratum, what = np.where(mask, values, -np.inf).max(axis=1), "its highest level"
-        known = mask.any(axis=1)
+    kind, first, known = infos[0].kind, values[:, 0].astype(np.float64), mask[:, 0]
+    if kind in (Kind.BINARY, Kind.ORDINAL):  # of several labels
+        known = np.asarray(mask.any(axis=1))
+        stratum = np.where(mask, values, -np.inf).max(axis=1).astype(np.float64)
+        several = "whether any of its labels is present" if len(labels) > 1 else "its value"
+        what = "its highest level" if kind is Kind.ORDINAL else several
     elif kind is Kind.MULTICLASS:
         stratum, what = first, f"the class of {labels[0]}"
     elif kind is Kind.SURVIVAL:
-        stratum, what = (~np.signbit(first)).astype(float), f"whether {labels[0]} happened"
+        stratum, what = np.where(np.signbit(first), 0.0, 1.0), f"whether {labels[0]} happened"
     else:
         edges = np.quantile(first[known], QUINTILES) if known.any() else np.zeros(0)
-        stratum, what = np.searchsorted(edges, first).astype(float), f"the fifth that {labels[0]} falls into"
+        stratum, what = np.searchsorted(edges, first).astype(np.float64), f"the fifth that {labels[0]} falls into"
     numbers = np.unique(np.where(known, stratum, -np.inf), return_inverse=True)[1]
     said = f"Folds have equal shares of patients by {target}: {what}; of several studies the highest counts."
     return np.asarray(numbers, np.int64), said

@@ -231,6 +231,7 @@ def _summarize(
         pictures_chosen="Best, median and worst image by IoU of the best box, for the labels with most regions.",
         words=draw_words(evidence, truth),
         words_chosen="Best, median and worst description by CIDEr.",
+        coverage=evidence.question.coverage if any(n.endswith("/coverage") for n in evaluation.metrics) else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,13 +13,16 @@ from numpy.typing import NDArray
 from chiasm.evaluate.evidence import FULL, Evidence, Truth
 from chiasm.evaluate.labels import Column
 from chiasm.evaluate.score import Located, channel_names
+from chiasm.levels import level_name
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.calibration import reliability
 from chiasm.metrics.classification import pr_curve, roc_curve
+from chiasm.metrics.decision import decision_curve
 from chiasm.metrics.description import cider, tokenize
 from chiasm.metrics.localization import map_to_boxes
+from chiasm.metrics.ordinal import confusion
 from chiasm.study import Kind
-from chiasm.summary.figures import Curves, overlay
+from chiasm.summary.figures import Confusion, Curves, Decision, overlay
 from chiasm.summary.page import Picture, Words
 
 RANKS = ("best", "median", "worst")
@@ -53,8 +57,39 @@ def draw_curves(evidence: Evidence, truth: Truth, resamples: Resamples, prefix: 
                         after=reliability(column.truth, values, resamples, known, bins=10),
                         before=None if raw is None else reliability(column.truth, raw[:, k], resamples, known, bins=10),
                         spread=np.histogram(values[known], SPREAD_BINS, (0, 1))[0],
+                        decision=None
+                        if target in question.findings
+                        else _draw_decision(evidence, column, target, k, prefix),
                     )
                 )
+    return found
+
+
+def _draw_decision(evidence: Evidence, column: Column, target: str, k: int, prefix: str) -> Decision:
+    """Net benefit of an arm, and of the record alone where that is another arm."""
+    others = {}
+    if "record" in evidence.arms and prefix != "record":
+        values = evidence.arms["record"].values[target][:, k]
+        own = replace(column, values=values, known=column.known & np.isfinite(values))
+        others["record only"] = decision_curve(*own)
+    everybody = decision_curve(*replace(column, values=np.ones_like(column.values))).y
+    return Decision(decision_curve(*column), everybody, others)
+
+
+def draw_confusions(evidence: Evidence, truth: Truth, prefix: str) -> list[Confusion]:
+    """True levels against the most probable ones, of every ordinal and multiclass label."""
+    question, arm, found = evidence.question, evidence.arms[prefix], []
+    for target, labels in question.targets.items():
+        if question.kinds[target] not in (Kind.ORDINAL, Kind.MULTICLASS):
+            continue
+        for k, label in enumerate(labels):
+            levels = question.levels[target][k]
+            values = arm.values[target][:, k, : len(levels)]
+            known = truth.mask[target][:, k] & np.isfinite(values).all(axis=1)
+            numbers = range(len(levels)) if question.kinds[target] is Kind.MULTICLASS else [float(x) for x in levels]
+            counts = confusion(truth.labels[target][known, k], values[known], numbers)
+            name = f"{target}/{question.name_of(target, label)}"
+            found.append(Confusion(name, [level_name(level) for level in levels], counts))
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -31,13 +31,42 @@ TRUTH_RGB, PREDICTED_RGB = (64, 224, 255), (255, 176, 32)  # told apart with any
 
 
 @dataclass(frozen=True)
+class Decision:
+    """Net benefit over the probability from which one acts (Vickers & Elkin 2006).
+
+    Attributes:
+        model: of the arm that leads; everybody: [points] of acting on everybody, on the same grid.
+        others: name of an arm -> its curve.
+    """
+
+    model: Curve
+    everybody: NDArray[np.floating]
+    others: Mapping[str, Curve]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often a true level (row) was answered by which most probable one (column): counts [Q, Q]."""
+
+    name: str
+    levels: Sequence[str]
+    counts: NDArray[np.integer]
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """[Q, Q] of each row."""
+        return np.asarray(self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1))
+
+
+@dataclass(frozen=True)
 class Curves:
-    """The three figures of one label.
+    """The figures of one label.
 
     Attributes:
         name: "target/label". prevalence: share of positives, the level line of precision.
         before, after: reliability before and after temperature; before is None for an arm without logits.
         spread: [k] counts of probabilities in k even bins of 0..1.
+        decision: None for a finding: nobody acts on its chance alone.
     """
 
     name: str
@@ -47,6 +76,7 @@ class Curves:
     after: Reliability
     before: Reliability | None
     spread: NDArray[np.integer]
+    decision: Decision | None = None
 
 
 def roc_svg(curves: Curves) -> str:
@@ -84,6 +114,27 @@ def reliability_svg(curves: Curves) -> str:
         axes.vlines(after.probability, after.low, after.high, color=ACCENT, lw=1, alpha=0.5)
         axes.plot(after.probability, after.observed, color=ACCENT, lw=1.4, marker="o", ms=4, label="after temperature")
         axes.legend(loc="upper left", frameon=False, fontsize=8, labelcolor=SOFT, handlelength=1.4)
+    return out.getvalue()
+
+
+def decision_svg(curves: Curves) -> str:
+    """Net benefit over the probability from which one acts, with its 95% band, beside acting on everybody and on nobody."""
+    decision = curves.decision
+    assert decision is not None
+    with _axes(curves.name, "Decision", "acting from a probability of", "net benefit") as (axes, out):
+        top = 1.15 * max(curves.prevalence, float(np.nanmax(decision.model.high)), 0.01)
+        x = decision.model.x
+        shown = decision.everybody > -0.25 * top
+        axes.set(xlim=(0, float(x[-1])), ylim=(-0.25 * top, top), aspect="auto", xticks=[0, 0.2, 0.4, 0.6, 0.8])
+        axes.set_yticks([0, round(curves.prevalence, 2)])
+        axes.set_box_aspect(1)
+        axes.axhline(0, color=LINE, lw=1)
+        axes.plot(x[shown], decision.everybody[shown], color=SOFT, lw=1, label="everybody")
+        for name, curve in decision.others.items():
+            axes.plot(curve.x, np.maximum(curve.y, -0.25 * top), color=QUIET, lw=1.4, ls="--", label=name)
+        axes.fill_between(x, decision.model.low, decision.model.high, color=ACCENT, alpha=0.16, lw=0)
+        axes.plot(x, decision.model.y, color=ACCENT, lw=1.8, label="model")
+        axes.legend(loc="upper right", frameon=False, fontsize=8, labelcolor=SOFT, handlelength=1.4)
     return out.getvalue()
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chiasm.metrics.metric import Metric, parse_name
 from chiasm.summary import tables
-from chiasm.summary.figures import Curves, pr_svg, reliability_svg, roc_svg
+from chiasm.summary.figures import Confusion, Curves, decision_svg, pr_svg, reliability_svg, roc_svg
 
 SHOWN_CURVES = 2
 """Labels whose curves stand open on the page; those of the others are folded."""
@@ -57,7 +57,8 @@ class Summary:
         metrics: by the names of `chiasm.metrics.metric`; the tables are made of them.
         leads: prefixes of the arms in the leading tables, the trustworthy one first: ("",) or ("image+record", "").
         protocol: the sentence under the title: which patients, which folds.
-        curves, pictures, words: the figures; empty where there is nothing to show.
+        curves, confusions, pictures, words: the figures; empty where there is nothing to show.
+        coverage: the chance with which likely sets are to hold the truth; None where there are none.
         chosen: how pictures and words were chosen, one sentence each.
     """
 
@@ -71,10 +72,12 @@ class Summary:
     commands: Sequence[str] = ()
     leads: Sequence[str] = ("",)
     curves: Sequence[Curves] = ()
+    confusions: Sequence[Confusion] = ()
     pictures: Sequence[Picture] = ()
     words: Sequence[Words] = ()
     pictures_chosen: str = ""
     words_chosen: str = ""
+    coverage: float | None = None
 
 
 def write_page(summary: Summary, path: Path) -> Path:
@@ -88,7 +91,6 @@ def render(summary: Summary) -> str:
     from markupsafe import Markup
 
     names = {parse_name(name): metric for name, metric in summary.metrics.items()}
-    draw = (roc_svg, pr_svg, reliability_svg)
     return render_template(
         "summary.html",
         s=summary,
@@ -99,11 +101,15 @@ def render(summary: Summary) -> str:
         localization=tables.arm_table(names, "localization", tables.LOCALIZATION),
         description=tables.arm_table(names, "description", tables.DESCRIPTION),
         subgroups=tables.subgroup_tables(names, summary.leads[0]),
-        figures=[(curve.name, [Markup(figure(curve)) for figure in draw]) for curve in summary.curves],
+        figures=[(curve.name, [Markup(figure(curve)) for figure in _figures(curve)]) for curve in summary.curves],
         shown=SHOWN_CURVES,
         groups=list(dict.fromkeys(picture.group for picture in summary.pictures)),
         protocols=_protocols(summary.metrics),
     )
+
+
+def _figures(curves: Curves) -> list[Callable[[Curves], str]]:
+    return [roc_svg, pr_svg, reliability_svg, *([decision_svg] if curves.decision else [])]
 
 
 def render_template(name: str, **values: Any) -> str:
