@@ -9,6 +9,7 @@ import pytest
 
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import RecipeError, TrainingError
+from chiasm.evaluate import evaluate
 from chiasm.geometry import Geometry
 from chiasm.members import answer, load_members
 from chiasm.metrics.attribution import subsets
@@ -91,3 +92,18 @@ def test_each_set_of_inputs_has_a_temperature_of_its_own(tiny_run):
     assert fit["shown"]["image+record"]["temperature"] == pytest.approx(expected)
     few = calibrate(member)["outcome"].get(label, {})
     assert "shown" not in few, "three studies cannot say"
+
+
+def test_validation_too_small_for_a_coverage_makes_no_sets(tmp_path, recipe):
+    """Four validation studies of two patients: 90% need nine patients, and half of them one."""
+    cohort = a_cohort(tmp_path / "c")
+    train(recipe, [cohort.path], tmp_path / "run")
+    (member,) = load_members(tmp_path / "run")
+    assert "radius" not in member.calibration["outcome"]["event"]
+    shown = np.array(["image"])
+    assert np.isnan(member.radii("outcome", shown)).all()
+    half = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"coverage": 0.5})})
+    assert "radius" in calibrate(replace(member, recipe=half))["outcome"]["event"]
+    metric = evaluate(tmp_path / "run").metrics["outcome/event/coverage"]
+    assert metric.value is None
+    assert "90% need at least 9" in metric.reason
