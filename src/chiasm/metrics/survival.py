@@ -6,6 +6,8 @@ The censoring curve G (Kaplan & Meier 1958, of censoring) is that of the sample,
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
@@ -14,6 +16,8 @@ from chiasm.metrics.bootstrap import Estimate, Floats, Resamples
 
 GRID = 100
 """Times at which the Brier score is computed to be integrated."""
+BLOCK = 1024
+"""Studies that are paired with all others at once."""
 
 
 def concordance(times: ArrayLike, expected: ArrayLike, resamples: Resamples) -> dict[str, Estimate]:
@@ -27,24 +31,29 @@ def concordance(times: ArrayLike, expected: ArrayLike, resamples: Resamples) -> 
     """
     t, event = np.abs(np.asarray(times, np.float64)), ~np.signbit(np.asarray(times, np.float64))
     x = np.asarray(expected, np.float64)
-    first = np.flatnonzero(event)
-    before = (t[first, None] < t) | ((t[first, None] == t) & ~event)  # an event comes before a censoring at its time
-    right = before * ((x[first, None] < x) + 0.5 * (x[first, None] == x))
-    weight = censoring_curve(t, event, t[first]) ** -2.0
-
-    def share(w: Floats) -> Floats:
-        pairs, hits = w[first] * (before @ w), w[first] * (right @ w)
-        each = np.stack([np.ones_like(weight), weight])
-        return np.asarray((each @ hits) / (each @ pairs))
-
-    before, right = before.astype(np.float64), right.astype(np.float64)
-    draws = resamples.draws(sparse.eye_array(len(t), format="csr"), share)
+    everybody = sparse.eye_array(len(t), format="csr")
+    sums = np.zeros((4, resamples.weights.shape[1]))
+    for start in range(0, len(t), BLOCK):
+        first = start + np.flatnonzero(event[start : start + BLOCK])
+        before = (t[first, None] < t) | (
+            (t[first, None] == t) & ~event
+        )  # an event comes before a censoring at its time
+        right = before * ((x[first, None] < x) + 0.5 * (x[first, None] == x))
+        weight = np.stack([np.ones(len(first)), censoring_curve(t, event, t[first]) ** -2.0])
+        sums += resamples.draws(everybody, partial(_pairs, first, before.astype(np.float64), right, weight))
+    with np.errstate(invalid="ignore"):
+        draws = sums[:2] / sums[2:]
     why = "no pair in which one is known to be first"
     harrell, uno = "Harrell's C: a tie counts one half", "Uno's C: pairs weighted by inverse censoring, whole follow-up"
     return {
         "c_index": resamples.estimate(draws[0], harrell, undefined=why),
         "c_index_ipcw": resamples.estimate(draws[1], uno, undefined=why),
     }
+
+
+def _pairs(first: NDArray[np.intp], before: Floats, right: Floats, weight: Floats, w: Floats) -> Floats:
+    """[4, r]: pairs in the right order and all pairs, each counted and weighted, of the studies `first` with an event."""
+    return np.concatenate([weight @ (w[first] * (right @ w)), weight @ (w[first] * (before @ w))])
 
 
 def integrated_brier(times: ArrayLike, survival: Floats, grid: ArrayLike, resamples: Resamples) -> Estimate:
