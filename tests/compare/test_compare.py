@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from chiasm.cli import app
 from chiasm.cohort.sources import import_cohort
-from chiasm.compare import Difference, adjust, compare, match_baseline, train_baselines
+from chiasm.compare import compare, train_baselines
+from chiasm.compare.baselines import match_baseline
+from chiasm.compare.comparison import Difference, adjust
 from chiasm.errors import RunError
 from chiasm.evaluate import evaluate, publish, verify
 from chiasm.metrics.metric import Metric

@@ -1,161 +1,32 @@
-"""Is the first run better than the others, on the same patients? Computed from what their evaluations stored.
-
-Two paired tests of every figure that two runs share, and each says what it is:
-
-    over patients  the difference of the pooled answers, its interval and p from resampling patients; always there, and
-                   what the verdict rests on
-    over folds     the corrected resampled t-test of the folds' own scores, where both runs were trained on the same folds;
-                   it asks about other trainings as well
-
-Where the first run is compared with several, p is adjusted by Holm over the others, for each figure.
-"""
+"""The first run and each other one: every figure they share, its difference, two tests of it, and a verdict."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from chiasm.errors import CohortError, RunError
-from chiasm.evaluate import evaluate, publish
-from chiasm.evaluate.again import member_values
-from chiasm.evaluate.evidence import Arm, Evidence, Truth, read_truth
-from chiasm.evaluate.files import read_evidence, write_json
+from chiasm.compare.answered import Answered, common_studies, read_answers
+from chiasm.compare.baselines import trained_baselines
+from chiasm.compare.folds import fold_scores
+from chiasm.errors import RunError
+from chiasm.evaluate import publish
+from chiasm.evaluate.files import write_json
 from chiasm.evaluate.protocol import to_metrics, who_answered
-from chiasm.evaluate.score import Scores, score, score_arm
-from chiasm.members import open_recorded, read_run
+from chiasm.evaluate.score import Scores, score
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import LOWER_IS_BETTER, NEITHER_IS_BETTER, Metric, parse_name
 from chiasm.metrics.paired import FoldTest, bootstrap_p, corrected_t, holm
 from chiasm.progress import say
-from chiasm.recipe import Recipe, parse_recipe, read_recipe
 from chiasm.summary.comparison import write_comparison_page
 from chiasm.summary.tables import TITLES, leading, number, pretty
-from chiasm.train import train
 
 SCHEMA = 1
-BASELINES = ("baseline-record", "baseline-frozen")
 ALPHA = 0.05
-
-
-# --- what was answered -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answered:
-    """An evaluated run.
-
-    Attributes:
-        path: the run; folder: what `evaluate` wrote.
-        document: the content of evaluation.json.
-    """
-
-    name: str
-    path: Path
-    folder: Path
-    document: Mapping[str, Any]
-    evidence: Evidence
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        return read_recipe(self.path / "recipe.yaml")
-
-    @cached_property
-    def keys(self) -> list[tuple[str, str]]:
-        """[n] content hash of the cohort and study: the same study in any run."""
-        pool = self.evidence.pool
-        hashes = [cohort.hash for cohort in pool.cohorts]
-        return [(hashes[c], study) for c, study in zip(pool.cohort, pool.column("study_id"), strict=True)]
-
-    def at(self, keys: Sequence[tuple[str, str]]) -> Answered:
-        """Of these studies alone, in this order."""
-        place = {key: row for row, key in enumerate(self.keys)}
-        rows = np.array([place[key] for key in keys], np.int64)
-        return Answered(self.name, self.path, self.folder, self.document, restrict(self.evidence, rows))
-
-
-def read_answers(path: Path, name: str) -> Answered:
-    """A run's evaluation, made first where there is none, or the folder of one.
-
-    Raises:
-        RunError, CohortError: no run, or its evidence or cohort is damaged or gone.
-    """
-    folder = path if (path / "evaluation.json").is_file() else path / "evaluation"
-    if not (folder / "evaluation.json").is_file():
-        say(f"{name} was not evaluated yet")
-        evaluate(path)
-    document = json.loads((folder / "evaluation.json").read_text("utf-8"))
-    cohorts = [open_recorded(entry) for entry in document["cohorts"]]
-    run = Path(document["run"]) if folder == path else path
-    return Answered(name, run, folder, document, read_evidence(folder / "predictions", cohorts))
-
-
-def restrict(evidence: Evidence, rows: NDArray[np.int64]) -> Evidence:
-    """The same evidence about some of its studies, without controls."""
-    pool = evidence.pool
-    arms = {
-        prefix: take_rows(arm, rows)
-        for prefix, arm in evidence.arms.items()
-        if parse_name(f"{prefix}:a/b/c" if prefix else "a/b/c").control is None
-    }
-    maps = evidence.maps
-    if maps is not None:
-        place = {int(row): new for new, row in enumerate(rows)}
-        kept = np.array([i for i, study in enumerate(maps.study) if int(study) in place], np.int64)
-        maps = replace(
-            maps,
-            values=maps.values[kept],
-            study=np.array([place[int(study)] for study in maps.study[kept]], np.int64),
-            image_row=maps.image_row[kept],
-            geometry=[maps.geometry[i] for i in kept],
-        )
-    own = evidence.descriptions.get("")
-    return replace(
-        evidence,
-        pool=replace(pool, cohort=pool.cohort[rows], row=pool.row[rows], member=pool.member[rows]),
-        arms=arms,
-        maps=maps if maps is not None and len(maps.study) else None,
-        descriptions={} if own is None else {"": [own[i] for i in rows]},
-    )
-
-
-def take_rows(arm: Arm, rows: NDArray[np.int64]) -> Arm:
-    """The same arm about some of its studies."""
-    parts = {field.name: getattr(arm, field.name) for field in fields(arm)}
-    by_target = {k: {t: each[rows] for t, each in v.items()} for k, v in parts.items() if isinstance(v, Mapping)}
-    return replace(arm, **by_target, shown=None if arm.shown is None else arm.shown[rows])
-
-
-def common_studies(runs: Sequence[Answered]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Studies that all runs answered, and a sentence for each run that answered others as well.
-
-    Raises:
-        RunError: there are none.
-    """
-    shared = sorted(set.intersection(*(set(run.keys) for run in runs)))
-    if not shared:
-        raise RunError(
-            "the runs answered no study in common",
-            expected="runs evaluated on the same cohort and split",
-            got=", ".join(f"{run.name}: {len(run.keys)} studies of cohort {run.keys[0][0][:12]}" for run in runs),
-            remedy="train them on the same cohort, with the same --folds, --repeats and seed",
-        )
-    notes = [
-        f"{len(run.keys) - len(shared)} of {len(run.keys)} studies that {run.name} answered are left out: not every run did."
-        for run in runs
-        if len(run.keys) > len(shared)
-    ]
-    return shared, notes
-
-
-# --- the comparison ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -265,7 +136,7 @@ def compare(runs: Sequence[Path | str], out: Path | str | None = None) -> Compar
     for note in notes:
         say(note)
     first, *others = answered
-    resamples = Resamples.draw(_patients(first), first.recipe.evaluate.resamples, seed=0)
+    resamples = Resamples.draw(first.patients, first.recipe.evaluate.resamples, seed=0)
     scored = {run.name: _score(run, resamples) for run in answered}
     found: dict[str, dict[str, Difference]] = {}
     for other in others:
@@ -290,19 +161,9 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
-def _patients(run: Answered) -> list[str]:
-    """[n] hash of the cohort and patient: intervals resample these, alike for every run."""
-    patients = run.evidence.pool.column("patient_id")
-    return [f"{cohort}/{patient}" for (cohort, _), patient in zip(run.keys, patients, strict=True)]
-
-
-def _truth(run: Answered) -> Truth:
-    return replace(read_truth(run.evidence.question, run.evidence.pool, ()), groups={}, bayes={})
-
-
 def _score(run: Answered, resamples: Resamples) -> tuple[Scores, dict[str, Metric]]:
     """Every figure of the run and of its modality subsets."""
-    every = score(run.evidence, _truth(run), resamples)
+    every = score(run.evidence, run.truth, resamples)
     scores = {n: e for n, e in every.items() if parse_name(n).control is None and parse_name(n).subgroup is None}
     return scores, to_metrics(scores, run.evidence.question, who_answered(run.document))
 
@@ -312,7 +173,7 @@ def _compare_two(
 ) -> tuple[dict[str, Difference], list[str]]:
     (ours, our_metrics), (theirs, their_metrics) = scored[first.name], scored[other.name]
     alike, notes = _asked_alike(first, other)
-    folds, test_share, why_not = _fold_scores(first, other)
+    folds, test_share, why_not = fold_scores(first, other)
     found, unlike = {}, []
     for name in (name for name in ours if name in theirs):
         if (target := parse_name(name).target) not in alike and target not in ("localization", "description"):
@@ -348,62 +209,6 @@ def _asked_alike(first: Answered, other: Answered) -> tuple[set[str], list[str]]
     return alike, [
         f"{', '.join(unlike)}: not compared with {other.name}, where kind, levels or hedged findings are another matter."
     ] * bool(unlike)
-
-
-# --- over folds --------------------------------------------------------------------------------------------------------
-
-FoldScores = dict[str, NDArray[np.float64]]
-"""Name of a figure -> [members] of each fold's own test studies; NaN where it is undefined."""
-
-
-def _fold_scores(first: Answered, other: Answered) -> tuple[tuple[FoldScores, FoldScores], float, str]:
-    """Both runs' scores of each fold, n_test / n_train, and "" or why there are none."""
-    splits, theirs = list(_splits(first)), list(_splits(other))
-    if len(splits) < 2 or len(theirs) < 2:
-        return ({}, {}), 0.0, "a run without folds has one training"
-    if first.document["external"] or other.document["external"] or _tests(splits) != _tests(theirs):
-        return ({}, {}), 0.0, "the runs were not trained on the same folds"
-    test = np.mean([len(split["test"]) for split in splits])
-    learned = np.mean([len(split["train"]) + len(split["validation"]) for split in splits])
-    return (_by_fold(first), _by_fold(other)), float(test / learned), ""
-
-
-def _splits(run: Answered) -> Iterator[dict[str, list[str]]]:
-    """Of each member: "train", "validation", "test" -> sorted studies."""
-    info = read_run(run.path)
-    hashes = [entry["hash"] for entry in info["cohorts"]]
-    for name in info["members"]:
-        split = json.loads((run.path / name / "split.json").read_text("utf-8"))
-        yield {
-            part: sorted(f"{hashes[int(key.partition('/')[0])]}/{key.partition('/')[2]}" for key in split[part])
-            for part in ("train", "validation", "test")
-        }
-
-
-def _tests(splits: Sequence[Mapping[str, list[str]]]) -> list[list[str]]:
-    return [split["test"] for split in splits]
-
-
-def _by_fold(run: Answered) -> FoldScores:
-    """Each member scored by itself on the studies it tested: no answer of a repeat is averaged with another's."""
-    evidence, truth = run.evidence, _truth(run)
-    members = read_run(run.path)["members"]
-    found: FoldScores = {}
-    for prefix, values in member_values(run.path, members, evidence).items():
-        for member in range(len(members)):
-            rows, slot = np.nonzero(evidence.pool.member == member)
-            own = Arm({target: each[rows, slot] for target, each in values.items()})
-            here = replace(
-                truth,
-                labels={t: each[rows] for t, each in truth.labels.items()},
-                mask={t: each[rows] for t, each in truth.mask.items()},
-            )
-            alone = Resamples.draw(np.arange(len(rows)), resamples=0)
-            for name, estimate in score_arm(evidence.question, here, own, alone, prefix).items():
-                found.setdefault(name, np.full(len(members), np.nan))[member] = estimate.draws[0]
-    everything = "+".join(evidence.question.modalities)
-    whole = {str(parse_name(name)._replace(subset=everything)): each for name, each in found.items() if ":" not in name}
-    return whole | found
 
 
 # --- verdicts ----------------------------------------------------------------------------------------------------------
@@ -478,62 +283,3 @@ def _facts(runs: Sequence[Answered], resamples: Resamples) -> dict[str, Any]:
         "patients": len(np.unique(resamples.patients)),
         "resamples": resamples.weights.shape[1] - 1,
     }
-
-
-# --- plain baselines on the same folds ---------------------------------------------------------------------------------
-
-
-def trained_baselines(run: Path) -> list[Path]:
-    """The finished baselines in RUN/baselines."""
-    homes = [run / "baselines" / name for name in BASELINES]
-    return [home for home in homes if (home / "run.json").is_file() and read_run(home)["status"] == "finished"]
-
-
-def train_baselines(run: Path | str, names: Sequence[str] = BASELINES) -> list[Path]:
-    """Train the plain baselines on a run's cohorts, inputs, targets and folds, and return their runs in RUN/baselines.
-
-    One that stands there already is taken as it is, or finished where it was cut off. A baseline none of whose inputs the
-    run has is left out, and said so.
-
-    Raises:
-        RunError, CohortError: see the message; MissingExtraError: lightgbm or the sentence encoder is not installed.
-    """
-    run = Path(run)
-    info = read_run(run)
-    asked = parse_recipe(info["requested"], where=str(run / "run.json"))  # what decided the folds
-    found = []
-    for name in names:
-        recipe = match_baseline(read_recipe(name), asked)
-        if recipe is None:
-            say(f"{name} is left out: the run has none of its inputs")
-            continue
-        home = run / "baselines" / name
-        if home not in trained_baselines(run):
-            say(f"{name} on the same patients and folds")
-            home.parent.mkdir(exist_ok=True)
-            cohorts = [Path(entry["path"]) for entry in info["cohorts"]]
-            resume = (home / "run.json").is_file()
-            train(recipe, cohorts, home, resume=resume, folds=info["folds"], repeats=info["repeats"])
-        found.append(home)
-    if not found:
-        raise CohortError("no baseline can be trained", got=f"inputs of the run: {asked.inputs}")
-    return found
-
-
-def match_baseline(baseline: Recipe, asked: Recipe) -> Recipe | None:
-    """A baseline that is given what a run was given: its inputs (sections, columns, size), targets, labels and seed."""
-    inputs: dict[str, Any] = {}
-    for modality, own in baseline.inputs:
-        theirs = getattr(asked.inputs, modality)
-        taken = {"image": ("size",), "text": ("sections",), "record": ("columns", "opt_in")}[modality]
-        inputs[modality] = own and theirs and own.model_copy(update={key: getattr(theirs, key) for key in taken})
-    if not any(inputs.values()):
-        return None
-    return baseline.model_copy(
-        update={
-            "inputs": baseline.inputs.model_copy(update=inputs),
-            "targets": asked.targets,
-            "train": baseline.train.model_copy(update={"seed": asked.train.seed}),
-            "evaluate": asked.evaluate,
-        }
-    )
