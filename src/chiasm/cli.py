@@ -327,7 +327,7 @@ def write_command(
     reasons = {
         "replaced": "by the template's text, because the writer's own said another thing than the facts, or could not be asked",
         "unanswered": "got no answer: they have the template's text for now, and are asked again by the same command",
-        "silent": "have none: nothing is known to write from (an empty report, or one in another language, and no label)",
+        "silent": "have none: nothing is known to write from (no finding in a report that the labeler reads, no label, no region, no measurement)",
     }
     said += [f"{name}: {counts[name]} {why}" for name, why in reasons.items() if counts[name]]
     return Answer({"cohort": str(cohort), "kind": kind.value, "acceptance": rate, **counts}, "\n".join(said))

@@ -98,7 +98,7 @@ def test_nothing_known_leaves_a_row_that_says_so(tmp_path):
     counts = write_texts(cohort, Template(), "structured-report")
     assert (counts["accepted"], counts["silent"]) == (1, 1)
     row = table(cohort)["a", "structured-report"]
-    assert (row["text"], row["reason"]) == (None, "nothing is known to write from")
+    assert (row["text"], row["source"], row["reason"]) == (None, "", "nothing is known to write from")
 
 
 def test_a_report_too_long_or_in_capitals_is_not_handed_over(tmp_path):

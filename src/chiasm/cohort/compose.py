@@ -134,7 +134,7 @@ def _row(study: Study, task: Task, written: Written, own: dict[str, Any]) -> dic
         "kind": task.kind,
         "text": written.text,
         "structure": written.structure,
-        "source": task.facts.source or "pictures",
+        "source": task.facts.source or "pictures" * bool(task.pictures),
         **own,
         "input_hash": task.hash,
         "attempts": written.attempts,
