@@ -27,6 +27,7 @@ _PUBLIC = {
     "State": "chiasm.study",
     "Study": "chiasm.study",
     "View": "chiasm.study",
+    "compare": "chiasm.compare",
     "evaluate": "chiasm.evaluate",
     "import_cohort": "chiasm.cohort.sources",
     "label_report": "chiasm.report.findings",
@@ -52,6 +53,7 @@ __all__ = [
     "State",
     "Study",
     "View",
+    "compare",
     "evaluate",
     "import_cohort",
     "label_report",
@@ -63,6 +65,7 @@ __all__ = [
 if TYPE_CHECKING:
     from chiasm.cohort.sources import import_cohort
     from chiasm.cohort.store import Cohort
+    from chiasm.compare import compare
     from chiasm.errors import ChiasmError
     from chiasm.evaluate import evaluate
     from chiasm.geometry import Geometry
