@@ -29,6 +29,7 @@ COMMANDS = [
     "write",
     "train",
     "evaluate",
+    "compare",
     "predict",
     "verify",
 ]
