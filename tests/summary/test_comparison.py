@@ -40,7 +40,7 @@ def test_a_row_for_each_other_run_on_a_scale_even_about_zero(document):
     assert [row.name for row in table.rows] == ["− plain", "− third"]
     assert (table.low, table.high, table.chance) == (pytest.approx(-0.33), pytest.approx(0.33), 0.0)
     assert table.at(0) == 50
-    assert "0.800 against 0.700; p = .030 (Holm .060)" in table.rows[0].note
+    assert "0.800 against 0.700; p = .030 (Holm .060); n = 90" in table.rows[0].note
     assert "9 degrees of freedom: p = .200 (Holm .400)" in table.rows[0].cells[1].protocol
     assert table.rows[1].cells[1].reason == "the runs were not trained on the same folds"
     brier = difference_table(document["comparisons"], parse_name("outcome/event/brier"))

@@ -73,9 +73,10 @@ def _over_folds(folds: Mapping[str, Any]) -> Metric:
 
 
 def _verdict(raw: Mapping[str, Any]) -> str:
-    """Both values and p, as the note of a row."""
+    """Both values, p and the patients whose truth is known, as the note of a row."""
     ours, theirs = (number(value) for value in raw["of"])
-    return f"{ours} against {theirs}" + (f"; p = {p_value(raw['p'])}{_adjusted(raw)}" if raw["p"] is not None else "")
+    p = f"; p = {p_value(raw['p'])}{_adjusted(raw)}" if raw["p"] is not None else ""
+    return f"{ours} against {theirs}{p}; n = {raw['n']:,}"
 
 
 def _adjusted(raw: Mapping[str, Any]) -> str:
