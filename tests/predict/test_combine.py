@@ -168,7 +168,7 @@ def ensemble(small, tmp_path_factory):
             pixels = np.random.default_rng(i).integers(0, 256, (64, 64)).astype(np.uint8)
             findings = [Finding("edema", State.PRESENT if i % 2 else State.ABSENT, reader="a")]
             regions = [Region("edema", f"i{i}", (8.0, 8.0, 40.0, 40.0), reader="a")] if i % 2 else []
-            if i == 3:
+            if i == 7:
                 findings.append(Finding("hernia", State.PRESENT, reader="a"))
             image = Image(f"i{i}", pixels, Geometry.identity((64, 64)))
             score = Outcome("score", 100.0 + 10 * (i % 7), Kind.REGRESSION, "severity")
