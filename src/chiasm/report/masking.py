@@ -14,7 +14,6 @@ from chiasm.report.sections import read_lexicon
 
 _INSIDE = re.compile(r"(?<=[\w,)'’] )\(?[A-Z][a-z][\w’'-]{0,30}")
 _BEFORE = re.compile(r"\b([A-Z][a-z’'-]{1,30}) (?=\[NAME\])")
-_MASKED = re.compile(r"\[[A-Z]+\]")
 
 
 def mask_identifiers(text: str, known: Iterable[str] = ()) -> str:
@@ -31,14 +30,9 @@ def mask_identifiers(text: str, known: Iterable[str] = ()) -> str:
     for mark, patterns in _patterns():
         for pattern in patterns:
             text = pattern.sub(mark, text)
-    text = _INSIDE.sub(lambda word: word.group() if kept(word.group()) else "[NAME]", text)
-    text = _BEFORE.sub(lambda word: word.group() if kept(word.group(1)) else "", text)
+    text = _INSIDE.sub(lambda word: word.group() if _kept(word.group()) else "[NAME]", text)
+    text = _BEFORE.sub(lambda word: word.group() if _kept(word.group(1)) else "", text)
     return re.sub(r"\[NAME\](?:[ ,]+\[NAME\])+", "[NAME]", text)
-
-
-def count_masked(text: str) -> int:
-    """How many marks of `mask_identifiers` a text holds."""
-    return len(_MASKED.findall(text))
 
 
 @cache
@@ -49,7 +43,7 @@ def _patterns() -> list[tuple[str, list[re.Pattern[str]]]]:
     ]
 
 
-def kept(word: str) -> bool:
+def _kept(word: str) -> bool:
     """Whether a capitalized word is medicine; of "Swan-Ganz" each part must be."""
     parts = re.findall(r"[A-Z][a-z]+", word)
     return all(part in _keep() for part in parts)
