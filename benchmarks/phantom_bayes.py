@@ -17,6 +17,7 @@ from pathlib import Path
 from chiasm.cohort.sources import import_cohort
 from chiasm.cohort.store import Cohort
 from chiasm.evaluate import evaluate
+from chiasm.members import read_run
 from chiasm.recipe import read_recipe
 from chiasm.train import train
 
@@ -43,13 +44,11 @@ def main() -> None:
     else:
         options = {"studies": arguments.studies}
         cohort = import_cohort("phantom-chest", None, home / "cohort", size=SIZE, seed=SEED, options=options)
-    train(
-        read_recipe("report-fusion", OVERRIDES),
-        [cohort.path],
-        home / "run",
-        resume=(home / "run" / "run.json").exists(),
-    )
-    metrics = evaluate(home / "run").metrics
+    run = home / "run"
+    begun_before = (run / "run.json").is_file()
+    if not begun_before or read_run(run)["status"] != "finished":
+        train(read_recipe("report-fusion", OVERRIDES), [cohort.path], run, resume=begun_before)
+    metrics = evaluate(run).metrics
     rows = {}
     for name, best in metrics.items():
         if name.startswith("bayes:") and name.endswith(":outcome/event/auroc"):
@@ -63,7 +62,7 @@ def main() -> None:
     kept = [n for n in metrics if n.startswith("localization/") and n.endswith(("/miou", "/box_iou"))]
     result = {
         "date": date.today().isoformat(),
-        "command": "python benchmarks/phantom_bayes.py",
+        "command": f"python benchmarks/phantom_bayes.py --studies {arguments.studies}",
         "cohort": cohort.hash,
         "counts": cohort.meta["counts"],
         "overrides": OVERRIDES,

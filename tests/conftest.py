@@ -29,6 +29,21 @@ def phantom(tmp_path_factory: pytest.TempPathFactory):
     return import_cohort("phantom-chest", None, out, size=64, options={"studies": 60, "size": 64, "missing": 0.1})
 
 
+@pytest.fixture(scope="session")
+def strokes(tmp_path_factory: pytest.TempPathFactory):
+    """A small phantom-stroke cohort: volumes with an atlas, records, outcomes, and a text written from each image's facts."""
+    from chiasm.cohort.compose import write_texts
+    from chiasm.cohort.sources import import_cohort
+    from chiasm.cohort.store import Cohort
+    from chiasm.report.writers import open_writer
+
+    out = tmp_path_factory.mktemp("strokes") / "cohort"
+    options = {"studies": 60, "missing": 0.1}
+    cohort = import_cohort("phantom-stroke", None, out, volume_size=(32, 32, 32), options=options)
+    write_texts(cohort, open_writer("template"), "image-description")
+    return Cohort.open(out)
+
+
 SMALL = (
     "inputs.image.encoder=small-cnn",
     "inputs.image.size=64",

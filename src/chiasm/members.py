@@ -23,6 +23,7 @@ from chiasm.levels import answers as answers_of
 from chiasm.models.assemble import Model, build_model
 from chiasm.models.baseline import Baseline
 from chiasm.models.features import Levels, frozen_features
+from chiasm.models.territories import Territories
 from chiasm.plan import Plan
 from chiasm.progress import Progress
 from chiasm.recipe import Recipe, read_recipe
@@ -227,6 +228,11 @@ def load_member(folder: Path, cohorts: Sequence[Cohort], own: bool = True, weigh
     reader = build_tokenizer(text, describer) if text is not None else None
     torch.manual_seed(int(names["seed"]))
     model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
+    if plan.atlas and not weights:
+        assert cohorts[0].atlas is not None
+        for module in model.modules():
+            if isinstance(module, Territories):
+                module.place(cohorts[0].atlas)
     if weights:
         with _readable(folder / "weights.safetensors"):
             state = load_file(folder / "weights.safetensors")

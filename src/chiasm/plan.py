@@ -33,6 +33,7 @@ class Plan:
             standardized by it.
         localized: (target, label) of each channel of the localization maps.
         grid: cells of an image's tokens and maps, or None without images.
+        atlas: where the atlas of territories lies (`Geometry.to_json`), when images are read by territory; else "".
         findings: the targets whose labels are findings with states; the others are outcomes.
         views: of the training images, the most frequent first; an image of another view is read as the first of them.
         facts, fact_words: what was measured on the images, as `numeric` and `categories`; of a baseline only.
@@ -55,6 +56,7 @@ class Plan:
     localized: tuple[tuple[str, str], ...]
     grid: tuple[int, ...] | None
     findings: Words = ()
+    atlas: str = ""
     views: Words = ()
     facts: dict[str, tuple[float, float]] = field(default_factory=dict)
     fact_words: dict[str, Words] = field(default_factory=dict)

@@ -31,6 +31,9 @@ class _Section(BaseModel):
 class ImageInput(_Section):
     """Images: `efficientnet-lite0` (ImageNet), `hf:ID-or-folder`, `monai:NAME`, or `small-cnn` (from scratch).
 
+    `tokens: territories` makes a token of each territory of the cohort's atlas instead of each cell of a grid: how much of it is
+    bright, and what the encoder's maps hold there; with encoder `voxels` the former alone.
+
     `freeze` holds pretrained weights as they are; what is built from scratch is always trained. `augment` moves and
     brightens the images of training; the cached features of a frozen encoder (`train.cache_features`) stay as they are.
     """
@@ -39,14 +42,21 @@ class ImageInput(_Section):
     freeze: bool = True
     size: Annotated[int, Field(ge=32)] = 224
     augment: bool = True
+    tokens: Literal["grid", "territories"] = "grid"
 
     @field_validator("encoder")
     @classmethod
     def _known(cls, name: str) -> str:
         family, _, rest = name.partition(":")
-        if name not in ("efficientnet-lite0", "small-cnn") and not (family in ("hf", "monai") and rest):
-            raise ValueError("must be efficientnet-lite0, small-cnn, hf:ID-or-folder or monai:NAME")
+        if name not in ("efficientnet-lite0", "small-cnn", "voxels") and not (family in ("hf", "monai") and rest):
+            raise ValueError("must be efficientnet-lite0, small-cnn, voxels, hf:ID-or-folder or monai:NAME")
         return name
+
+    @model_validator(mode="after")
+    def _read(self) -> Self:
+        if self.encoder == "voxels" and self.tokens == "grid":
+            raise ValueError("encoder voxels needs tokens: territories")
+        return self
 
 
 class TextInput(_Section):

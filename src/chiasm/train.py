@@ -391,7 +391,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         keys = batch.indices.cpu().numpy()
         kept = keep_modalities(batch, self.recipe.fusion.modality_dropout, self.seed_, self.current_epoch, keys)
         batch = batch.keep(kept)
-        if batch.images is not None and self.recipe.inputs.image is not None and self.recipe.inputs.image.augment:
+        image = self.recipe.inputs.image
+        if batch.images is not None and image is not None and image.augment and not self.plan.atlas:
             batch = augment(batch, self.seed_, self.current_epoch)
         outputs = self.model(batch)
         losses = compute_losses(outputs, batch, self.recipe, self.plan.kinds)

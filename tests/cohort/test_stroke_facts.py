@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chiasm.cohort.stroke_facts import Atlas, Plane, measure_flair, measure_lesion
+from chiasm.cohort.stroke_facts import Atlas, Plane, measure_flair, measure_lesion, store_atlas
 from chiasm.errors import ImageError
 from chiasm.geometry import Geometry
 from chiasm.vocabulary import TERRITORIES, VENTRICLES
@@ -171,3 +171,21 @@ def test_territories_are_numbered_odd_left_even_right() -> None:
         assert name.startswith("left " if number % 2 else "right ")
     assert len(set(TERRITORIES.values())) == 30
     assert "frontal" in TERRITORIES[7] and "basilar" in TERRITORIES[25]
+
+
+@pytest.mark.parametrize("stored", [(4, 6, 3), (5, 9, 12), (12, 12, 12)])
+def test_a_stored_atlas_has_the_region_at_the_centre_of_each_cell(stored: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(0)
+    shape = (8, 12, 6)
+    whole = Atlas(rng.integers(1, 33, shape).astype(np.uint8), grid(shape))
+    regions, geometry = store_atlas(whole, stored)
+    assert regions.shape == geometry.shape == stored
+    inside = 0
+    for cell in np.ndindex(stored):
+        at = [int((i + 0.5 - o) // s) for i, o, s in zip(cell, geometry.offset, geometry.scale, strict=True)]
+        if all(0 <= a < n for a, n in zip(at, shape, strict=True)):
+            assert regions[cell] == whole.regions[tuple(at)]
+            inside += 1
+        else:
+            assert regions[cell] == 0  # the frame that keeps the shape of the head
+    assert inside >= min(np.prod(shape), np.prod(stored)) / 4

@@ -105,3 +105,16 @@ def test_confusion_by_hand() -> None:
     p = np.array([[0.5, 0.3, 0.1, 0.1], [0.1, 0.1, 0.2, 0.6], [0.1, 0.1, 0.2, 0.6], [1.0, 0, 0, 0]])
     table = confusion([0, 2, 6, 4], p, LEVELS)
     assert table.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]], "4 is no level"
+
+
+def test_nobody_is_no_figure_and_no_crash() -> None:
+    nobody = np.zeros(2, bool)
+    resamples = Resamples.draw(list("ab"), 50)
+    p = np.full((2, 4), 0.25)
+    for figure in (
+        ordinal([0, 2], p, LEVELS, resamples, nobody)
+        | dichotomized([0, 2], p, LEVELS, resamples, nobody)
+        | multiclass([0, 2], p, list("abcd"), resamples, nobody)
+    ).values():
+        metric = figure.metric()
+        assert metric.value is None and metric.n == 0 and metric.reason

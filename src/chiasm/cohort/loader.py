@@ -19,6 +19,7 @@ from chiasm.cohort.planning import columns_of, fit_plan, read_column, size_error
 from chiasm.cohort.raster import cover
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError
+from chiasm.geometry import Geometry
 from chiasm.levels import encode
 from chiasm.plan import Plan
 from chiasm.study import View
@@ -226,6 +227,8 @@ class Loader:
             shape = () if plan.image_shape is None else cohort.array(len(plan.image_shape)).shape[1:]
             if shape and shape != plan.image_shape and len(cohort.array(len(shape))):
                 raise size_error(cohort, plan.image_shape or ())
+            if plan.atlas:
+                _check_space(cohort, plan.atlas)
             for target, kind in plan.kinds.items():
                 own = cohort.targets.get(target)
                 if own is not None and own.kind is not kind:
@@ -345,6 +348,26 @@ class Loader:
                 starts.append(len(drawn))
         self._drawn_start, self._drawn_channel = np.array(starts), np.array(drawn, np.int64)
         self._covered = np.stack(covered) if covered else np.zeros((0, *plan.grid), np.float32)
+
+
+def _check_space(cohort: Cohort, atlas: str) -> None:
+    """Do all volumes lie where the atlas does? A territory read beside its place would be a wrong number, silently."""
+    images = cohort.table("images", ["array", "geometry"]).to_pydict()
+    there = [g for array, g in zip(images["array"], images["geometry"], strict=True) if array == "pixels_3d"]
+    expected = Geometry.from_json(atlas)
+    beside = sum(not _same_place(Geometry.from_json(text), expected) for text in set(there))
+    if beside:
+        raise CohortError(
+            "volumes do not lie in the space of the model's atlas",
+            expected=f"{expected.original_shape} voxels with the atlas' affine",
+            got=f"{beside} other grids among {len(there)} volumes",
+            where=str(cohort.path),
+            remedy="register and resample them to the atlas first (it is in the MNI152 space for SOOP)",
+        )
+
+
+def _same_place(a: Geometry, b: Geometry) -> bool:
+    return (a.original_shape, a.shape) == (b.original_shape, b.shape) and np.allclose(a.affine, b.affine, atol=1e-3)
 
 
 def _shares(

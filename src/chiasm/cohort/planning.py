@@ -68,6 +68,10 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
     if description and not _any_text(cohorts, rows, description.sections):
         notes.append(f"Description is switched off: no training study has text under {_or(description.sections)}.")
         description = None
+    atlas = _atlas(recipe, cohorts) if shape else ""
+    if atlas and localization:
+        notes.append("Localization is switched off: images are read by territory, and maps need a grid.")
+        localization = None
     columns = (*numeric, *categories)
     resolved = recipe.model_copy(
         update={
@@ -101,6 +105,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         scaling={target: part.scaling for target, part in learned.items() if part.scaling},
         localized=tuple((t, label) for t in findings for label in targets[t]) if localization else (),
         grid=_grid(shape, localization.stride if localization else None) if shape else None,
+        atlas=atlas,
         findings=tuple(findings),
         views=_views(cohorts, rows, len(shape)) if shape else (),
         facts=facts,
@@ -404,6 +409,27 @@ def _any_text(cohorts: Sequence[Cohort], rows: Rows, sections: Sequence[str]) ->
                 return True
             start += len(part)
     return False
+
+
+def _atlas(recipe: Recipe, cohorts: Sequence[Cohort]) -> str:
+    """Where the atlas lies by whose territories images are read; "" where they are read on a grid.
+
+    Raises:
+        CohortError: a cohort has no atlas, or another one than the first.
+    """
+    if recipe.inputs.image is None or recipe.inputs.image.tokens == "grid":
+        return ""
+    for cohort in cohorts:
+        if cohort.atlas is None or cohort.meta["atlas"]["pixel_hash"] != cohorts[0].meta["atlas"]["pixel_hash"]:
+            raise CohortError(
+                "images cannot be read by territory here",
+                expected="volumes with an atlas, the same in all cohorts",
+                got="no atlas" if cohort.atlas is None else "another atlas",
+                where=str(cohort.path),
+                remedy="--set inputs.image.tokens=grid, and an encoder",
+            )
+    place: str = cohorts[0].meta["atlas"]["geometry"]
+    return place
 
 
 def _grid(shape: tuple[int, ...], stride: int | None) -> tuple[int, ...]:

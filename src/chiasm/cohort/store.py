@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chiasm.cohort.files import whole_or_nothing
+from chiasm.cohort.stroke_facts import Atlas
 from chiasm.cohort.tables import SCHEMA, ColumnInfo, TargetInfo, content_hash, decode_mask, pixel_hash
 from chiasm.cohort.write import SPLIT_RULES, CohortWriter
 from chiasm.cohort.written import WRITTEN, read_texts
@@ -26,7 +27,7 @@ from chiasm.study import Box, Finding, Image, Kind, Outcome, Record, Region, Rej
 __all__ = ["SCHEMA", "Cohort", "ColumnInfo", "TargetInfo", "write_cohort"]
 
 _STATES = pa.array([State.ABSENT.value, State.PRESENT.value, State.UNCERTAIN.value])
-_DESCRIBED = ("schema", "size", "volume_size", "targets", "record", "facts", "reports", "bayes")
+_DESCRIBED = ("schema", "size", "volume_size", "targets", "record", "facts", "reports", "bayes", "atlas")
 
 
 class Cohort:
@@ -143,6 +144,11 @@ class Cohort:
             as_numpy = values.to_numpy()
             columns[column] = pd.Series(as_numpy, dtype=object if as_numpy.dtype == object else None)
         return pd.DataFrame(columns)
+
+    @cached_property
+    def atlas(self) -> NDArray[np.uint8] | None:
+        """[D, H, W] numbered regions on the grid of the stored volumes, or None; their names and place are in `meta`."""
+        return self._map("atlas", 1, self.volume_size)[0] if "atlas" in self.meta else None
 
     @cached_property
     def studies(self) -> pd.DataFrame:
@@ -347,6 +353,8 @@ class Cohort:
         for row, image in enumerate(pointers):
             if pixel_hash(self.arrays[image["array"]][image["index"]]) != image["pixel_hash"]:
                 raise _changed(self, f"the pixels of image row {row}")
+        if self.atlas is not None and pixel_hash(self.atlas) != self.meta["atlas"]["pixel_hash"]:
+            raise _changed(self, "the atlas")
         if content_hash(tables, {key: self.meta[key] for key in _DESCRIBED if key in self.meta}) != self.hash:
             raise _changed(self, "the tables or cohort.json")
 
@@ -364,6 +372,7 @@ def write_cohort(
     strict: bool = False,
     progress: Callable[[int], None] | None = None,
     notes: Sequence[str] = (),
+    atlas: Atlas | None = None,
 ) -> Cohort:
     """Write studies as a cohort, streaming: pixels go to disk as they arrive. The folder appears whole or not at all.
 
@@ -377,6 +386,7 @@ def write_cohort(
         strict: make the first rejected input an error.
         progress: called with the number of studies so far.
         notes: sentences that everyone who uses the cohort must know, kept in cohort.json.
+        atlas: of the space in which all volumes lie.
 
     Raises:
         CohortError: `out` is in use, no study could be taken, or a target or column is of two kinds.
@@ -393,7 +403,7 @@ def write_cohort(
                 writer.add(study)
                 if progress is not None:
                     progress(writer.seen)
-            writer.finish(source=source, options=options, split=split, seed=seed, notes=notes)
+            writer.finish(source=source, options=options, split=split, seed=seed, notes=notes, atlas=atlas)
         finally:
             writer.close()
     return Cohort.open(out)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chiasm.cohort.nifti import read_nifti
+from chiasm.cohort.pixels import fit
 from chiasm.errors import ImageError
 from chiasm.geometry import Geometry
 from chiasm.vocabulary import TERRITORIES, VENTRICLES
@@ -61,6 +62,18 @@ class Atlas:
     def tissue(self) -> Bools:
         """[D, H, W]: brain without its ventricles."""
         return np.asarray(np.isin(self.regions, list(TERRITORIES)))
+
+
+def store_atlas(atlas: Atlas, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], Geometry]:
+    """The regions on the grid of stored volumes: of each cell the region at its centre; and where that grid lies."""
+    _, geometry = fit(np.zeros(atlas.regions.shape, np.uint8), atlas.geometry, shape)
+    regions = atlas.regions
+    for axis, n in enumerate(shape):
+        at = np.floor((np.arange(n) + 0.5 - geometry.offset[axis]) / geometry.scale[axis]).astype(np.int64)
+        inside = (at >= 0) & (at < atlas.regions.shape[axis])
+        taken = np.take(regions, np.clip(at, 0, atlas.regions.shape[axis] - 1), axis)
+        regions = taken * np.expand_dims(inside, tuple(i for i in range(len(shape)) if i != axis)).astype(np.uint8)
+    return regions, geometry
 
 
 def read_atlas(volume: Path) -> Atlas:

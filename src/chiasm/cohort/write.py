@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from chiasm.cohort.files import GrowingArray, sync
 from chiasm.cohort.pixels import INTENSITY_RULE, fit, to_uint8
 from chiasm.cohort.splits import HASH_RULE, SPLITS, split_of
+from chiasm.cohort.stroke_facts import Atlas, store_atlas
 from chiasm.cohort.tables import (
     SCHEMA,
     ColumnInfo,
@@ -30,7 +31,7 @@ from chiasm.cohort.tables import (
 from chiasm.errors import CohortError, ImageError, InputError
 from chiasm.report.sections import SECTIONS
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, State, Study
-from chiasm.vocabulary import snake_case
+from chiasm.vocabulary import TERRITORIES, VENTRICLES, snake_case
 
 RESERVED = (
     "report",
@@ -293,7 +294,14 @@ class CohortWriter:
         }
 
     def finish(
-        self, *, source: str, options: Mapping[str, Any], split: str, seed: int, notes: Sequence[str] = ()
+        self,
+        *,
+        source: str,
+        options: Mapping[str, Any],
+        split: str,
+        seed: int,
+        notes: Sequence[str] = (),
+        atlas: Atlas | None = None,
     ) -> None:
         """Write tables, cohort.json and rejected.csv.
 
@@ -322,6 +330,7 @@ class CohortWriter:
             "facts": {info.name: info.to_dict() for info in self._columns("facts", self.facts)},
             "reports": self._sections(),
             "bayes": self._bayes(),
+            **({"atlas": self._atlas(atlas)} if atlas is not None else {}),
         }
         meta = {
             "source": source,
@@ -342,6 +351,15 @@ class CohortWriter:
         with (self.folder / "cohort.json").open("w", encoding="utf-8") as text:
             json.dump({**described, **meta}, text, indent=1)
             sync(text)
+
+    def _atlas(self, atlas: Atlas) -> dict[str, Any]:
+        """Keep the atlas as volumes are kept; what it is, for cohort.json."""
+        regions, geometry = store_atlas(atlas, self.volume_size)
+        with (self.folder / "atlas.npy").open("wb") as file:
+            np.save(file, regions[None], allow_pickle=False)
+            sync(file)
+        names = {str(n): name for n, name in (TERRITORIES | VENTRICLES).items() if (regions == n).any()}
+        return {"names": names, "geometry": geometry.to_json(), "pixel_hash": pixel_hash(regions)}
 
     def _split(self, split: str, seed: int) -> str:
         """Give every study its split, and say by which rule."""

@@ -117,6 +117,8 @@ def _cells(
     """Draws of a function of the confusion table [C, C, r] and the C values of truth and answer together."""
     values, place = np.unique(np.concatenate([y, said.astype(np.float64)]), return_inverse=True)
     c, true, told = len(values), place[: len(y)], place[len(y) :]
+    if not c:
+        return np.full(rows.weights.shape[1], np.nan)
     counts = indicator(true * c + told, c * c)
     return rows.draws(counts, lambda sums: function(sums.reshape(c, c, -1), values))
 

@@ -13,8 +13,9 @@ from chiasm.models.decoder import Decoder
 from chiasm.models.fusion import FAMILIES
 from chiasm.models.fusion.late import Late, LateHeads
 from chiasm.models.heads import AlignmentHead, Levels, MapHead, TargetHeads, UnimodalHeads, pool_maps
-from chiasm.models.image_encoder import ImageEncoder
+from chiasm.models.image_encoder import Extractor, ImageEncoder
 from chiasm.models.record_encoder import RecordEncoder
+from chiasm.models.territories import TerritoryEncoder
 from chiasm.models.text_encoder import build_text_encoder
 from chiasm.plan import Plan
 from chiasm.recipe import Recipe
@@ -35,8 +36,11 @@ class Model(nn.Module):
         dim = fusion.dim
         self.encoders = nn.ModuleDict()
         if inputs.image is not None:
-            assert plan.image_shape is not None and plan.grid is not None
-            self.encoders["image"] = ImageEncoder(inputs.image, plan.image_shape, plan.grid, dim)
+            if inputs.image.tokens == "territories":
+                self.encoders["image"] = TerritoryEncoder(inputs.image, plan, dim)
+            else:
+                assert plan.image_shape is not None and plan.grid is not None
+                self.encoders["image"] = ImageEncoder(inputs.image, plan.image_shape, plan.grid, dim)
         if inputs.text is not None:
             self.encoders["text"] = build_text_encoder(inputs.text, text_vocabulary, dim, fusion.dropout)
         if inputs.record is not None:
@@ -74,10 +78,10 @@ class Model(nn.Module):
             self.unimodal = UnimodalHeads(self.dim, self.sizes, self.modalities, self.teach)
 
     @property
-    def image_encoder(self) -> ImageEncoder:
+    def image_encoder(self) -> Extractor:
         """The encoder of images, of a model that takes them."""
         encoder = self.encoders["image"]
-        assert isinstance(encoder, ImageEncoder)
+        assert isinstance(encoder, Extractor)
         return encoder
 
     def encode(self, batch: Batch) -> dict[str, Tokens]:
@@ -146,7 +150,7 @@ class Model(nn.Module):
 
 def _coarse(tokens: dict[str, Tokens], side: int = 8) -> dict[str, Tokens]:
     """Images with at most side x side tokens each: localization wants a fine grid, attention pays for its square."""
-    if "image" not in tokens or max(tokens["image"].grid) <= side:
+    if "image" not in tokens or len(tokens["image"].grid) == 1 or max(tokens["image"].grid) <= side:
         return tokens
     fine = tokens["image"]
     grid = tuple(math.ceil(n / math.ceil(n / side)) for n in fine.grid)

@@ -1,6 +1,7 @@
 """Where studies come from: one module a layout, each with `ABOUT` and `read(path, *, options)`, an iterator of studies.
 
-A module may also have `NOTES`: sentences that everyone who uses such a cohort must know.
+A module may also have `NOTES`, sentences that everyone who uses such a cohort must know, and `find_atlas` with parameters of
+`read`: the atlas of the space in which all volumes lie.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from chiasm.cohort.store import Cohort, write_cohort
+from chiasm.cohort.stroke_facts import Atlas
 from chiasm.errors import InputError
 from chiasm.study import Rejected, Study
 
@@ -40,12 +42,14 @@ class Source:
         about: one sentence for `chiasm sources`.
         read: `read(path, **options)`, or `read(**options)` for a source that makes its studies itself.
         notes: sentences for cohort.json.
+        atlas: `atlas(path, **options)` or `atlas(**options)` with the atlas of all volumes, where there is one.
     """
 
     name: str
     about: str
     read: Callable[..., Iterator[Study | Rejected]]
     notes: tuple[str, ...] = ()
+    atlas: Callable[..., Atlas | None] | None = None
 
     @property
     def takes_path(self) -> bool:
@@ -64,7 +68,9 @@ class _Sources(Mapping[str, Source]):
         if name not in NAMES:
             raise KeyError(name)
         module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-        return Source(name, module.ABOUT, module.read, getattr(module, "NOTES", ()))
+        return Source(
+            name, module.ABOUT, module.read, getattr(module, "NOTES", ()), getattr(module, "find_atlas", None)
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(NAMES)
@@ -143,6 +149,10 @@ def import_cohort(
         arguments = (Path(path),)
     elif path is not None:
         raise InputError(f"the source {source} takes no path: it makes its studies itself", got=str(path))
+    atlas = None
+    if found.atlas is not None:
+        wanted = inspect.signature(found.atlas).parameters
+        atlas = found.atlas(*arguments, **{name: value for name, value in options.items() if name in wanted})
     recorded = {name: _recorded(value) for name, value in options.items()}
     return write_cohort(
         found.read(*arguments, **options),
@@ -156,6 +166,7 @@ def import_cohort(
         strict=strict,
         progress=progress,
         notes=found.notes,
+        atlas=atlas,
     )
 
 

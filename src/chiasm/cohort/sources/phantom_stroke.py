@@ -16,7 +16,7 @@ import numpy as np
 
 from chiasm.cohort.phantom.brain import SEQUENCES, Brain, build_brain, cut_planes, grow_lesion, render
 from chiasm.cohort.phantom.stroke_outcome import KINDS, PLACES, Latents, bayes, blocks
-from chiasm.cohort.stroke_facts import measure_flair, measure_lesion
+from chiasm.cohort.stroke_facts import Atlas, measure_flair, measure_lesion
 from chiasm.errors import InputError
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, State, Study
 
@@ -63,6 +63,11 @@ def read(
     brain = build_brain((shape[0], shape[1], shape[2]))
     made = (_make_block(b, block, brain, names, seed) for b, block in enumerate(blocks(seed, missing)))
     return islice(chain.from_iterable(made), studies)
+
+
+def find_atlas(*, volume_size: Sequence[int] = (64, 64, 64)) -> Atlas:
+    """The toy atlas of the phantom's brain."""
+    return build_brain((volume_size[0], volume_size[1], volume_size[2])).atlas
 
 
 def _make_block(number: int, latents: Latents, brain: Brain, names: Sequence[str], seed: int) -> Iterator[Study]:
