@@ -223,7 +223,7 @@ class Prediction:
         description: generated text, or None when the model has no description head. Never conditioned on the report.
         maps: (image_id, "target/label") -> [h, w] or [d, h, w] probabilities at grid resolution.
         geometries: image_id -> geometry, so a map can be laid on the original.
-        contributions: modality -> "target/label" -> Shapley value of the modality: on the logit of a binary target, in the
+        contributions: modality -> "target/label" -> Shapley value of the modality: on the log-odds of a binary target, in the
             target's units of others (ordinal: the expected level; survival: the mean time), and of a multiclass label for
             each "target/label=class" on the log-probability.
         used: the modalities the answer rests on.

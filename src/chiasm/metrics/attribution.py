@@ -1,13 +1,28 @@
-"""What each modality added: exact Shapley values over modality subsets (Shapley 1953; few modalities, so all subsets)."""
+"""What each modality added: exact Shapley values over modality subsets (Shapley 1953; few modalities, so all subsets).
+
+What is shared out is the stated answer itself, after calibration and after averaging members, on a scale on which parts add
+up: log-odds of a probability, a value in its own units, the expected level or time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from math import factorial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
+
+from chiasm.levels import expectation
+from chiasm.plan import Layout
+from chiasm.study import Kind
+
+Values = Mapping[str, NDArray[np.float64]]
+"""target -> [n, L] or [n, L, Q] calibrated answers (`chiasm.members.calibrated`)."""
+SURE = 1e-9
+"""A probability nearer to 0 or 1 than this has no finite log-odds, and counts as this."""
 
 
 def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
@@ -40,3 +55,70 @@ def shapley(
             total += weight * (np.asarray(values[joined], np.float64) - values[rest])
         result[modality] = total
     return result
+
+
+class Number(NamedTuple):
+    """One of the numbers that `told` tells of a target: its column, its label, and its class where the label has classes."""
+
+    target: str
+    column: int
+    label: str
+    word: str | None = None
+
+    @property
+    def name(self) -> str:
+        """ "target/label" or, of a class, "target/label=class"."""
+        return f"{self.target}/{self.label}" + (f"={self.word}" if self.word is not None else "")
+
+
+def numbers(layout: Layout) -> Iterator[Number]:
+    """Every number that `told` tells, target by target."""
+    for target, labels in layout.labels.items():
+        if layout.kinds[target] is Kind.MULTICLASS:
+            pairs = [
+                (label, str(word)) for label, own in zip(labels, layout.levels[target], strict=True) for word in own
+            ]
+            yield from (Number(target, k, label, word) for k, (label, word) in enumerate(pairs))
+        else:
+            yield from (Number(target, k, label) for k, label in enumerate(labels))
+
+
+def told(values: Values, layout: Layout) -> dict[str, NDArray[np.float64]]:
+    """target -> [n, numbers]: probabilities and values as they are, the expected level or time.
+
+    Of a multiclass label the probability of each class.
+    """
+    found = {}
+    for target, each in values.items():
+        kind, levels = layout.kinds[target], layout.levels.get(target, ())
+        if kind is Kind.MULTICLASS:
+            found[target] = np.concatenate([each[:, k, : len(own)] for k, own in enumerate(levels)], axis=1)
+        elif kind.leveled:
+            found[target] = np.stack([expectation(each[:, k], own, kind) for k, own in enumerate(levels)], axis=1)
+        else:
+            found[target] = each
+    return found
+
+
+def additive(values: Values, layout: Layout) -> dict[str, NDArray[np.float64]]:
+    """target -> [n, numbers] on the scale that modalities add to: log-odds of a binary target, log-probability of a class,
+    else what `told` tells."""
+    found = told(values, layout)
+    for target, kind in layout.kinds.items():
+        if kind is Kind.BINARY:
+            found[target] = logit(np.clip(found[target], SURE, 1 - SURE))
+        elif kind is Kind.MULTICLASS:
+            found[target] = np.log(np.maximum(found[target], SURE))
+    return found
+
+
+def attribute(
+    answers: Mapping[tuple[str, ...], Values], layout: Layout, modalities: Sequence[str]
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """target -> modality -> [n, numbers] what the modality added to each study's answer.
+
+    Args:
+        answers: of every subset of `subsets(modalities)`; the empty one is what the model says of nothing.
+    """
+    scaled = {subset: additive(values, layout) for subset, values in answers.items()}
+    return {t: shapley({s: own[t] for s, own in scaled.items()}, modalities) for t in layout.labels}

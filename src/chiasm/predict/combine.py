@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from chiasm.geometry import Geometry
-from chiasm.levels import expectation
 from chiasm.members import Answers, Calibration, Member, answer
-from chiasm.metrics.attribution import shapley, subsets
+from chiasm.metrics.attribution import attribute, numbers, subsets, told
 from chiasm.metrics.localization import map_to_boxes
 from chiasm.plan import Layout
 from chiasm.predict.outcomes import READER, read_outcome
-from chiasm.study import Finding, Kind, Outcome, Prediction, Region, State
+from chiasm.study import Finding, Outcome, Prediction, Region, State
 from chiasm.tensors import MODALITIES
 
 Channel = tuple[str, str]
@@ -30,10 +29,10 @@ class _Said:
     Attributes:
         layout: labels and levels that any member knows (a fold may lack one that others know).
         values, hidden: target -> [n, L] or [n, L, Q] probabilities or values, with all that is there and without the report.
-        without: `_told` of `hidden`.
+        without: `told` of `hidden`.
         cuts, hidden_cuts: target -> [n, L] where those are cut; NaN where validation could not say.
         radii: target -> [n, L] of the likely sets; NaN where validation could not say.
-        added: target -> modality -> [n, numbers] as `_told`; present: modality -> [n] bool.
+        added: target -> modality -> [n, numbers] as `told`; present: modality -> [n] bool.
         maps: (index, image row) -> (target, label) -> probabilities on the grid.
         descriptions: a text a study, or None.
     """
@@ -59,18 +58,18 @@ def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> li
     modalities = tuple(m for m in MODALITIES if any(m in member.model.modalities for member in members))
     layout = Layout.of([member.plan for member in members])
     chosen = {s: [answer(m, indices, subset=s, maps=s == modalities) for m in members] for s in subsets(modalities)}
-    evidence = {s: _evidence(members, answers, layout) for s, answers in chosen.items()}
-    full, hidden = chosen[modalities], chosen[tuple(m for m in modalities if m != "text")]
-    unread = _values(members, hidden, layout)
+    values = {s: _values(members, answers, layout) for s, answers in chosen.items()}
+    unread = tuple(m for m in modalities if m != "text")
+    full, hidden = chosen[modalities], chosen[unread]
     said = _Said(
         layout,
-        values=_values(members, full, layout),
-        hidden=unread,
-        without=_told(unread, layout),
+        values=values[modalities],
+        hidden=values[unread],
+        without=told(values[unread], layout),
         cuts=_by_label(members, full, layout, Member.thresholds),
         hidden_cuts=_by_label(members, hidden, layout, Member.thresholds),
         radii=_by_label(members, full, layout, Member.radii),
-        added={t: shapley({s: evidence[s][t] for s in chosen}, modalities) for t in layout.labels},
+        added=attribute(values, layout, modalities),
         present=_present(members, indices, modalities),
         maps=_mean_maps(members, full),
         descriptions=answer(members[0], indices, describe=True, maps=False).descriptions,
@@ -106,45 +105,6 @@ def _mean(each: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     known = ~np.isnan(stacked)
     count = known.sum(axis=0)
     return np.where(count, np.where(known, stacked, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
-
-
-def _evidence(members: Sequence[Member], answers: Sequence[Answers], layout: Layout) -> Values:
-    """What modalities add to, target -> [n, numbers]: logits of binary targets, else what `_told` tells."""
-    told = _told(_values(members, answers, layout), layout)
-    for target, kind in layout.kinds.items():
-        if kind is Kind.BINARY:
-            pairs = [(m, a) for m, a in zip(members, answers, strict=True) if target in m.plan.targets]
-            told[target] = _mean([layout.place_labels(m.plan, target, a.logits[target]) for m, a in pairs])
-        elif kind is Kind.MULTICLASS:
-            told[target] = np.log(np.maximum(told[target], 1e-12))
-    return told
-
-
-def _told(values: Values, layout: Layout) -> Values:
-    """target -> [n, numbers], those of `_names`: probabilities and values as they are, the expected level or time.
-
-    Of a multiclass label the probability of each class.
-    """
-    told = {}
-    for target, found in values.items():
-        kind, levels = layout.kinds[target], layout.levels.get(target, ())
-        if kind is Kind.MULTICLASS:
-            told[target] = np.concatenate([found[:, k, : len(own)] for k, own in enumerate(levels)], axis=1)
-        elif kind.leveled:
-            told[target] = np.stack([expectation(found[:, k], own, kind) for k, own in enumerate(levels)], axis=1)
-        else:
-            told[target] = found
-    return told
-
-
-def _names(layout: Layout) -> Iterator[tuple[str, int, str]]:
-    """(target, column of `_told`, "target/label" or, of a class, "target/label=class")."""
-    for target, labels in layout.labels.items():
-        names = [f"{target}/{label}" for label in labels]
-        if layout.kinds[target] is Kind.MULTICLASS:
-            names = [f"{name}={word}" for name, own in zip(names, layout.levels[target], strict=True) for word in own]
-        for column, name in enumerate(names):
-            yield target, column, name
 
 
 def _mean_maps(
@@ -185,7 +145,7 @@ def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> P
             if channel in present:
                 regions += _regions(members, channel, image_id, grid, geometry)
     used = tuple(m for m, here in said.present.items() if here[i])
-    places = list(_names(said.layout))
+    places = list(numbers(said.layout))
     return Prediction(
         study_id=str(loader.study_ids[index]),
         patient_id=str(loader.patient_ids[index]),
@@ -195,10 +155,14 @@ def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> P
         description=said.descriptions[i] if said.descriptions is not None else None,
         maps=maps,
         geometries=geometries,
-        contributions={m: {name: float(said.added[t][m][i, k]) for t, k, name in places} for m in said.present},
+        contributions={
+            m: {each.name: float(said.added[each.target][m][i, each.column]) for each in places} for m in said.present
+        },
         used=used,
         ignored=_unread(members, index) if "text" in used else (),
-        without_report={name: float(said.without[t][i, k]) for t, k, name in places} if "text" in used else {},
+        without_report={each.name: float(said.without[each.target][i, each.column]) for each in places}
+        if "text" in used
+        else {},
     )
 
 
