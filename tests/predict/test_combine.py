@@ -213,8 +213,12 @@ def test_maps_and_contributions_are_means_too(ensemble):
     for i, prediction in enumerate(found):
         mean = np.mean([expit(s.maps[i, 0].astype(float)) for s in said], axis=0)
         np.testing.assert_allclose(prediction.maps[f"i{i}", "findings/edema"], mean, atol=1e-6)
-        full = [s.logits["findings"][i, 0] - n.logits["findings"][i, 0] for s, n in zip(said, nothing, strict=True)]
-        assert prediction.contributions["image"]["findings/edema"] == pytest.approx(np.mean(full), abs=1e-5)
+        stated, unknowing = (
+            np.mean([m.probabilities(s)["findings"][i, 0] for m, s in zip(ensemble, each, strict=True)])
+            for each in (said, nothing)
+        )
+        full = logit(stated) - logit(unknowing)
+        assert prediction.contributions["image"]["findings/edema"] == pytest.approx(full, abs=1e-5)
 
 
 def test_a_regression_is_answered_and_explained_in_its_own_units(ensemble):
