@@ -235,12 +235,15 @@ def test_label_of_a_text_and_of_a_cohort(tmp_path: Path, phantom) -> None:  # ty
     assert document == {
         "labels": str(tmp_path / "l.csv"),
         "details": None,
+        "notes": None,
         "reports": 1,
         "silent": 0,
+        "repeated": 0,
         "rejected": 0,
     }
     document = answered("label", phantom.path, "--out", tmp_path / "l.csv", "--scheme", "chestxray14")
     assert document["reports"] == phantom.meta["counts"]["reports"]
+    assert document["reports"] + document["rejected"] == len(phantom), "a study without a report is said to have none"
     lines = (tmp_path / "l.csv").read_text("utf-8").splitlines()
     assert lines[0].startswith("filename,Atelectasis,")
     assert {line.split(",")[0] for line in lines[1:]} <= set(phantom.studies["study_id"])
@@ -249,7 +252,13 @@ def test_label_of_a_text_and_of_a_cohort(tmp_path: Path, phantom) -> None:  # ty
 
 def test_label_says_which_reports_it_did_not_understand(tmp_path: Path) -> None:
     (tmp_path / "r.txt").write_text("A dog.", "utf-8")
-    assert "1 of them mention no finding" in run("label", tmp_path / "r.txt", "--out", tmp_path / "l.csv").stdout
+    said = run("label", tmp_path / "r.txt", "--out", tmp_path / "l.csv").stdout
+    assert "labels of 1 report in" in said and "1 say nothing of any finding" in said
+    assert f"why stands in {tmp_path / 'l.notes.csv'}" in said
+    (tmp_path / "l.csv").unlink()
+    (tmp_path / "twice.jsonl").write_text('{"id": 1, "text": "Mass."}\n{"id": 1, "text": "No mass."}\n{\n', "utf-8")
+    said = run("label", tmp_path / "twice.jsonl", "--out", tmp_path / "l.csv").stdout
+    assert "1 have an id that another row has too; 1 inputs were not labelled" in said
 
 
 def test_train_hands_everything_over(stand_in, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -368,9 +377,15 @@ def test_write_says_what_became_of_every_text(phantom, tmp_path) -> None:  # typ
     document = json.loads(run("write", str(cohort), "--limit", "5", "--json").stdout)
     assert (document["kind"], document["written"], document["acceptance"]) == ("structured-report", 5, 1.0)
     text = run("write", str(cohort)).stdout
-    assert f"{len(phantom) - 5} texts written, 5 stood already" in text
-    described = run("write", str(cohort), "--kind", "image-description").stdout
-    assert "have none: nothing is known to write from" in described
+    assert f"{len(phantom)} of {len(phantom)} studies have a text" in text
+    assert f"studies worked at now: {len(phantom) - 5}; done before: 5" in text
+    assert f"accepted: {len(phantom)} of {len(phantom)} (100%)" in text, "the rate is of all that stand"
+    again = json.loads(run("write", str(cohort), "--json").stdout)
+    assert (again["written"], again["acceptance"]) == (0, 1.0)
+    described = run("write", str(cohort), "--kind", "image-description")
+    assert "have none: nothing is known to write from (no region drawn" in described.stdout
+    silent = int(described.stdout.split("silent: ")[1].split()[0])
+    assert silent > 0 and f"{len(phantom) - silent} of {len(phantom)} studies have a text" in described.stdout
 
 
 def test_write_names_what_it_cannot_take(tmp_path) -> None:  # type: ignore[no-untyped-def]

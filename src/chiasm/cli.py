@@ -28,6 +28,7 @@ from chiasm.errors import ChiasmError, InputError
 
 if TYPE_CHECKING:
     from chiasm.report.texts import Text
+    from chiasm.study import Rejected
 
 app = typer.Typer(
     name="chiasm",
@@ -280,16 +281,26 @@ def label_command(
     """Findings of report texts."""
     from chiasm.report.tables import write_labels
     from chiasm.report.texts import read_texts
-    from chiasm.study import Rejected
 
     rejected: list[Rejected] = []
-    texts = _cohort_texts(path) if (path / "cohort.json").is_file() else read_texts(path, rejected)
+    texts = _cohort_texts(path, rejected) if (path / "cohort.json").is_file() else read_texts(path, rejected)
     counts = write_labels(texts, out, scheme.value, uncertain.value, details, rejected)
-    silent = f"; {counts['silent']} of them mention no finding that chiasm knows" if counts["silent"] else ""
-    lost = f"; {counts['rejected']} were not labelled" if counts["rejected"] else ""
-    why = f", see {out.with_suffix('.notes.csv')}" if silent or lost else ""
-    document = {"labels": str(out), "details": str(details) if details else None, **counts}
-    return Answer(document, f"labels of {counts['reports']} reports in {out}{silent}{lost}{why}")
+    remarks = {
+        "silent": "say nothing of any finding (all their labels are empty)",
+        "repeated": "have an id that another row has too",
+        "rejected": "inputs were not labelled",
+    }
+    said = "".join(f"; {counts[name]} {remark}" for name, remark in remarks.items() if counts[name])
+    notes = str(out.with_suffix(".notes.csv")) if said else None
+    document = {"labels": str(out), "details": str(details) if details else None, "notes": notes, **counts}
+    reports = f"{counts['reports']} report{'s' if counts['reports'] != 1 else ''}"
+    return Answer(document, f"labels of {reports} in {out}{said}{f': why stands in {notes}' if notes else ''}")
+
+
+_NOTHING = {
+    Kind.STRUCTURED: "no finding in a report that the labeler reads, no label, no measurement",
+    Kind.DESCRIPTION: "no region drawn in an image, no measurement; --pictures lets a model that sees try",
+}
 
 
 @_command("write")
@@ -320,14 +331,15 @@ def write_command(
         limit=limit,
         pictures=pictures,
     )
-    asked = counts["written"] - counts["silent"]
+    asked = counts["finished"] + counts["written"] - counts["silent"]
     rate = counts["accepted"] / asked if asked else None
-    said = [f"{counts['written']} texts written, {counts['finished']} stood already, in {cohort / 'texts.parquet'}"]
+    said = [f"{asked} of {counts['studies']} studies have a text in {cohort / 'texts.parquet'}"]
+    said += [f"studies worked at now: {counts['written']}; done before: {counts['finished']}"]
     said += [f"accepted: {counts['accepted']} of {asked} ({rate:.0%})"] if rate is not None else []
     reasons = {
         "replaced": "by the template's text, because the writer's own said another thing than the facts, or could not be asked",
         "unanswered": "got no answer: they have the template's text for now, and are asked again by the same command",
-        "silent": "have none: nothing is known to write from (no finding in a report that the labeler reads, no label, no region, no measurement)",
+        "silent": f"have none: nothing is known to write from ({_NOTHING[kind]})",
     }
     said += [f"{name}: {counts[name]} {why}" for name, why in reasons.items() if counts[name]]
     return Answer({"cohort": str(cohort), "kind": kind.value, "acceptance": rate, **counts}, "\n".join(said))
@@ -454,11 +466,11 @@ def _parse_sides(text: str) -> tuple[int, int, int]:
     return depth, height, width
 
 
-def _cohort_texts(path: Path) -> Iterator[Text]:
-    """Study id and report of every study that has one."""
+def _cohort_texts(path: Path, rejected: list[Rejected]) -> Iterator[Text]:
+    """Study id and report of every study that has one; the others are rejected."""
     from chiasm.cohort.store import Cohort
     from chiasm.report.texts import Text
-    from chiasm.study import Report
+    from chiasm.study import Rejected, Report
 
     cohort = Cohort.open(path)
     columns = {section: cohort.studies[f"report.{section}"] for section in cohort.sections}
@@ -468,6 +480,8 @@ def _cohort_texts(path: Path) -> Iterator[Text]:
         }
         if sections:
             yield Text(str(study), Report(sections))
+        else:
+            rejected.append(Rejected(str(study), "the study has no report"))
 
 
 _SHOWN = ("auroc", "auprc", "ece", "mae", "r", "miou", "pointing", "cider", "finding_f1")

@@ -134,6 +134,7 @@ def said(text: str) -> dict[str, State]:
         ("Airspace disease.", {"consolidation": P}),
         ("Nodule/mass.", {"nodule": P, "mass": U}),
         ("Cystic fibrosis without mass effect.", {}),
+        ("Large vasogenic edema, cerebral edema.", {}),
         # time
         ("The effusion has resolved.", {"pleural_effusion": A}),
         ("Interval resolution of the effusion.", {"pleural_effusion": A}),

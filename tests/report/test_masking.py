@@ -33,6 +33,12 @@ from chiasm.report.masking import mask_identifiers
         ("pager 4471, +49 555 123 4567, 555-123-4567", "[PHONE], [PHONE], [PHONE]"),
         ("A 94-year-old man, a 60-year-old woman.", "A [AGE]-year-old man, a 60-year-old woman."),
         ("see https://pacs.example.org/view?id=4", "see [EMAIL]"),
+        ("Discussed with JANE ROE by phone. JOHN Q. DOE agrees.", "Discussed with [NAME] by phone. [NAME] agrees."),
+        ("Seen again: Mary's effusion. Patient 44321, ID: 4432.", "Seen again: [NAME]'s effusion. [ID], [ID]."),
+        (
+            "Hosp. no. 4432, medical record no. 12, FIN 998877, age 93, 91F, 60M",
+            "[ID], [ID], [ID], age [AGE], [AGE]F, 60M",
+        ),
         ("Electronically signed by: Peter Parker, MD", "[NAME]"),
     ],
 )
@@ -46,6 +52,7 @@ def test_identifiers_are_masked(text, masked):
         "Kerley B lines. Swan-Ganz catheter in place. Port-A-Cath. Hampton hump.",
         "Heart size is normal. There is a 12 mm nodule in the right upper lobe, 3.5 x 2.1 cm, T12 fracture.",
         "The PA and AP views; may 3 lesions be seen? No change. CT 4 months ago.",
+        "XXXX XXXX, XXXX. AP view, CT of the chest, PICC line, NG tube; no PE, patient 60 years.",
         "Small effusion.\nBlunting of the angle. Pneumothorax (large) of 20%.",
     ],
 )

@@ -24,7 +24,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_states(tmp_path: Path) -> None:
-    assert write_labels(TEXTS, tmp_path / "l.csv") == {"reports": 2, "silent": 1, "rejected": 0}
+    assert write_labels(TEXTS, tmp_path / "l.csv") == {"reports": 2, "silent": 1, "repeated": 0, "rejected": 0}
     first, second = rows(tmp_path / "l.csv")
     assert list(first) == ["id", *FINDINGS]
     assert (first["id"], first["pleural_effusion"], first["pneumonia"]) == ("a", "present", "uncertain")
@@ -77,7 +77,7 @@ def test_what_has_no_row_or_says_nothing_is_noted(tmp_path: Path) -> None:
     ]
     lost = [Rejected("folder/bad.txt", "the file is not UTF-8 text")]
     counts = write_labels(texts, tmp_path / "l.csv", "chestxray14", rejected=lost)
-    assert counts == {"reports": 3, "silent": 2, "rejected": 3}
+    assert counts == {"reports": 3, "silent": 2, "repeated": 0, "rejected": 3}
     assert [row["filename"] for row in rows(tmp_path / "l.csv")] == ["good", "empty", "asked"]
     notes = {row["report"]: (row["labelled"], row["reason"]) for row in rows(tmp_path / "l.notes.csv")}
     assert set(notes) == {"empty", "asked", "german", "russian", "folder/bad.txt"}
@@ -91,9 +91,43 @@ def test_what_has_no_row_or_says_nothing_is_noted(tmp_path: Path) -> None:
 
 def test_nothing_that_can_be_labelled_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     texts = [Text("x", Report({"findings": "Pas de pneumothorax dans le champ."}))]
-    with pytest.raises(InputError, match="French"):
+    with pytest.raises(InputError, match="French") as caught:
         write_labels(texts, tmp_path / "l.csv", details=tmp_path / "d.csv")
+    assert caught.value.where == "x"
+    with pytest.raises(InputError, match=r"2 inputs; the first: .*French"):
+        write_labels(texts * 2, tmp_path / "l.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_id_that_comes_again_is_noted(tmp_path: Path) -> None:
+    again = [
+        Text("a", Report({"findings": "Small effusion."})),
+        TEXTS[1],
+        Text("a", Report({"findings": "No effusion."})),
+    ]
+    assert write_labels(again, tmp_path / "l.csv") == {"reports": 3, "silent": 1, "repeated": 1, "rejected": 0}
+    assert [(row["id"], row["pleural_effusion"]) for row in rows(tmp_path / "l.csv")][::2] == [
+        ("a", "present"),
+        ("a", "absent"),
+    ]
+    notes = {row["report"]: row["reason"] for row in rows(tmp_path / "l.notes.csv")}
+    assert notes["a"] == "another row above has the same id"
+
+
+def test_a_report_is_never_written_over(tmp_path: Path) -> None:
+    report = tmp_path / "r.txt"
+    report.write_text("Mass.", "utf-8")
+    for out, details, what in (
+        ("r.txt", None, "labels are written as CSV"),
+        ("l.csv", "r.txt", "labels are written as CSV"),
+        ("no/l.csv", None, "no such folder"),
+        ("l.csv", "l.csv", "two tables cannot be one file"),
+        ("l.csv", "l.notes.csv", "two tables cannot be one file"),
+    ):
+        with pytest.raises(InputError, match=what):
+            write_labels(read_texts(report), tmp_path / out, details=tmp_path / details if details else None)
+    assert report.read_text("utf-8") == "Mass."
+    assert list(tmp_path.iterdir()) == [report]
 
 
 def test_one_bad_file_of_a_folder_stops_nothing(tmp_path: Path) -> None:
@@ -106,7 +140,7 @@ def test_one_bad_file_of_a_folder_stops_nothing(tmp_path: Path) -> None:
     (folder / "e.txt").write_text("No effusion.", "utf-8")
     rejected: list[Rejected] = []
     counts = write_labels(read_texts(folder, rejected), tmp_path / "l.csv", rejected=rejected)
-    assert counts == {"reports": 2, "silent": 0, "rejected": 3}
+    assert counts == {"reports": 2, "silent": 0, "repeated": 0, "rejected": 3}
     assert [row["pleural_effusion"] for row in rows(tmp_path / "l.csv")] == ["present", "absent"]
     assert [Path(row["report"]).name for row in rows(tmp_path / "l.notes.csv")] == ["b.txt", "c.txt", "d.xml"]
 

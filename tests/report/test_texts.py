@@ -44,12 +44,16 @@ def test_text_file_and_json_lines(tmp_path: Path) -> None:
     ("name", "data", "message"),
     [
         ("a.txt", b"caf\xe9", "not UTF-8"),
-        ("a.txt", b"N\0o\0", "not UTF-8"),
+        ("a.txt", b"N\0o\0", "zero bytes"),
+        ("a.txt", "No".encode("utf-16"), "iconv -f UTF-16"),
         ("a.xml", b"<x>", "not XML"),
         ("a.xml", b"<x/>", "no report of Open-i"),
         ("a.zip", b"PK", "zip archive cannot be read"),
         ("a.jsonl", b"{", "line 1"),
         ("a.jsonl", b'{"id": 1}', "line is no report"),
+        ("a.jsonl", b'{"id": null, "text": "Mass."}', "line is no report"),
+        ("a.jsonl", b'{"id": "", "text": "Mass."}', "line is no report"),
+        ("a.jsonl", b'["id", "text"]', "line is no report"),
         ("a.jsonl", b"", "no report to read"),
     ],
 )
@@ -65,6 +69,36 @@ def test_nothing_there(tmp_path: Path) -> None:
         list(read_texts(tmp_path / "absent"))
     with pytest.raises(InputError, match="no report to read"):
         list(read_texts(tmp_path))
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "reports"
+    for name in ("one/report.txt", "two/report.txt", "two/other.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("Mass.", "utf-8")
+    with zipfile.ZipFile(tmp_path / "reports.zip", "w") as archive:
+        for file in folder.rglob("*.txt"):
+            archive.write(file, file.relative_to(folder))
+    for path in (folder, tmp_path / "reports.zip"):
+        assert [text.id for text in read_texts(path)] == ["one/report", "other", "two/report"]
+
+
+def test_files_of_other_kinds_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    for name in ("a.pdf", "b.PDF", "c.docx", ".hidden"):
+        (folder / name).write_bytes(b"x")
+    with pytest.raises(InputError, match=r"no report to read") as caught:
+        list(read_texts(folder))
+    assert caught.value.got == "3 files of other kinds (.docx, .pdf)"
+    (folder / "a.txt").write_text("Mass.", "utf-8")
+    with zipfile.ZipFile(tmp_path / "reports.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"in/{file.name}")
+    for path in (folder, tmp_path / "reports.zip"):
+        rejected: list[Rejected] = []
+        assert len(list(read_texts(path, rejected))) == 1
+        assert rejected == [Rejected(str(path), "not read: 3 files of other kinds (.docx, .pdf)")]
 
 
 def test_a_table_is_not_read_as_one_report(tmp_path: Path) -> None:
@@ -101,6 +135,8 @@ def test_what_cannot_be_read_is_handed_over_and_the_rest_is_read(tmp_path: Path)
         ("No hay neumotórax. Silueta cardíaca de tamaño normal.", "Spanish"),
         ("Non versamento pleurico; il cuore è nei limiti, con aorta.", "Italian"),
         ("Não há derrame pleural.", "Portuguese"),
+        ("Corazon normal. Sin cambios en pulmon derecho.", "Spanish"),
+        ("Nao ha derrame, pulmao direito.", "Portuguese"),
         ("Geen pneumothorax, het hart is niet vergroot.", "Dutch"),
         ("未见气胸。心影不大。", "another script"),
         ("", None),

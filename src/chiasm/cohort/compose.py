@@ -50,8 +50,8 @@ def write_texts(
         limit: the most texts to write now. pictures: of each study, for an image description by a model that sees.
 
     Returns:
-        studies; finished (before); written (now), and of these accepted, replaced (by the template's text), unanswered,
-        and silent, of which nothing is known to write.
+        studies; finished (before); written (now); and of both together accepted, replaced (by the template's text),
+        unanswered, and silent, of which nothing is known to write.
 
     Raises:
         InputError: no such kind. CohortError: texts are damaged, or are being written by another process.
@@ -71,10 +71,12 @@ def write_texts(
             nonlocal failed
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 (study, task), written = waiting.pop(future), future.result()
-                texts.add(_row(study, task, written, own))
+                row = _row(study, task, written, own)
+                texts.add(row)
                 failed = 0 if written.answered else failed + 1
-                counts.update(_outcomes(written))
-                bar.advance(1, f"{counts['accepted']} of {counts['written']} accepted")
+                counts.update(("written", _outcome(row)))
+                asked = counts["finished"] + counts["written"] - counts["silent"]
+                bar.advance(1, f"{counts['accepted']} of {asked} accepted")
                 if failed >= IN_A_ROW:
                     raise WriterError(
                         f"the writer gave no answer for {failed} studies in a row",
@@ -84,8 +86,9 @@ def write_texts(
 
         try:
             for study, task in _tasks(cohort, kind, pictures):
-                if _finished(texts.rows.get((study.study_id, kind)), own, task):
-                    counts["finished"] += 1
+                row = texts.rows.get((study.study_id, kind))
+                if row is not None and _finished(row, own, task):
+                    counts.update(("finished", _outcome(row)))
                     bar.advance()
                     continue
                 if limit is not None and counts["written"] + len(waiting) >= limit:
@@ -123,9 +126,9 @@ def _hand_over(text: str, study: Study) -> tuple[str, str]:
     return mask_identifiers(text, (study.study_id, study.patient_id)), ""
 
 
-def _finished(row: dict[str, Any] | None, own: dict[str, Any], task: Task) -> bool:
+def _finished(row: dict[str, Any], own: dict[str, Any], task: Task) -> bool:
     asked = {**own, "input_hash": task.hash, "answered": True}
-    return row is not None and all(row[key] == value for key, value in asked.items())
+    return all(row[key] == value for key, value in asked.items())
 
 
 def _row(study: Study, task: Task, written: Written, own: dict[str, Any]) -> dict[str, Any]:
@@ -144,13 +147,13 @@ def _row(study: Study, task: Task, written: Written, own: dict[str, Any]) -> dic
     }
 
 
-def _outcomes(written: Written) -> list[str]:
+def _outcome(row: dict[str, Any]) -> str:
     """What a text counts as."""
-    if not written.answered:
-        return ["written", "unanswered"]
-    if written.accepted:
-        return ["written", "accepted"]
-    return ["written", "silent" if written.text is None else "replaced"]
+    if not row["answered"]:
+        return "unanswered"
+    if row["accepted"]:
+        return "accepted"
+    return "silent" if row["text"] is None else "replaced"
 
 
 def draw_pictures(study: Study, most: int) -> tuple[bytes, ...]:

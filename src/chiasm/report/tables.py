@@ -45,7 +45,8 @@ def write_labels(
     details: Path | None = None,
     rejected: Sequence[Rejected] = (),
 ) -> dict[str, int]:
-    """Write one row a report and return counts: `reports`, `silent` (rows that say nothing) and `rejected` (no row).
+    """Write one row a report and return counts: `reports`, `silent` (rows that say nothing), `repeated` (rows whose id
+    another row has had) and `rejected` (no row).
 
     Why a report has no row, or one that says nothing, stands in `OUT.notes.csv` beside `out`; without such there is none.
 
@@ -59,10 +60,13 @@ def write_labels(
         rejected: what could not be read; it may still grow while `texts` are drawn.
 
     Raises:
-        InputError: not one report can be labelled.
+        InputError: not one report can be labelled; or `out` or `details` is no place for a CSV file.
     """
+    beside = out.with_suffix(".notes.csv")
+    _check_places(out, beside, details)
     notes: list[tuple[str, str, str]] = []
-    labelled = silent = 0
+    seen: set[str] = set()
+    labelled = silent = repeated = 0
     with ExitStack() as stack:
         writer = stack.enter_context(_replacing(out))
         describer = stack.enter_context(_replacing(details)) if details else None
@@ -75,6 +79,10 @@ def write_labels(
                 continue
             mentions = read_mentions(report)
             labelled += 1
+            if identity in seen:
+                repeated += 1
+                notes.append((identity, "yes", "another row above has the same id"))
+            seen.add(identity)
             if not mentions:
                 silent += 1
                 notes.append((identity, "yes", _why_silent(report)))
@@ -83,15 +91,26 @@ def write_labels(
                 describer.writerows(_details(identity, report))
         notes += [(lost.where, "no", lost.reason) for lost in rejected]
         if not labelled:
-            raise InputError(
-                "no report can be labelled", expected="reports in English", got=notes[0][2] if notes else ""
-            )
-    beside = out.with_suffix(".notes.csv")
+            where, _, reason = notes[0] if notes else ("", "", "")
+            got = f"{len(notes)} inputs; the first: {reason}" if len(notes) > 1 else reason
+            raise InputError("no report can be labelled", expected="reports in English", got=got, where=where)
     beside.unlink(missing_ok=True)
     if notes:
         with _replacing(beside) as writer:
             writer.writerows([("report", "labelled", "reason"), *notes])
-    return {"reports": labelled, "silent": silent, "rejected": len(notes) - silent}
+    lost = len(notes) - silent - repeated
+    return {"reports": labelled, "silent": silent, "repeated": repeated, "rejected": lost}
+
+
+def _check_places(out: Path, beside: Path, details: Path | None) -> None:
+    """Are the files that are written tables, each of its own? A report that was given is never overwritten."""
+    for file in (out, details) if details else (out,):
+        if file.suffix.lower() != ".csv":
+            raise InputError("labels are written as CSV", expected="a name that ends in .csv", where=str(file))
+        if not file.parent.is_dir():
+            raise InputError("there is no such folder to write into", where=str(file.parent), remedy="make it first")
+    if details and details.resolve() in (out.resolve(), beside.resolve()):
+        raise InputError("two tables cannot be one file", expected="another name for the details", where=str(details))
 
 
 @contextmanager

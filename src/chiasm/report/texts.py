@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -26,7 +28,9 @@ _FORMS = "a .txt or .jsonl file (id, text), or a folder or .zip of .txt or Open-
 
 
 class Text(NamedTuple):
-    """A report and its id: the file's name without its ending, the XML's own id, or the JSON line's `id`."""
+    """A report and its id: the XML's own, the JSON line's `id`, or the file's name without its ending, with its folders
+    where several files have that name.
+    """
 
     id: str
     report: Report
@@ -36,7 +40,8 @@ def read_texts(path: Path, rejected: list[Rejected] | None = None) -> Iterator[T
     """Every report of a file, folder or zip, in the order of the file names.
 
     Args:
-        rejected: takes each file or line that cannot be read, and the others are read on; without it the first raises.
+        rejected: takes each file or line that cannot be read, and how many files of other kinds lie there, and the others are
+            read on; without it the first that cannot be read raises.
 
     Raises:
         InputError: no such path, nothing to read in it, or a file that is not UTF-8, not XML, not JSON lines.
@@ -53,8 +58,11 @@ def read_texts(path: Path, rejected: list[Rejected] | None = None) -> Iterator[T
                 raise
             failure = failure or error
             rejected.append(Rejected(error.where, f"{error.what} ({error.got})" if error.got else error.what))
+    others = _others(path)
     if empty:
-        raise failure or InputError("there is no report to read", expected=_FORMS, where=str(path))
+        raise failure or InputError("there is no report to read", expected=_FORMS, got=others, where=str(path))
+    if others and rejected is not None:
+        rejected.append(Rejected(str(path), f"not read: {others}"))
 
 
 def find_other_language(text: str) -> str | None:
@@ -64,6 +72,7 @@ def find_other_language(text: str) -> str | None:
     ('German', None)
     """
     if not text.isascii():
+        text = _plain(text)
         letters = [c for c in text if c.isalpha()]
         if 2 * sum(c > _LAST_LATIN for c in letters) > len(letters):
             return "another script"
@@ -75,14 +84,20 @@ def find_other_language(text: str) -> str | None:
 
 @cache
 def _languages() -> dict[str, frozenset[str]]:
-    return {language: frozenset(words.split()) for language, words in read_lexicon("languages").items()}
+    return {language: frozenset(_plain(words).split()) for language, words in read_lexicon("languages").items()}
+
+
+def _plain(text: str) -> str:
+    """Without accents: many a report is typed without them."""
+    return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
 
 
 def _walk(path: Path) -> Iterator[Callable[[], Text]]:
     """What reads each report."""
     if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in _READ and not p.is_dir()):
-            yield partial(_read_file, file)
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _READ and not p.is_dir())
+        for file, name in zip(files, _names([file.relative_to(path) for file in files]), strict=True):
+            yield partial(_read_file, file, name)
     elif path.suffix.lower() == ".zip":
         yield from _walk_zip(path)
     elif path.suffix.lower() == ".jsonl":
@@ -98,33 +113,54 @@ def _walk(path: Path) -> Iterator[Callable[[], Text]]:
             remedy="chiasm import table TABLE --out COHORT, then chiasm label COHORT",
         )
     else:
-        yield partial(_read_file, path)
+        yield partial(_read_file, path, path.stem)
+
+
+def _names(files: Sequence[PurePath]) -> list[str]:
+    """Of each file: its name without its ending; where several have one, with the folders before it."""
+    often = Counter(file.stem for file in files)
+    return [file.stem if often[file.stem] == 1 else file.with_suffix("").as_posix() for file in files]
+
+
+def _others(path: Path) -> str:
+    """What lies in a folder or zip and is of no kind that is read: "2 files of other kinds (.pdf)"."""
+    if path.is_dir():
+        files: list[PurePath] = [p for p in path.rglob("*") if not p.is_dir()]
+    elif path.suffix.lower() == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            files = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
+    else:
+        return ""
+    kinds = [p.suffix.lower() for p in files if p.suffix.lower() not in _READ and not p.name.startswith(".")]
+    return f"{len(kinds)} files of other kinds ({', '.join(sorted(set(kinds))[:5])})" if kinds else ""
 
 
 def _walk_zip(path: Path) -> Iterator[Callable[[], Text]]:
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                if Path(name).suffix.lower() in _READ:
-                    yield partial(_read_member, archive, name, str(path))
+            members = sorted(name for name in archive.namelist() if Path(name).suffix.lower() in _READ)
+            for member, name in zip(members, _names([PurePosixPath(member) for member in members]), strict=True):
+                yield partial(_read_member, archive, member, name, str(path))
     except zipfile.BadZipFile as error:
         raise InputError("the zip archive cannot be read", got=type(error).__name__, where=str(path)) from None
 
 
-def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> Text:
+def _read_member(archive: zipfile.ZipFile, member: str, name: str, path: str) -> Text:
     try:
-        data = archive.read(name)
+        data = archive.read(member)
     except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
-        raise InputError("the zip archive cannot be read", got=type(error).__name__, where=f"{path}: {name}") from None
-    return _read(Path(name).stem, Path(name).suffix, data, f"{path}: {name}")
+        raise InputError(
+            "the zip archive cannot be read", got=type(error).__name__, where=f"{path}: {member}"
+        ) from None
+    return _read(name, Path(member).suffix, data, f"{path}: {member}")
 
 
-def _read_file(path: Path) -> Text:
+def _read_file(path: Path, name: str) -> Text:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError("the file cannot be read", got=type(error).__name__, where=str(path)) from None
-    return _read(path.stem, path.suffix, data, str(path))
+    return _read(name, path.suffix, data, str(path))
 
 
 def _read_line(line: bytes, where: str) -> Text:
@@ -132,9 +168,11 @@ def _read_line(line: bytes, where: str) -> Text:
         row = json.loads(line)
     except ValueError:
         raise InputError("the line is not JSON", expected='{"id": ..., "text": ...}', where=where) from None
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str) or "id" not in row:
-        raise InputError("the line is no report", expected='{"id": ..., "text": "..."}', where=where)
-    return Text(str(row["id"]), Report(split_sections(row["text"])))
+    identity, text = (row.get("id"), row.get("text")) if isinstance(row, dict) else (None, None)
+    if not isinstance(text, str) or not isinstance(identity, str | int) or identity == "":
+        what = "the line is no report: it wants an id (letters or digits) and a text"
+        raise InputError(what, expected='{"id": ..., "text": "..."}', where=where)
+    return Text(str(identity), Report(split_sections(text)))
 
 
 def read_openi_xml(data: bytes, where: str) -> Text:
@@ -194,12 +232,13 @@ def _read(name: str, suffix: str, data: bytes, where: str) -> Text:
     try:
         text = data.decode("utf-8-sig")
         if "\0" in text:
-            raise UnicodeDecodeError("utf-8", data, data.index(b"\0"), len(data), "a zero byte: UTF-16, or no text")
+            raise UnicodeDecodeError("utf-8", data, data.index(b"\0"), len(data), "a zero byte")
     except UnicodeDecodeError as error:
-        raise InputError(
-            "the file is not UTF-8 text",
-            got=f"byte {error.start} cannot be read",
-            where=where,
-            remedy="save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8), or take it out of the folder",
-        ) from None
+        got, remedy = f"byte {error.start} cannot be read", "save it as UTF-8 (iconv -f WINDOWS-1252 -t UTF-8)"
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            got, remedy = "UTF-16", "save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
+        elif b"\0" in data:
+            got, remedy = "zero bytes, as in PDF, Word, images and UTF-16", "save the report as plain text in UTF-8"
+        what, remedy = "the file is not UTF-8 text", f"{remedy}, or take it out of the folder"
+        raise InputError(what, got=got, where=where, remedy=remedy) from None
     return Text(name, Report(split_sections(text)))

@@ -1,6 +1,7 @@
 """The `openai` client against a real HTTP server in this process that misbehaves as servers do."""
 
 import json
+import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from chat_server import ChatServer
 from chiasm.errors import InputError, MissingExtraError, WriterError
 from chiasm.report.writers import open_writer
 from chiasm.report.writers.ask import Unanswered
-from chiasm.report.writers.server import Server
+from chiasm.report.writers.server import Server, is_loopback
 
 ASK = ([{"role": "user", "content": "Jane Roe has an effusion"}], {"type": "object"}, 3)
 BUSY = ("status", 429, {"Retry-After": "0.2"})
@@ -108,6 +109,12 @@ def test_no_proxy_stands_between_this_machine_and_itself(monkeypatch):
         "http://10.0.0.5:8000/v1",
         "http://localhost.example.org/v1",
         "http://0.0.0.0:80/v1",
+        "http://127.0.0.1.example.org/v1",
+        "http://2130706433/v1",
+        "http://[::2]/v1",
+        "http://[::ffff:10.0.0.5]/v1",
+        "http://example.org/localhost",
+        "http://example.org/#@localhost/v1",
     ],
 )
 def test_another_machine_needs_leave(url):
@@ -118,11 +125,42 @@ def test_another_machine_needs_leave(url):
 
 @pytest.mark.parametrize(
     "name",
-    ["openai:", "openai:model", "openai:m@ftp://x", "openai:m@http://", "local:", "claude", "openai:m@http://[x/"],
+    [
+        *("openai:", "openai:model", "openai:m@ftp://x", "openai:m@http://", "local:", "claude", "openai:m@http://[x/"),
+        *("openai:m@http://localhost:x/v1", "openai:m@http://localhost:80:90/v1"),
+    ],
 )
 def test_a_name_that_is_none(name):
     with pytest.raises(InputError, match=r"openai:MODEL@"):
         open_writer(name)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:9/v1", "http://127.8.0.1/v1", "http://[::1]:9/v1", "http://[0:0:0:0:0:0:0:1]/v1"]
+)
+def test_this_machine_needs_no_leave_and_the_client_goes_where_the_address_was_read_to_lead(url):
+    model = Server.parse(f"m@{url}")
+    assert is_loopback(str(model._client.base_url)) and not model._client._client.follow_redirects
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_no_redirect_leads_elsewhere_even_with_leave(code):
+    with (
+        ChatServer(lambda body, n: "stolen") as other,
+        ChatServer(lambda body, n: ("status", code, {"Location": f"{other.url}/chat/completions"})) as server,
+        pytest.raises(WriterError, match=f"HTTP {code}"),
+    ):
+        Server("m", server.url, allow_remote=True).reply(*ASK)
+    assert (len(server.requests), other.requests) == (1, [])
+
+
+def test_no_words_of_a_report_in_any_log(caplog):
+    logging.getLogger("openai._base_client").setLevel(logging.DEBUG)  # as OPENAI_LOG=debug does
+    caplog.set_level(logging.DEBUG)
+    with ChatServer(lambda body, n: BUSY if n == 0 else "an effusion") as server:
+        Server("m", server.url).reply(*ASK)
+    assert caplog.records and "Jane" not in caplog.text and "effusion" not in caplog.text
+    assert not logging.getLogger("openai._base_client").isEnabledFor(logging.DEBUG)
 
 
 def test_a_password_in_the_address_would_be_kept():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import json
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ class Server:
             raise MissingExtraError("openai", "llm", "asking a language model over HTTP")
         import openai
 
+        logging.getLogger("openai._base_client").setLevel(logging.INFO)  # some versions log whole requests below that
         self._client = openai.OpenAI(
             api_key=os.environ.get("OPENAI_API_KEY") or "none",  # servers on one's own machine rarely want one
             base_url=url,
@@ -76,6 +78,7 @@ class Server:
         match = _ADDRESS.fullmatch(address)
         try:
             parts = urlsplit(match["url"]) if match else None
+            _ = parts and parts.port  # raises where it is no number
         except ValueError:
             parts = None
         if match is None or parts is None or not parts.hostname:
