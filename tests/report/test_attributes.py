@@ -85,6 +85,37 @@ def said(text: str) -> dict[str, dict[str, list[str]]]:
             "Large hemorrhage in the right hemisphere.",
             {"hemorrhage": {"side": ["right"], "extent": ["large"]}},
         ),
+        (
+            "Chronic infarct of the left cerebellum in the PICA territory, small hemorrhage in the right parietal lobe.",
+            {
+                "infarct": {
+                    "side": ["left"],
+                    "lobe": ["cerebellum"],
+                    "territory": ["inferior_cerebellar"],
+                    "chronicity": ["chronic"],
+                },
+                "hemorrhage": {"side": ["right"], "lobe": ["parietal"], "extent": ["small"]},
+            },
+        ),
+        (
+            "Ischemic lesion of the right basal ganglia and an enhancing lesion in the left occipital lobe.",
+            {
+                "infarct": {"side": ["right"], "lobe": ["deep"]},
+                "brain_lesion": {"side": ["left"], "lobe": ["occipital"]},
+            },
+        ),
+        (
+            "Multiple acute infarcts in the right anterior cerebral artery territory without hemorrhage.",
+            {
+                "infarct": {
+                    "side": ["right"],
+                    "territory": ["anterior_cerebral"],
+                    "extent": ["multiple"],
+                    "chronicity": ["acute"],
+                },
+                "hemorrhage": {},
+            },
+        ),
         ("", {}),
         ("Left. Right. Small.", {}),
     ],
@@ -111,6 +142,17 @@ def test_every_mention_is_described_once(text: str) -> None:
     for d in described:
         assert d.sentence[0] <= d.mention.start < d.mention.end <= d.sentence[1]
         assert all(d.sentence[0] <= a.start < a.end <= d.sentence[1] for a in d.attributes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(kind, value) for kind in KINDS for value in read_lexicon("attributes")[kind]]
+)
+def test_each_value_is_read_from_each_of_its_words(kind: str, value: str) -> None:
+    for item in read_lexicon("attributes")[kind][value].split(","):
+        for phrase in expand(item):
+            words = phrase.replace("*", "")
+            text = f"There is an infarct, {words}."
+            assert value in [v for d in describe_findings(text) for v in d.values(kind)], words
 
 
 def test_the_lexicon_has_every_kind_and_no_phrase_twice_in_a_value() -> None:
