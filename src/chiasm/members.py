@@ -269,6 +269,7 @@ def answer(
     *,
     subset: Sequence[str] | None = None,
     shuffled: str | None = None,
+    hidden_columns: Sequence[str] = (),
     describe: bool = False,
     maps: bool = True,
     batch_size: int = 64,
@@ -279,6 +280,7 @@ def answer(
     Args:
         subset: the modalities it may see, all if None; an absent one is a mask, never a black image.
         shuffled: "text" or "image": each study sees that modality of another patient (a control).
+        hidden_columns: of the record, taken as not observed.
         describe: also generate descriptions.
         maps: also keep the localization maps; those of swapped images are nobody's, and are not kept.
     """
@@ -297,6 +299,8 @@ def answer(
             if shuffled:
                 batch = _swap(batch, loader.batch(partner[start : start + batch_size]), shuffled)
             batch.description_ids = batch.description_mask = None  # nothing to teach
+            if hidden_columns:
+                batch = _without_columns(batch, member.plan, hidden_columns)
             if subset is not None:
                 no = torch.zeros(len(batch), dtype=torch.bool)
                 batch = batch.keep({m: no for m in model.modalities if m not in subset})
@@ -326,6 +330,16 @@ def answer(
         np.concatenate(places) if places else None,
         texts if describe and model.decoder is not None else None,
     )
+
+
+def _without_columns(batch: Batch, plan: Plan, hidden: Sequence[str]) -> Batch:
+    """A copy in which these columns of the record were not observed."""
+    observed, codes = batch.record_observed, batch.record_codes
+    if observed is not None:
+        observed = observed & torch.tensor([name not in hidden for name in plan.numeric])
+    if codes is not None:
+        codes = codes * torch.tensor([int(name not in hidden) for name in plan.categories])
+    return replace(batch, record_observed=observed, record_codes=codes)
 
 
 def inputs_shown(batch: Batch, modalities: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from chiasm.cohort.store import Cohort
 from chiasm.evaluate import collect as room
 from chiasm.evaluate.collect import collect
 from chiasm.members import Answers, calibrated, fitted
-from chiasm.recipe import Evaluate
+from chiasm.recipe import Evaluate, RecordInput
 from chiasm.study import Kind
 
 EDEMA = ("pneumonia", "edema")
@@ -55,9 +55,12 @@ class Stand:
             description_sections=("findings",),
             localized=(("findings", "pneumonia"),),
             image_shape=(32, 32),
+            numeric={"age_years": (0.0, 1.0)},
+            categories={"etiology": ("a", "b")} if "record" in self.modalities else {},
         )
         self.model = SimpleNamespace(modalities=self.modalities)
-        self.recipe = SimpleNamespace(evaluate=Evaluate())
+        record = RecordInput(opt_in=("etiology", "seen by nobody"))
+        self.recipe = SimpleNamespace(evaluate=Evaluate(), inputs=SimpleNamespace(record=record))
 
     def probabilities(self, answers: Answers) -> dict[str, NDArray[np.float64]]:
         return calibrated(answers.logits, answers.shown, self.plan, self.calibration)
@@ -73,7 +76,7 @@ def fake_answer(member: Stand, indices: NDArray[np.int64], **options: Any) -> An
     member.asked.append({"indices": indices.tolist(), **options})
     base = member.level + indices / 100 + (1.0 if "text" not in (options.get("subset") or ("text",)) else 0.0)
     logits = {"findings": np.repeat(base[:, None], len(member.labels), axis=1).astype(np.float32)}
-    shown = np.full(len(indices), "+".join(options.get("subset") or ("image", "text")))
+    shown = np.full(len(indices), "+".join(options.get("subset", ("image", "text"))))
     texts = [f"{member.level:g} says {i}" for i in indices] if options.get("describe") else None
     if not options.get("maps", True):
         return Answers(indices, logits, shown, descriptions=texts)
@@ -120,6 +123,7 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
         "",
         "image",
         "text",
+        "nothing",
         "shuffled_text",
         "prior",
         "metadata_only",
@@ -132,6 +136,7 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
         (None, None, True),
         (("image",), None, False),
         (("text",), None, False),
+        ((), None, False),
         (None, "text", False),
         (None, "image", True),
     ]
@@ -164,7 +169,7 @@ def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
     temperature = np.array([[2, 1]] * 3 + [[1, 1]])
     assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature).mean(axis=1))
     assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"], "the first repeat describes"
-    assert [call.get("describe") for call in other[0].asked] == [False] * 5
+    assert [call.get("describe") for call in other[0].asked] == [False] * 6
     assert evidence.maps is not None
     assert evidence.maps.study.tolist() == [0, 1, 2, 3]
 
@@ -187,8 +192,10 @@ def test_another_cohort_is_answered_by_all_members_together(cohort: Cohort) -> N
     assert evidence.pool.member.tolist() == [[0, 1]] * 16
     values = evidence.arms[""].values["findings"][:, 0]
     assert values == pytest.approx((expit(np.arange(16) / 100) + expit(5 + np.arange(16) / 100)) / 2, abs=1e-6)
-    assert set(evidence.arms) == {"", "image", "text", "shuffled_text"}, "no training patients, no fitted control"
-    assert [call.get("describe") for call in members[1].asked] == [False] * 5, "the first member alone describes"
+    assert set(evidence.arms) == {"", "image", "text", "nothing", "shuffled_text"}, (
+        "no training patients, no fitted control"
+    )
+    assert [call.get("describe") for call in members[1].asked] == [False] * 6, "the first member alone describes"
     assert evidence.descriptions[""][3] == "0 says 3"
     assert evidence.maps is not None
     assert evidence.maps.values[0] == pytest.approx((0.5 + expit(5)) / 2, abs=1e-3)
@@ -221,3 +228,11 @@ def test_one_modality_has_no_subsets(cohort: Cohort) -> None:
     member = Stand(0.0, shelf, split, modalities=("image",))
     evidence, _ = collect([member], [member])
     assert set(evidence.arms) == {"", "prior", "metadata_only", "pixel_statistics", "thumbnail"}
+
+
+def test_columns_that_were_opted_in_are_hidden_in_an_arm_of_their_own(cohort: Cohort) -> None:
+    member = Stand(0.0, Shelf(cohort), {}, modalities=("image", "record"))
+    evidence, _ = collect([member], None)
+    assert evidence.question.opted_in == ("etiology",), "what no model reads is no input"
+    assert "without_opt_in" in evidence.arms
+    assert [call["hidden_columns"] for call in member.asked if "hidden_columns" in call] == [("etiology",)]

@@ -17,9 +17,15 @@ def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples:
     assert said["localization/pneumonia/miou"].startswith("image only; ")
     assert said["description/all/bleu4"].startswith("the report is hidden; written from image and record; ")
     assert "(by hand)" in said["nearest:description/all/bleu4"]
+    assert said["added_text:outcome/event/auroc"].startswith(
+        "what the text adds to all other inputs; report-conditioned"
+    )
+    assert "paired difference of area under" in said["added_over_shuffled_text:outcome/event/auroc"]
     for name, protocol in said.items():
         assert ("report-conditioned" in protocol) == (
-            "text" in name.split(":")[0] or (":" not in name and not name.startswith(("localization", "description")))
+            "text" in name.split(":")[0]
+            or name.startswith("added_")
+            or (":" not in name and not name.startswith(("localization", "description")))
         ), name
 
 

@@ -61,9 +61,19 @@ def sources(cohort: Path, section: str) -> dict[str, int]:
     return counts
 
 
+def writers(cohort: Path, section: str) -> dict[str, str]:
+    """study_id -> who wrote its text of a section: the writer, and the model where it is one."""
+    return {
+        row["study_id"]: " ".join(filter(None, (row["writer"], row["model"])))
+        for row in _rows(cohort)
+        if row["kind"] == WRITTEN[section] and row["text"]
+    }
+
+
 def record_cohort(cohort: Cohort, sections: Iterable[str]) -> dict[str, Any]:
-    """What a run keeps of a cohort: where it is, what it holds, and which written texts of these sections were read."""
-    entry = {"path": str(cohort.path.resolve()), "hash": cohort.hash, "source": cohort.source}
+    """What a run keeps of a cohort: where it is, what it holds, what users must know, and which written texts were read."""
+    entry: dict[str, Any] = {"path": str(cohort.path.resolve()), "hash": cohort.hash, "source": cohort.source}
+    entry |= {"notes": list(cohort.notes)} if cohort.notes else {}
     texts = {name: texts_hash(cohort.path, name) for name in sorted(WRITTEN.keys() & set(sections))}
     return {**entry, "texts": texts} if texts else entry
 

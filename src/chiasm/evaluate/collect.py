@@ -17,7 +17,18 @@ from chiasm.evaluate.controls import (
     shared_with_training,
     shortcut_arms,
 )
-from chiasm.evaluate.evidence import FULL, Arm, Evidence, Floats, Maps, Pool, Question, mean_known
+from chiasm.evaluate.evidence import (
+    FULL,
+    NOTHING,
+    WITHOUT_OPT_IN,
+    Arm,
+    Evidence,
+    Floats,
+    Maps,
+    Pool,
+    Question,
+    mean_known,
+)
 from chiasm.members import Answers, Member, answer
 from chiasm.metrics.attribution import subsets
 from chiasm.plan import Layout
@@ -43,9 +54,9 @@ def collect(members: Sequence[Member], taught: Sequence[Member] | None) -> tuple
     external = not members[0].split
     question = read_question(members, external)
     asked, pool = _assign(members)
-    passes = (
-        len(subsets(question.modalities)) - 1 + ("text" in question.modalities) + bool(question.description_sections)
-    )
+    several = len(question.modalities) > 1
+    controls = (several, "text" in question.modalities, question.description_sections, question.opted_in)
+    passes = len(subsets(question.modalities)) - 1 + sum(map(bool, controls))
     with Progress("evaluate", passes * sum(len(indices) for _, indices, _ in asked)) as bar:
         full = _ask(asked, pool, bar.advance, describe=True)
         arms = {FULL: _arm(question, pool, asked, full)}
@@ -53,6 +64,11 @@ def collect(members: Sequence[Member], taught: Sequence[Member] | None) -> tuple
             arms["+".join(subset)] = _arm(
                 question, pool, asked, _ask(asked, pool, bar.advance, subset=subset, maps=False)
             )
+        if several:
+            arms[NOTHING] = _arm(question, pool, asked, _ask(asked, pool, bar.advance, subset=(), maps=False))
+        if question.opted_in:
+            answers = _ask(asked, pool, bar.advance, hidden_columns=question.opted_in, maps=False)
+            arms[WITHOUT_OPT_IN] = _arm(question, pool, asked, answers)
         if "text" in question.modalities:
             answers = _ask(asked, pool, bar.advance, shuffled="text", maps=False)
             arms["shuffled_text"] = _arm(question, pool, asked, answers)
@@ -78,7 +94,8 @@ def collect(members: Sequence[Member], taught: Sequence[Member] | None) -> tuple
 def read_question(members: Sequence[Member], external: bool) -> Question:
     """What is asked: the labels, inputs and sections of all members (a fold may lack a label that others know)."""
     plans = [member.plan for member in members]
-    layout, options = Layout.of(plans), members[0].recipe.evaluate
+    layout, options, record = Layout.of(plans), members[0].recipe.evaluate, members[0].recipe.inputs.record
+    columns = {name for plan in plans for name in (*plan.numeric, *plan.categories)}
     return Question(
         targets=layout.labels,
         kinds=layout.kinds,
@@ -90,6 +107,7 @@ def read_question(members: Sequence[Member], external: bool) -> Question:
         localized=list(dict.fromkeys(channel for plan in plans for channel in plan.localized)),
         external=external,
         levels=layout.levels,
+        opted_in=tuple(name for name in record.opt_in if name in columns) if record else (),
         coverage=options.coverage,
         net_benefit_at=options.net_benefit_at,
     )

@@ -20,7 +20,7 @@ from chiasm.evaluate.files import SCHEMA, file_hash, read_evidence, write_eviden
 from chiasm.evaluate.present import draw_confusions, draw_curves, draw_pictures, draw_words
 from chiasm.evaluate.protocol import to_metrics, who_answered
 from chiasm.evaluate.score import Located, locate, score
-from chiasm.evaluate.warn import compute_warnings, leading_arms, report_leaks
+from chiasm.evaluate.warn import compute_warnings, leading_arms, report_leaks, tell_added
 from chiasm.members import load_members, open_recorded, read_run
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import Metric
@@ -134,17 +134,29 @@ def _publish(
         with Progress("localization", len(evidence.maps.study)) as bar:
             located = locate(evidence, bar.advance)
     scores = score(evidence, truth, resamples, located)
-    leaks = report_leaks(evidence.question, truth, evidence.pool)
-    leads = leading_arms(evidence.question, leaks)
+    question, pool = evidence.question, evidence.pool
+    leaks = report_leaks(question, truth, pool)
+    leads = leading_arms(question, leaks)
     evaluation = Evaluation(
-        to_metrics(scores, evidence.question, who_answered(facts), evidence.neighbour),
+        to_metrics(scores, question, who_answered(facts), evidence.neighbour),
         [*facts["shared"], *_unbeaten(run, facts), *compute_warnings(evidence, truth, scores, leaks)],
-        {**facts, "leads": list(leads)},
+        {
+            **facts,
+            "leads": list(leads),
+            "data_notes": _data_notes(run, cohorts),
+            "added": tell_added(question, pool, scores),
+        },
         folder,
     )
     write_json(folder / "evaluation.json", evaluation.document())
     write_page(_summarize(evaluation, evidence, truth, resamples, recipe, located), evaluation.page)
     return evaluation
+
+
+def _data_notes(run: Path, cohorts: Sequence[Cohort]) -> list[str]:
+    """What users of the cohorts must know: of those the run was trained on, and of those it is tested on."""
+    trained = [note for entry in read_run(run)["cohorts"] for note in entry.get("notes", ())]
+    return list(dict.fromkeys([*trained, *(note for cohort in cohorts for note in cohort.notes)]))
 
 
 def _unbeaten(run: Path, facts: Mapping[str, Any]) -> list[str]:
@@ -231,6 +243,9 @@ def _summarize(
         pictures_chosen="Best, median and worst image by IoU of the best box, for the labels with most regions.",
         words=draw_words(evidence, truth),
         words_chosen="Best, median and worst description by CIDEr.",
+        data_notes=facts["data_notes"],
+        added=facts["added"],
+        opted_in=evidence.question.opted_in,
         coverage=evidence.question.coverage if any(n.endswith("/coverage") for n in evaluation.metrics) else None,
     )
 

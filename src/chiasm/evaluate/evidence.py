@@ -24,6 +24,10 @@ from chiasm.study import Kind
 
 Floats = NDArray[np.float64]
 FULL = ""
+NOTHING = "nothing"
+"""The arm of a model that is shown nothing: what every modality adds to, and no figure of its own."""
+WITHOUT_OPT_IN = "without_opt_in"
+"""The arm of all inputs but the record columns of unknown time that the recipe opted in."""
 DESCRIBED = ("", "shuffled_image", "nearest", "constant")
 """Whose descriptions are scored: the model's, and those of its controls."""
 
@@ -47,6 +51,7 @@ class Question:
         localized: (target, label) of each channel of the maps.
         external: the studies are of a cohort the run was not trained on, and are answered by all members together.
         levels: leveled target -> of each label its levels.
+        opted_in: record columns that are inputs although their time is unknown.
         coverage: the chance with which likely sets are to hold the truth. net_benefit_at: chances from which one would act.
     """
 
@@ -60,6 +65,7 @@ class Question:
     localized: Sequence[tuple[str, str]] = ()
     external: bool = False
     levels: Mapping[str, Sequence[Levels]] = field(default_factory=dict)
+    opted_in: Sequence[str] = ()
     coverage: float = 0.9
     net_benefit_at: Sequence[float] = ()
 

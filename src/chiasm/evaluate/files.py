@@ -4,6 +4,7 @@ PREDICTIONS/index.json          what was asked (`Question`), by which members, o
 PREDICTIONS/<arm>.npz           study_ids, patient_ids, member, shown, values|logits|cuts|radii/<target>; "full" is the model
 PREDICTIONS/maps.npz            values, study, image_row, image_ids, geometry (JSON texts), thresholds
 PREDICTIONS/descriptions.json   whose -> a text a study
+PREDICTIONS/shares.parquet      a row for each study and number told of it: what each modality added (made of the arms)
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from chiasm.cohort.store import Cohort
 from chiasm.errors import RunError, check_schema
+from chiasm.evaluate.added import share_table
 from chiasm.evaluate.evidence import FULL, Arm, Evidence, Floats, Maps, Pool, Question
 from chiasm.geometry import Geometry
 from chiasm.study import Kind
@@ -35,7 +38,7 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         RunError: the folder holds something else; predictions of an earlier evaluation are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stale = [*folder.glob("*.npz"), *folder.glob("*.json")]
+    stale = [path for ending in ("npz", "json", "parquet") for path in folder.glob(f"*.{ending}")]
     if any(folder.iterdir()) and not (folder / "index.json").is_file():
         raise RunError(
             "the output folder holds something else",
@@ -64,6 +67,8 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         _save(folder / "maps.npz", arrays | {name: np.array(values, np.str_) for name, values in texts.items()})
     if evidence.descriptions:
         write_json(folder / "descriptions.json", {k or "model": list(v) for k, v in evidence.descriptions.items()})
+    if (shares := share_table(evidence)) is not None:
+        pq.write_table(shares, folder / "shares.parquet")
     index = {
         "schema": SCHEMA,
         "question": asdict(evidence.question),
@@ -100,6 +105,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
     raw = index["question"]
     raw["kinds"] = {target: Kind(kind) for target, kind in raw["kinds"].items()}
     raw["levels"] = {t: [tuple(own) for own in labels] for t, labels in raw["levels"].items()}
+    raw["opted_in"] = tuple(raw.get("opted_in", ()))
     raw["net_benefit_at"] = tuple(raw["net_benefit_at"])
     raw["localized"] = [(target, label) for target, label in raw["localized"]]
     arms, keys = {}, None

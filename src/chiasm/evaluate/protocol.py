@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from chiasm.evaluate.evidence import Question
+from chiasm.evaluate.added import ADDED, OVER_OPT_IN, OVER_SHUFFLED
+from chiasm.evaluate.evidence import WITHOUT_OPT_IN, Question
 from chiasm.evaluate.score import Scores
 from chiasm.metrics.metric import Metric, MetricName, parse_name
 
@@ -16,6 +17,11 @@ _CONTROLS = {
     "thumbnail": "control: logistic regression on a 16 x 16 thumbnail of the first image",
     "prior": "control: the mean of the training studies for everybody",
     "constant": "control: the training report nearest to all others (medoid by tf-idf), for everybody",
+}
+
+_ADDED = {
+    OVER_SHUFFLED: "what the own report adds to another patient's, beside all other inputs",
+    OVER_OPT_IN: "what the record columns of unknown time add to all other inputs",
 }
 
 
@@ -35,6 +41,10 @@ def to_metrics(scores: Scores, question: Question, who: str, neighbour: str = ""
 
 def _arm(name: MetricName, question: Question, neighbour: str) -> str:
     sections = f"report-conditioned (sections {', '.join(question.text_sections)})"
+    if (name.control or "").startswith(ADDED):
+        added = str(name.control).removeprefix(ADDED)
+        what = _ADDED.get(str(name.control), f"what the {added} adds to all other inputs")
+        return f"{what}; {sections}" if "text" in question.modalities else what
     if name.control in _CONTROLS:
         return _CONTROLS[name.control] + (
             ", fitted on the same fold's training patients" * (name.target != "description")
@@ -47,6 +57,8 @@ def _arm(name: MetricName, question: Question, neighbour: str) -> str:
         return "control: the model on another patient's image; the report is hidden"
     if name.control == "shuffled_text":
         return f"control: {sections}, each report replaced by another patient's"
+    if name.control == WITHOUT_OPT_IN:
+        return f"all inputs but {', '.join(question.opted_in)}, of unknown time, which the recipe opted in"
     if name.target == "localization":
         return "image only"
     if name.target == "description":

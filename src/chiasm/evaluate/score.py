@@ -10,20 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.cohort.store import Cohort
-from chiasm.evaluate.evidence import DESCRIBED, FULL, Arm, Evidence, Question, Truth
+from chiasm.evaluate.added import COMPLETE, score_added, score_shares
+from chiasm.evaluate.evidence import DESCRIBED, FULL, NOTHING, WITHOUT_OPT_IN, Arm, Evidence, Question, Truth
 from chiasm.evaluate.labels import Column, read_column, score_binary, score_label
 from chiasm.metrics.bootstrap import Estimate, Resamples, macro
 from chiasm.metrics.description import describe, finding_f1
 from chiasm.metrics.localization import map_to_boxes, score_map, summarize
-from chiasm.metrics.metric import metric_name, parse_name
+from chiasm.metrics.metric import metric_name, parse_name, split_prefix
 from chiasm.report.findings import label_texts
 from chiasm.vocabulary import FINDINGS
 
 Scores = dict[str, Estimate]
 """Name of a metric -> its estimate."""
 PRIOR = "prior"
-COMPLETE = "inputs=complete"
-"""The subgroup of those who have every modality of the model."""
 BAYES_LABELS = {"outcome": ("event", "mrs_gt_2")}
 """The labels of a target whose true probability a phantom, of the chest or of a stroke, knows."""
 
@@ -39,12 +38,15 @@ def score(evidence: Evidence, truth: Truth, resamples: Resamples, located: Seque
     scores: Scores = {}
     whole = complete(evidence)
     for prefix, arm in evidence.arms.items():
+        if prefix == NOTHING:
+            continue
         scores |= score_arm(question, truth, arm, resamples, prefix)
         if whole.any() and not whole.all():  # what a modality adds is best seen where all of them are there
             scores |= score_arm(question, truth, arm, resamples, prefix, COMPLETE, whole)
-        if prefix in (FULL, without_text(question)):
+        if prefix in (FULL, WITHOUT_OPT_IN, without_text(question)):
             for group, who in truth.groups.items():
                 scores |= score_arm(question, truth, arm, resamples, prefix, group, who)
+    scores |= score_added(question, scores) | score_shares(evidence, resamples)
     everything = "+".join(question.modalities)
     named = {name: parse_name(name) for name in scores}
     scores |= {str(n._replace(subset=everything)): scores[name] for name, n in named.items() if n[3:] == (None,) * 3}
@@ -67,16 +69,6 @@ def without_text(question: Question) -> str:
     """The prefix of the arm that sees everything but the report: "" where the report is no input."""
     rest = [m for m in question.modalities if m != "text"]
     return FULL if len(rest) == len(question.modalities) else "+".join(rest)
-
-
-def split_prefix(prefix: str) -> dict[str, str | None]:
-    """The parts of a prefix as `metric_name` takes them.
-
-    >>> split_prefix("image+record"), split_prefix("bayes:image")
-    ({'control': None, 'subset': 'image+record'}, {'control': 'bayes', 'subset': 'image'})
-    """
-    parts = parse_name(f"{prefix}:a/b/c" if prefix else "a/b/c")
-    return {"control": parts.control, "subset": parts.subset}
 
 
 # --- labels ------------------------------------------------------------------------------------------------------------

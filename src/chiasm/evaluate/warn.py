@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.evaluate.evidence import FULL, Evidence, Pool, Question, Truth
+from chiasm.cohort.written import writers
+from chiasm.evaluate.added import ADDED
+from chiasm.evaluate.evidence import FULL, WITHOUT_OPT_IN, Evidence, Pool, Question, Truth
 from chiasm.evaluate.score import Scores, without_text
 from chiasm.metrics.bootstrap import Estimate
 from chiasm.metrics.controls import comes_close
@@ -42,6 +44,11 @@ def compute_warnings(evidence: Evidence, truth: Truth, scores: Scores, leaks: di
             "The input structured_report was written from what reports or labels say of a study, so it holds the answer: "
             "figures with the text measure reading, not seeing."
         )
+    if question.opted_in:
+        found.append(
+            f"Opted in: {', '.join(map(words, question.opted_in))}. When it becomes known is not told by the cohort, so it may hold "
+            "the answer. What all other inputs answer without it stands first, and the rest beside it."
+        )
     found += _shortcuts(question, scores)
     found += _texts(evidence, scores)
     found += _few(evidence, truth)
@@ -67,9 +74,37 @@ def report_leaks(question: Question, truth: Truth, pool: Pool) -> dict[str, floa
 
 
 def leading_arms(question: Question, leaks: dict[str, float]) -> tuple[str, ...]:
-    """Prefixes of the arms that lead the page: the one without the report first where the report holds the answer."""
+    """Prefixes of the arms that lead the page: the one without the report first where the report holds the answer, then the one
+    without columns of unknown time."""
     without = without_text(question)
-    return (without, FULL) if without and max(leaks.values(), default=0) >= LEAK else (FULL,)
+    leaking = without and max(leaks.values(), default=0) >= LEAK
+    return tuple([without] * bool(leaking) + [WITHOUT_OPT_IN] * bool(question.opted_in) + [FULL])
+
+
+def tell_added(question: Question, pool: Pool, scores: Scores) -> list[str]:
+    """What a text that was written from the image added, with its interval: one sentence on it, and one a target."""
+    section = "image_description"
+    if section not in question.text_sections or not {"text", "image"} <= set(question.modalities):
+        return []
+    by = sorted({who for cohort in pool.cohorts for who in writers(cohort.path, section).values()})
+    found = [
+        f"The text was written from the image (by {' and '.join(by)}): it can hold nothing that the image does not."
+    ]
+    for target, labels in question.targets.items():
+        label = "macro" if len(labels) > 1 else question.name_of(target, labels[0])
+        for metric, title in (("auroc", "AUROC"), ("mae", "mean error"), ("c_index", "C-index")):
+            gain = scores.get(metric_name(target, label, metric, control=f"{ADDED}text"))
+            if gain is not None and (m := gain.metric()).value is not None and m.low is not None and m.high is not None:
+                clear = (
+                    "0 lies outside"
+                    if m.low > 0 or m.high < 0
+                    else "0 lies inside: nothing that can be told from chance"
+                )
+                found.append(
+                    f"To all other inputs it added {m.value:+.3f} in {title} of {words(target if label == 'all' else label)} "
+                    f"(95% interval {m.low:+.3f} to {m.high:+.3f}; {clear})."
+                )
+    return found
 
 
 def _shortcuts(question: Question, scores: Scores) -> list[str]:

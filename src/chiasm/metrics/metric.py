@@ -21,6 +21,7 @@ from chiasm.vocabulary import snake_case
 LOWER_IS_BETTER = ("brier", "ece", "ece_uncalibrated", "mae", "rps", "ibs")
 NEITHER_IS_BETTER = (
     "calibration_intercept", "calibration_slope", "coverage", "set_size", "interval_width", "distinct_ratio",
+    "shapley_image", "shapley_text", "shapley_record",
 )  # fmt: skip
 _MODALITIES = ("image", "text", "record")
 _METRIC_NOISE = re.compile(r"(?:(?!(?<=\d)\.(?=\d))[\W_])+")  # the dot of `t_iou_0.1` stays
@@ -138,6 +139,16 @@ def parse_name(name: str) -> MetricName:
         if name == metric_name(**parsed._asdict()):
             return parsed
     raise ValueError(f"[control:][subset:]target/label/metric[@subgroup] expected, got {name!r}")
+
+
+def split_prefix(prefix: str) -> dict[str, str | None]:
+    """The parts of a prefix as `metric_name` takes them.
+
+    >>> split_prefix("image+record"), split_prefix("bayes:image")
+    ({'control': None, 'subset': 'image+record'}, {'control': 'bayes', 'subset': 'image'})
+    """
+    parts = parse_name(f"{prefix}:a/b/c" if prefix else "a/b/c")
+    return {"control": parts.control, "subset": parts.subset}
 
 
 def _part(text: str) -> str:

@@ -59,6 +59,8 @@ class Summary:
         protocol: the sentence under the title: which patients, which folds.
         curves, confusions, pictures, words: the figures; empty where there is nothing to show.
         coverage: the chance with which likely sets are to hold the truth; None where there are none.
+        data_notes: sentences of the cohorts that everyone who reads the page must know. added: what a written text added.
+        opted_in: record columns of unknown time that are inputs.
         chosen: how pictures and words were chosen, one sentence each.
     """
 
@@ -78,6 +80,9 @@ class Summary:
     pictures_chosen: str = ""
     words_chosen: str = ""
     coverage: float | None = None
+    data_notes: Sequence[str] = ()
+    added: Sequence[str] = ()
+    opted_in: Sequence[str] = ()
 
 
 def write_page(summary: Summary, path: Path) -> Path:
@@ -94,9 +99,13 @@ def render(summary: Summary) -> str:
     return render_template(
         "summary.html",
         s=summary,
-        scores=[(tables.lead_name(names, lead), tables.score_tables(names, lead)) for lead in summary.leads],
-        lead=tables.lead_name(names, summary.leads[0]),
+        scores=[
+            (_heading(summary, lead), _lead_name(summary, names, lead), tables.score_tables(names, lead))
+            for lead in summary.leads
+        ],
+        lead=_lead_name(summary, names, summary.leads[0]),
         subsets=tables.subset_tables(names),
+        added=tables.added_tables(names),
         controls=tables.control_tables(names),
         localization=tables.arm_table(names, "localization", tables.LOCALIZATION),
         description=tables.arm_table(names, "description", tables.DESCRIPTION),
@@ -106,6 +115,21 @@ def render(summary: Summary) -> str:
         groups=list(dict.fromkeys(picture.group for picture in summary.pictures)),
         protocols=_protocols(summary.metrics),
     )
+
+
+def _heading(summary: Summary, lead: str) -> str:
+    columns = tables.pretty(*summary.opted_in) if summary.opted_in else ""
+    if lead == summary.leads[0]:
+        return "What it answers"
+    if lead:
+        return f"The same, without {columns}"
+    return f"The same, with {columns or 'the report'} as an input"
+
+
+def _lead_name(summary: Summary, names: tables.Names, lead: str) -> str:
+    if lead == tables.WITHOUT_OPT_IN:
+        return f"all inputs without {tables.pretty(*summary.opted_in)}"
+    return tables.lead_name(names, lead)
 
 
 def _figures(curves: Curves) -> list[Callable[[Curves], str]]:

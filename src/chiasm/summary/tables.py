@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from chiasm.metrics.metric import Metric, MetricName, parse_name
+from chiasm.metrics.metric import LOWER_IS_BETTER, Metric, MetricName, parse_name
 from chiasm.tensors import MODALITIES
 
 T = TypeVar("T")
@@ -37,6 +37,7 @@ DESCRIPTION = ("cider", "bleu1", "bleu4", "rouge_l", "finding_f1", "distinct_rat
 NOT_TARGETS = ("localization", "description", "retrieval")
 UNBOUNDED = ("mae", "cider", "cnr", "calibration_slope")
 COMPLETE = "inputs=complete"
+WITHOUT_OPT_IN = "without_opt_in"
 CONTROL_SHAPES = {"metadata_only": "ring", "pixel_statistics": "square", "thumbnail": "triangle"}
 ARMS = {
     "": "all inputs",
@@ -44,6 +45,7 @@ ARMS = {
     "text": "report only",
     "record": "record only",
     "shuffled_text": "with shuffled reports",
+    WITHOUT_OPT_IN: "all inputs but the columns that were opted in",
     "shuffled_image": "the model on shuffled images",
     "metadata_only": "metadata",
     "pixel_statistics": "pixel statistics",
@@ -52,6 +54,14 @@ ARMS = {
     "constant": "one report for everybody",
     "nearest": "nearest neighbour's report",
 }
+ADDED = {
+    "image": "the image",
+    "text": "the report",
+    "record": "the record",
+    "over_shuffled_text": "the own report instead of another's",
+    "opt_in": "the columns that were opted in",
+}
+"""After `added_` in the name of a control -> what was added."""
 TITLES = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
@@ -89,6 +99,7 @@ TITLES = {
     "distinct_ratio": "Distinct",
     "bayes": "Bayes",
     "complete": "where all inputs are there",
+    "shapley": "mean share of an answer",
 }
 
 
@@ -184,6 +195,34 @@ def subset_tables(names: Names) -> list[Table]:
         rows += [Row(arm_name(p), cells[p], quiet=True) for p in cells if p not in subsets]
         legend = [("diamond", "Bayes: the best that these inputs allow, on the same patients")] if bayes else []
         tables.append(_table(pretty(target, label), (metric, "complete", "bayes"), rows, legend=legend))
+    return tables
+
+
+def added_tables(names: Names) -> list[Table]:
+    """What each modality adds to all others: the paired difference of a figure, and its mean share of an answer."""
+    tables = []
+    for target, label, metric in leading(names):
+        rows = []
+        for what, name in ADDED.items():
+            gain = MetricName(target, label, metric, control=f"added_{what}")
+            share = names.get(MetricName(target, label, f"shapley_{what}"))
+            if gain in names:
+                rows.append(Row(name, [names[gain], names.get(gain._replace(subgroup=COMPLETE)), share]))
+        if not rows:
+            continue
+        ends = [x for row in rows if (m := row.cells[0]) for x in (m.value, m.low, m.high) if x is not None]
+        reach = 1.1 * max([*map(abs, ends), 1e-3])
+        lower = " (lower is better)" if metric in LOWER_IS_BETTER else ""
+        table = _table(pretty(target, label), (metric, "complete", "shapley"), rows)
+        tables.append(
+            replace(
+                table,
+                columns=[f"{column}{lower}" if i == 0 else column for i, column in enumerate(table.columns)],
+                low=-reach,
+                high=reach,
+                chance=0.0,
+            )
+        )
     return tables
 
 
