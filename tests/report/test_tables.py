@@ -91,9 +91,8 @@ def test_what_has_no_row_or_says_nothing_is_noted(tmp_path: Path) -> None:
 
 def test_nothing_that_can_be_labelled_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     texts = [Text("x", Report({"findings": "Pas de pneumothorax dans le champ."}))]
-    with pytest.raises(InputError, match="French") as caught:
+    with pytest.raises(InputError, match="French"):
         write_labels(texts, tmp_path / "l.csv", details=tmp_path / "d.csv")
-    assert caught.value.where == "x"
     with pytest.raises(InputError, match=r"2 inputs; the first: .*French"):
         write_labels(texts * 2, tmp_path / "l.csv")
     assert list(tmp_path.iterdir()) == []

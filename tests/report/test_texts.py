@@ -54,6 +54,8 @@ def test_text_file_and_json_lines(tmp_path: Path) -> None:
         ("a.jsonl", b'{"id": null, "text": "Mass."}', "line is no report"),
         ("a.jsonl", b'{"id": "", "text": "Mass."}', "line is no report"),
         ("a.jsonl", b'["id", "text"]', "line is no report"),
+        ("a.jsonl", b'{"id": 1, "text": "Mass \\ud800."}', "line is not JSON"),
+        ("a.jsonl", b"[" * 100_000, "line is not JSON"),
         ("a.jsonl", b"", "no report to read"),
     ],
 )

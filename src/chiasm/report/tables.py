@@ -91,9 +91,9 @@ def write_labels(
                 describer.writerows(_details(identity, report))
         notes += [(lost.where, "no", lost.reason) for lost in rejected]
         if not labelled:
-            where, _, reason = notes[0] if notes else ("", "", "")
+            reason = notes[0][2] if notes else ""  # and no id: errors hold none
             got = f"{len(notes)} inputs; the first: {reason}" if len(notes) > 1 else reason
-            raise InputError("no report can be labelled", expected="reports in English", got=got, where=where)
+            raise InputError("no report can be labelled", expected="reports in English", got=got)
     beside.unlink(missing_ok=True)
     if notes:
         with _replacing(beside) as writer:

@@ -166,7 +166,8 @@ def _read_file(path: Path, name: str) -> Text:
 def _read_line(line: bytes, where: str) -> Text:
     try:
         row = json.loads(line)
-    except ValueError:
+        json.dumps(row, ensure_ascii=False).encode()  # half a character (\\ud800) can be read, and not be written
+    except (ValueError, RecursionError):
         raise InputError("the line is not JSON", expected='{"id": ..., "text": ...}', where=where) from None
     identity, text = (row.get("id"), row.get("text")) if isinstance(row, dict) else (None, None)
     if not isinstance(text, str) or not isinstance(identity, str | int) or identity == "":

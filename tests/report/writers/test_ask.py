@@ -72,6 +72,10 @@ def test_a_good_answer_is_taken_with_the_lexicons_definitions():
     [
         ("no JSON at all", "it is not one JSON object"),
         ("[" * 100_000, "it is not one JSON object"),
+        ('{"a":' * 100_000 + "}", "it is not one JSON object"),
+        ("\ud800", "it is not one JSON object"),
+        (changed(GOOD, observations=["Half a character: \ud800."]), "it is not one JSON object"),
+        ('{"observations": NaN}', "it does not fit the schema at observations"),
         ({"observations": []}, "it does not fit the schema at verdict"),
         (
             changed(GOOD, verdict=[{"finding": "nodule", "state": "maybe"}]),

@@ -49,6 +49,8 @@ def test_429_is_tried_again_after_the_time_the_server_asks_for():
         (("body", b"<html>Jane Roe</html>"), "not of OpenAI's protocol"),
         (("body", b'{"choices": []}'), "not of OpenAI's protocol"),
         (("body", b"[1]"), "not of OpenAI's protocol"),
+        (("body", b"[" * 100_000), "not of OpenAI's protocol"),
+        (("body", b'{"choices": [{"message": {"content": "an eff'), "not of OpenAI's protocol"),
         (("body", b'{"choices": [{"message": {"content": null}}]}'), "holds no text"),
     ],
 )

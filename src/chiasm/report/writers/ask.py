@@ -82,6 +82,7 @@ class Asking:
                 answer = self._model.reply(messages, schema.model_json_schema(), self._seed + attempt)
             except Unanswered as error:
                 return _fall_back(task, str(error), attempt + 1, answered=False)
+            answer = answer.encode("utf-8", "replace").decode()  # half a character can be neither sent again nor kept
             document, reasons = read_answer(answer, task, own)
             if document is not None and not reasons:
                 return Written(document.text, document.model_dump_json(), accepted=True, attempts=attempt + 1)
@@ -94,14 +95,14 @@ def read_answer(answer: str, task: Task, own: Document | None) -> tuple[Document
     """The document of an answer, or why there is none; and what it says otherwise than the facts."""
     start, end = answer.find("{"), answer.rfind("}") + 1  # models like to wrap JSON in words or ```
     try:
-        found = _SCHEMAS[task.kind].model_validate(json.loads(answer[start:end] if start >= 0 else answer))
+        found = _SCHEMAS[task.kind].model_validate_json(answer[start:end] if start >= 0 else answer)
     except ValidationError as error:
+        if any(e["type"] == "json_invalid" for e in error.errors()):
+            return None, ["it is not one JSON object"]
         places = {
             ".".join(str(part) for part in e["loc"] if isinstance(part, int) or part in _KEYS) for e in error.errors()
         }
         return None, [f"it does not fit the schema at {place or 'its top'}" for place in sorted(places)]
-    except (ValueError, RecursionError):
-        return None, ["it is not one JSON object"]
     document = take(found.observations, found.verdict, task) if isinstance(found, Observed) else found
     return document, differences(document, task, own)
 

@@ -111,7 +111,7 @@ class Server:
             if error.status_code in _BUSY or error.status_code >= 500:
                 raise Unanswered(f"the server answered {error.status_code}") from None
             raise self._refused(error.status_code) from None
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, openai.OpenAIError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, openai.OpenAIError):
             raise Unanswered("the server's answer is not of OpenAI's protocol") from None
         if not isinstance(answer, str):
             raise Unanswered("the server's answer holds no text")
