@@ -419,6 +419,7 @@ def predict_command(
     predictions = [to_json(p) for p in predict_inputs(run, inputs, out, report=report, record=record)]
     lines = [f"{p['study_id']}: {_render_findings(p)}" for p in predictions]
     lines += dict.fromkeys(f"not used: {reason}" for p in predictions for reason in p.get("ignored", ()))
+    lines += dict.fromkeys(f"note: {note}" for p in predictions for note in p.get("notes", ()))
     rejected = _count_rejected(out / "rejected.csv")
     lost = f"; {rejected} inputs were not taken, see {out / 'rejected.csv'}" if rejected else ""
     document = {"predictions": predictions, "out": str(out), "rejected": rejected}

@@ -228,6 +228,7 @@ class Prediction:
             each "target/label=class" on the log-probability.
         used: the modalities the answer rests on.
         ignored: a sentence for each thing that was handed in and that the model does not read.
+        notes: what users must know of the cohorts that the model learned from, such as that an expert drew its images.
         without_report: "target/label" -> the same number when the report is hidden; empty where no report was used.
     """
 
@@ -242,6 +243,7 @@ class Prediction:
     contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     used: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     without_report: Mapping[str, float] = field(default_factory=dict)
 
     @property

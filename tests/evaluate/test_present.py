@@ -71,6 +71,12 @@ def test_an_outcome_has_a_decision_curve_beside_the_record_alone(
     record = event.others["record only"]
     assert record.y[at] == pytest.approx(event.everybody[at]), "who says .4 to everybody acts on everybody up to .4"
     assert record.y[-1] == 0
+    (roc,) = (
+        c.others["record only"]
+        for c in draw_curves(replace(evidence, arms=arms), truth, resamples, "")
+        if c.name == "outcome/event"
+    )
+    assert np.trapezoid(roc.y, roc.x) == pytest.approx(0.5), "one answer for everybody ranks nobody"
 
 
 def test_levels_are_counted_against_the_most_probable(evidence: Evidence, truth: Truth) -> None:

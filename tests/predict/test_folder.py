@@ -272,3 +272,15 @@ def test_a_damaged_run_is_no_fault_of_the_inputs(tiny_run, draw, tmp_path):
         predict_inputs(run, [draw("a.png"), draw("b.png")], tmp_path / "out")
     with pytest.raises(RunError, match="not a run"):
         predict_inputs(tmp_path, [draw("a.png")], tmp_path / "out")
+
+
+def test_what_users_of_the_cohort_must_know_comes_with_every_answer(keen_run, draw, tmp_path):
+    info = _json(keen_run / "run.json")
+    told = [{**entry, "notes": ["An expert drew the images."]} for entry in info["cohorts"]]
+    run = shutil.copytree(keen_run, tmp_path / "run")
+    (run / "run.json").write_text(json.dumps({**info, "cohorts": told}), "utf-8")
+    (found,) = predict_inputs(run, [draw()], tmp_path / "out")
+    assert found.notes == ("An expert drew the images.",)
+    assert _json(tmp_path / "out" / "scan.json")["notes"] == ["An expert drew the images."]
+    (silent,) = predict_inputs(keen_run, [draw()], tmp_path / "other")
+    assert silent.notes == ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -47,6 +47,7 @@ def draw_curves(evidence: Evidence, truth: Truth, resamples: Resamples, prefix: 
             if len(np.unique(column.truth[known])) < 2:
                 continue
             roc, pr = roc_curve(*column), pr_curve(*column)
+            others = _others(evidence, column, target, k, prefix)
             if roc is not None and pr is not None:
                 found.append(
                     Curves(
@@ -57,23 +58,25 @@ def draw_curves(evidence: Evidence, truth: Truth, resamples: Resamples, prefix: 
                         after=reliability(column.truth, values, resamples, known, bins=10),
                         before=None if raw is None else reliability(column.truth, raw[:, k], resamples, known, bins=10),
                         spread=np.histogram(values[known], SPREAD_BINS, (0, 1))[0],
-                        decision=None
-                        if target in question.findings
-                        else _draw_decision(evidence, column, target, k, prefix),
+                        decision=None if target in question.findings else _draw_decision(column, others),
+                        others={name: drawn for name, own in others.items() if (drawn := roc_curve(*own)) is not None},
                     )
                 )
     return found
 
 
-def _draw_decision(evidence: Evidence, column: Column, target: str, k: int, prefix: str) -> Decision:
-    """Net benefit of an arm, and of the record alone where that is another arm."""
-    others = {}
-    if "record" in evidence.arms and prefix != "record":
-        values = evidence.arms["record"].values[target][:, k]
-        own = replace(column, values=values, known=column.known & np.isfinite(values))
-        others["record only"] = decision_curve(*own)
+def _others(evidence: Evidence, column: Column, target: str, k: int, prefix: str) -> dict[str, Column]:
+    """What the record alone says of the same patients, where that is another arm."""
+    if "record" not in evidence.arms or prefix == "record":
+        return {}
+    values = evidence.arms["record"].values[target][:, k]
+    return {"record only": replace(column, values=values, known=column.known & np.isfinite(values))}
+
+
+def _draw_decision(column: Column, others: Mapping[str, Column]) -> Decision:
+    """Net benefit of an arm and of others."""
     everybody = decision_curve(*replace(column, values=np.ones_like(column.values))).y
-    return Decision(decision_curve(*column), everybody, others)
+    return Decision(decision_curve(*column), everybody, {name: decision_curve(*own) for name, own in others.items()})
 
 
 def draw_confusions(evidence: Evidence, truth: Truth, prefix: str) -> list[Confusion]:

@@ -18,7 +18,7 @@ import numpy as np
 from chiasm.cohort.parse import reason
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import CohortError, InputError
-from chiasm.members import load_members, read_plans
+from chiasm.members import load_members, read_plans, read_run
 from chiasm.plan import Plan
 from chiasm.predict.combine import predict_members
 from chiasm.predict.read import name_of, read_study
@@ -154,9 +154,10 @@ def _answer(run: Path, path: Path) -> Iterator[tuple[Cohort, Prediction]]:
     """The prediction of every study of a cohort."""
     cohort = Cohort.open(path)
     members = load_members(run, [cohort])
+    notes = tuple(dict.fromkeys(note for entry in read_run(run)["cohorts"] for note in entry.get("notes", ())))
     for start in range(0, len(cohort), AT_ONCE):
         for prediction in predict_members(members, np.arange(start, min(start + AT_ONCE, len(cohort)))):
-            yield cohort, prediction
+            yield cohort, replace(prediction, notes=notes)
 
 
 def _renamed(study: Study, name: str) -> Study:
@@ -187,6 +188,7 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
         "arm": prediction.arm,
         "used": list(prediction.used),
         "ignored": list(prediction.ignored),
+        "notes": list(prediction.notes),
         "findings": [
             {"target": f.target, "name": f.name, "probability": f.probability, "state": str(f.state)}
             for f in prediction.findings

@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -67,6 +67,7 @@ class Curves:
         before, after: reliability before and after temperature; before is None for an arm without logits.
         spread: [k] counts of probabilities in k even bins of 0..1.
         decision: None for a finding: nobody acts on its chance alone.
+        others: name of an arm -> its ROC.
     """
 
     name: str
@@ -77,13 +78,18 @@ class Curves:
     before: Reliability | None
     spread: NDArray[np.integer]
     decision: Decision | None = None
+    others: Mapping[str, Curve] = field(default_factory=dict)
 
 
 def roc_svg(curves: Curves) -> str:
-    """True-positive rate over false-positive rate with its 95% band."""
+    """True-positive rate over false-positive rate with its 95% band, and that of other arms on the same patients."""
     with _axes(curves.name, "ROC", "1 − specificity", "sensitivity") as (axes, out):
         axes.plot([0, 1], [0, 1], color=LINE, lw=1)
-        _banded(axes, curves.roc)
+        for name, curve in curves.others.items():
+            axes.plot(curve.x, curve.y, color=QUIET, lw=1.4, ls="--", label=name)
+        _banded(axes, curves.roc, label="model")
+        if curves.others:
+            axes.legend(loc="lower right", frameon=False, fontsize=8, labelcolor=SOFT, handlelength=1.4)
     return out.getvalue()
 
 
@@ -138,9 +144,9 @@ def decision_svg(curves: Curves) -> str:
     return out.getvalue()
 
 
-def _banded(axes: Axes, curve: Curve) -> None:
+def _banded(axes: Axes, curve: Curve, label: str | None = None) -> None:
     axes.fill_between(curve.x, curve.low, curve.high, color=ACCENT, alpha=0.16, lw=0)
-    axes.plot(curve.x, curve.y, color=ACCENT, lw=1.8)
+    axes.plot(curve.x, curve.y, color=ACCENT, lw=1.8, label=label)
 
 
 def overlay(
