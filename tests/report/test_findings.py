@@ -1,6 +1,7 @@
 """The finding labeler: sentences a radiologist would read one way, and the human codes of Open-i."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chiasm.report import attributes, findings, phrases
+from chiasm.report.attributes import describe_findings
 from chiasm.report.findings import label_report, label_texts, read_mentions, scheme_labels
 from chiasm.report.phrases import expand
 from chiasm.report.sections import read_lexicon
@@ -264,6 +267,32 @@ def test_the_lexicon_is_consistent() -> None:
         assert name == "chiasm" or scheme(name)
         assert {word for pair in coding["counts_as"].items() for word in pair} <= set(findings)
         assert set(coding.get("positive", [])) <= {kind.rpartition("_")[0] for kind in rules}
+
+
+def test_the_small_words_of_the_grammar_are_those_that_are_used() -> None:
+    """Each entry is asked for by name, and none is left that nobody asks for."""
+    sources = [Path(module.__file__).read_text("utf-8") for module in (attributes, findings, phrases)]
+    asked = {name for source in sources for name in re.findall(r"one_of\('(\w+)'\)", source)}
+    assert asked == set(read_lexicon("grammar"))
+
+
+def _some_reports(shared_data: Path) -> list[str]:
+    texts = read_texts(shared_data / "openi" / "ecgen-radiology.zip")
+    return [t.report.text for t in texts if int(t.id[3:]) % 20 == 0]
+
+
+def test_the_words_given_name_the_finding_and_the_sentence_given_says_so(shared_data: Path) -> None:
+    """Alone, the span is read as the finding, and the sentence as saying of it what the whole report was read to say."""
+    made = yaml.safe_load((Path(__file__).parent / "sentences.yaml").read_text("utf-8"))
+    seen = 0
+    for text in (*made, *_some_reports(shared_data)):
+        for described in describe_findings(text):
+            finding, state, start, end, _ = described.mention
+            seen += 1
+            assert finding in {m.finding for m in read_mentions(text[start:end])}, text[start:end]
+            alone = read_mentions(text[slice(*described.sentence)])
+            assert (finding, state) in {(m.finding, m.state) for m in alone}, (finding, state)
+    assert seen > 1500
 
 
 def test_human_codes_of_openi(shared_data: Path) -> None:

@@ -15,20 +15,16 @@ from typing import NamedTuple
 
 from chiasm.report.findings import Mention, find_passages, read_mentions
 from chiasm.report.phrases import PhraseFinder, find_sentences
-from chiasm.report.sections import Passage, read_lexicon
+from chiasm.report.sections import Passage, one_of, read_lexicon
 from chiasm.study import Report, State
 
 PLACE = ("side", "lobe", "zone", "territory")
 KINDS = (*PLACE, "extent", "severity", "texture", "chronicity")
 
-_PARTED = re.compile(
-    r"[,:(]|\b(?:and|or|is|are|was|were|in|at|of|on|within|with|without|no|there|which|may|than|to)\b", re.IGNORECASE
-)
-_NEW_CLAUSE = re.compile(r"[,:(]|\b(?:and|or|with|without|but|no|there|which)\b", re.IGNORECASE)
-_APART = re.compile(r"\b(?:without|but|while|no)\b", re.IGNORECASE)
-_PLACED = re.compile(
-    r"\b(?:in|at|of|on|within|over|overlying|along|near|involving|throughout|projecting)\b", re.IGNORECASE
-)
+_PARTED = re.compile(rf"[,:(]|\b{one_of('parted')}\b", re.IGNORECASE)
+_NEW_CLAUSE = re.compile(rf"[,:(]|\b{one_of('new_clause')}\b", re.IGNORECASE)
+_APART = re.compile(rf"\b{one_of('apart')}\b", re.IGNORECASE)
+_PLACED = re.compile(rf"\b{one_of('placed')}\b", re.IGNORECASE)
 
 
 class Attribute(NamedTuple):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.report.phrases import Match, PhraseFinder
-from chiasm.report.sections import Passage, find_sections, read_lexicon
+from chiasm.report.sections import Passage, find_sections, one_of, read_lexicon
 from chiasm.study import Finding, Report, State
 from chiasm.vocabulary import FINDINGS, canonical, scheme
 
@@ -38,10 +38,10 @@ _STATE = {  # of a finding, by the kind of cue it stands under
     "ignore": State.NOT_MENTIONED,
 }
 _SEEN_THROUGH = (",", "comparison", "closing", "clause")
-_OWN_CLAUSE = re.compile(r"\b(?:is|are|was|were|appears?|remains?)\b|, (?:heart|cardiac) ", re.IGNORECASE)
-_SINGULAR = re.compile(r"is |was |has ", re.IGNORECASE)
-_JOINED = re.compile(r",|/|\b(?:and|or|nor)\b", re.IGNORECASE)
-_OR = re.compile(r"\b(?:or|nor)\b", re.IGNORECASE)
+_OWN_CLAUSE = re.compile(rf"\b{one_of('own_clause')}\b|, {one_of('subject')} ", re.IGNORECASE)
+_SINGULAR = re.compile(rf"{one_of('singular')} ", re.IGNORECASE)
+_JOINED = re.compile(rf",|/|\b{one_of('joined')}\b", re.IGNORECASE)
+_OR = re.compile(rf"\b{one_of('one_of')}\b", re.IGNORECASE)
 _NOT_ABNORMAL = ("normal", "support_devices")
 _NO_FINDING = "not_a_finding"  # in the lexicon: a name that holds the name of a finding
 

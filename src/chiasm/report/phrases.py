@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from chiasm.report.sections import one_of
+
 _GROUP = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
-_GAP = r"(?:(?!(?:no|not|normal|without|and|or|may|might|could)\b)[\w'/]+{space}){{0,4}}?"
+_GAP = rf"(?:(?!{one_of('gap')}\b)[\w'/]+{{space}}){{{{0,4}}}}?"
 _SPACE = r"(?: *\n *| *- *|:? +)"
 _SENTENCE = r"[.!?;](?=\s|\Z|[a-z]{2})|(?<=\s)\(\d{1,2}\)(?=\s)|\n[ \r]*\n|\n(?= *(?:\d+[.)]|[-*•]) )|\x1e"
 _SHORT_LINE = re.compile(r"^([^\n]{1,50})\n(?=[ \t]*[A-Z])", re.MULTILINE)  # a line that was not wrapped: a sentence

@@ -51,6 +51,20 @@ def read_lexicon(name: str) -> dict[str, Any]:
     return dict(yaml.safe_load(text))
 
 
+@cache
+def _grammar() -> dict[str, Any]:
+    return read_lexicon("grammar")
+
+
+def one_of(words: str) -> str:
+    """The words of an entry of `lexicon/grammar.yaml` as a regular expression.
+
+    >>> one_of("singular")
+    '(?:is|was|has)'
+    """
+    return f"(?:{'|'.join(map(re.escape, _grammar()[words].split()))})"
+
+
 def split_sections(text: str) -> dict[str, str]:
     """Section -> its text, in the order of the report; a text without headings is all "findings".
 
