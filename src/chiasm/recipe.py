@@ -93,10 +93,19 @@ class TextInput(_Section):
 
 
 class RecordInput(_Section):
-    """The chart. `columns: null` takes every column known at prediction time; `opt_in` adds ones of unknown time."""
+    """The chart. `columns: null` takes every column known at prediction time but those of `leave_out`; `opt_in` adds ones of
+    unknown time.
+    """
 
     columns: tuple[str, ...] | None = None
+    leave_out: tuple[str, ...] = ()
     opt_in: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if both := sorted(set(self.leave_out) & {*(self.columns or ()), *self.opt_in}):
+            raise ValueError(f"a record column is either an input or left out: {', '.join(both)}")
+        return self
 
 
 class Inputs(_Section):

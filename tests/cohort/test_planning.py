@@ -145,6 +145,15 @@ def test_asked_labels_and_columns(write, make_study) -> None:
     assert fit_plan(hedged, [cohort], [every(cohort)])[0].targets == {"findings": ("edema", "pneumonia")}
 
 
+def test_a_column_left_out_is_no_input_and_one_that_nobody_has_is_named(write, make_study) -> None:
+    cohort = write([make_study(i, record=Record({"age_years": float(i), "race": "ab"[i % 2]})) for i in range(4)])
+    plan, _, notes = fit_plan(recipe("inputs.record.leave_out=[race, rase]"), [cohort], [every(cohort)])
+    assert plan.numeric.keys() | plan.categories.keys() == {"age_years"}
+    assert [n for n in notes if "rase" in n and "race" not in n]
+    with pytest.raises(RecipeError, match="either an input or left out: race"):
+        recipe("inputs.record.columns=[race]", "inputs.record.leave_out=[race]")
+
+
 def test_columns_of_unknown_time_need_an_opt_in(write, make_study) -> None:
     late = Record({"age_years": 30.0, "lactate": 2.0}, frozenset({"lactate"}))
     cohort = write([make_study(i, record=late) for i in range(4)])

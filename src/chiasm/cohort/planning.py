@@ -352,7 +352,10 @@ def _record(
             got=", ".join(closed),
             remedy=f"if it is known at prediction time: --set inputs.record.opt_in=[{', '.join(closed)}]",
         )
-    asked = (*(sorted(infos.keys() - late) if options.columns is None else options.columns), *options.opt_in)
+    if unknown := sorted(set(options.leave_out) - infos.keys()):
+        notes.append(f"Record columns to be left out that no cohort has: {', '.join(unknown)}.")
+    every = sorted(infos.keys() - late - set(options.leave_out))
+    asked = (*(every if options.columns is None else options.columns), *options.opt_in)
     answers = {label for labels in targets.values() for label in labels} & set(asked)
     if answers:
         notes.append(f"Record columns that are to be learned are left out of the inputs: {', '.join(sorted(answers))}.")
