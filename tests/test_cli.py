@@ -377,7 +377,7 @@ def test_write_says_what_became_of_every_text(phantom, tmp_path) -> None:  # typ
     document = json.loads(run("write", str(cohort), "--limit", "5", "--json").stdout)
     assert (document["kind"], document["written"], document["acceptance"]) == ("structured-report", 5, 1.0)
     text = run("write", str(cohort)).stdout
-    assert f"{len(phantom)} of {len(phantom)} studies have a text" in text
+    assert f"{len(phantom)} of {len(phantom)} studies have a text of this writer" in text
     assert f"studies worked at now: {len(phantom) - 5}; done before: 5" in text
     assert f"accepted: {len(phantom)} of {len(phantom)} (100%)" in text, "the rate is of all that stand"
     again = json.loads(run("write", str(cohort), "--json").stdout)

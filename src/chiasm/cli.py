@@ -333,7 +333,7 @@ def write_command(
     )
     asked = counts["finished"] + counts["written"] - counts["silent"]
     rate = counts["accepted"] / asked if asked else None
-    said = [f"{asked} of {counts['studies']} studies have a text in {cohort / 'texts.parquet'}"]
+    said = [f"{asked} of {counts['studies']} studies have a text of this writer in {cohort / 'texts.parquet'}"]
     said += [f"studies worked at now: {counts['written']}; done before: {counts['finished']}"]
     said += [f"accepted: {counts['accepted']} of {asked} ({rate:.0%})"] if rate is not None else []
     reasons = {

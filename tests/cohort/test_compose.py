@@ -223,6 +223,18 @@ def test_pictures_of_images_and_volumes_go_as_png(tmp_path):
     assert table(cohort)["s", "image-description"]["source"] == "pictures"
 
 
+def test_pictures_for_a_writer_that_does_not_see_are_refused(small_phantom):
+    """A model that is told of pictures and gets none would invent what they show."""
+    blind = Asking(Server("m", "http://localhost:1/v1"))
+    blind.sees = False
+    for writer in (Template(), blind):
+        with pytest.raises(InputError, match="would not be looked at"):
+            write_texts(small_phantom, writer, "image-description", pictures=1)
+    with pytest.raises(InputError, match="would not be looked at"):
+        write_texts(small_phantom, Asking(Server("m", "http://localhost:1/v1")), "structured-report", pictures=1)
+    assert not (small_phantom.path / FILE).exists()
+
+
 def test_another_prompt_or_other_facts_ask_again(small_phantom, monkeypatch):
     write_texts(small_phantom, Template(), "structured-report")
     monkeypatch.setattr(Template, "prompt_hash", lambda self, kind: "changed by a clinician")

@@ -54,11 +54,18 @@ def write_texts(
         unanswered, and silent, of which nothing is known to write.
 
     Raises:
-        InputError: no such kind. CohortError: texts are damaged, or are being written by another process.
+        InputError: no such kind, or pictures for a writer or a kind that has no use for them. CohortError: texts are damaged, or are being written by another process.
         WriterError: the writer refuses, or `IN_A_ROW` studies in a row got no answer; what was written before stands.
     """
     if kind not in KINDS:
         raise InputError("there is no such kind of text", expected=" or ".join(KINDS), got=kind)
+    if pictures and not (writer.sees and kind == "image-description"):
+        raise InputError(
+            "the pictures would not be looked at",
+            expected="an image-description by openai:MODEL@URL, a model that sees",
+            got=f"a {kind} by {writer.name}",
+            remedy="leave --pictures out",
+        )
     own = {"writer": writer.name, "model": writer.model, "prompt_hash": writer.prompt_hash(kind), "seed": seed}
     counts = Counter(studies=len(cohort))
     waiting: Waiting = {}

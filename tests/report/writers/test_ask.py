@@ -37,7 +37,7 @@ TOLD = {
 
 
 class Scripted:
-    name, model, parallel = "scripted:m", "m", 2
+    name, model, parallel, sees = "scripted:m", "m", 2, True
 
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []

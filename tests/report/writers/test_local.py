@@ -46,7 +46,7 @@ def tiny(tmp_path_factory):
 
 def test_a_folder_answers_the_same_question_alike(tiny):
     model = LocalModel(tiny, new_tokens=8)
-    assert (model.name, model.model, model.parallel) == (f"local:{tiny.name}", tiny.name, 1)
+    assert (model.name, model.model, model.parallel, model.sees) == (f"local:{tiny.name}", tiny.name, 1, False)
     answer = model.reply(HELLO, {}, 0)
     assert answer == model.reply(HELLO, {}, 1)
     assert set(answer.split()) <= {"effusion", "edema", "<unk>"}

@@ -30,12 +30,13 @@ class Model(Protocol):
     """Something that answers messages.
 
     Attributes:
-        name: of the writer; model: of the model. parallel: the most questions at a time.
+        name: of the writer; model: of the model. parallel: the most questions at a time. sees: whether it takes pictures.
     """
 
     name: str
     model: str
     parallel: int
+    sees: bool
 
     def reply(self, messages: Sequence[Message], schema: dict[str, Any], seed: int) -> str:
         """The answer's text, which should be JSON of the schema.
@@ -64,7 +65,7 @@ class Asking:
 
     def __init__(self, model: Model, seed: int = 0) -> None:
         self._model, self._seed = model, seed
-        self.name, self.model, self.parallel = model.name, model.model, model.parallel
+        self.name, self.model, self.parallel, self.sees = model.name, model.model, model.parallel, model.sees
 
     def prompt_hash(self, kind: str) -> str:
         files = (f"prompts/{kind}.md.j2", "prompts/again.md.j2", "lexicon/guarded.yaml", "lexicon/identifiers.yaml")

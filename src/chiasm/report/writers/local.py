@@ -21,7 +21,7 @@ class LocalModel:
         WriterError: no such file or folder, or it cannot be loaded. MissingExtraError: a GGUF file without `gguf` and `accelerate`.
     """
 
-    parallel = 1
+    parallel, sees = 1, False
 
     def __init__(self, path: Path, new_tokens: int = NEW_TOKENS) -> None:
         self.name, self.model, self._new = f"local:{path.name}", path.name, new_tokens

@@ -25,13 +25,15 @@ _BUSY = (408, 409, 429)
 
 
 class Server:
-    """A model of a server. The key is that of the environment variable OPENAI_API_KEY, as the `openai` client has it.
+    """A model of a server, which may see pictures. The key is that of the environment variable OPENAI_API_KEY, as the `openai` client has it.
 
     Time-outs, cut connections, 408, 409, 429 and 5xx are tried again `retries` times by the client, which minds Retry-After.
 
     Raises:
         InputError: the address is none, or lies outside this machine without leave. MissingExtraError: no `openai`.
     """
+
+    sees = True
 
     def __init__(
         self,

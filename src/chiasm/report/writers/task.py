@@ -67,12 +67,13 @@ class Writer(Protocol):
 
     Attributes:
         name: as it was asked for, without anything secret. model: which one, "" for the template.
-        parallel: the most texts it can work on at a time. remote: whether data leave this machine.
+        parallel: the most texts it can work on at a time. sees: whether it takes pictures.
     """
 
     name: str
     model: str
     parallel: int
+    sees: bool
 
     def write(self, task: Task) -> Written: ...
 
@@ -84,7 +85,7 @@ class Writer(Protocol):
 class Template:
     """The same facts, the same text."""
 
-    name, model, parallel = "template", "", 1
+    name, model, parallel, sees = "template", "", 1, False
 
     def write(self, task: Task) -> Written:
         document = draft(task)
