@@ -57,6 +57,8 @@ def test_text_file_and_json_lines(tmp_path: Path) -> None:
         ("a.jsonl", b'{"id": 1, "text": "Mass \\ud800."}', "line is not JSON"),
         ("a.jsonl", b"[" * 100_000, "line is not JSON"),
         ("a.jsonl", b"", "no report to read"),
+        ("a.json", b'[{"id": 1, "text": "Mass."}]', "no plain text"),
+        ("a.rtf", b"{\\rtf1 Mass.}", "no plain text"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
@@ -140,9 +142,22 @@ def test_what_cannot_be_read_is_handed_over_and_the_rest_is_read(tmp_path: Path)
         ("Corazon normal. Sin cambios en pulmon derecho.", "Spanish"),
         ("Nao ha derrame, pulmao direito.", "Portuguese"),
         ("Geen pneumothorax, het hart is niet vergroot.", "Dutch"),
+        ("PA chest, post op. PA and lateral post op: absence, AP.", None),
+        ("PA. Post op. PA. Absence.", None),
+        ("Ingen pneumothorax. Hjärtat är normalstort.", "Swedish"),
+        ("Ingen pneumothorax. Hjertet er ikke forstørret.", "Danish or Norwegian"),
+        ("Bez cech odmy. Sylwetka serca w normie.", "Polish"),
+        ("Bez známek pneumothoraxu, srdce v normě.", "Czech"),
+        ("Pnömotoraks yok. Kalp normal.", "Turkish"),
+        ("Ei pneumothoraxia, sydän normaali.", "Finnish"),
         ("未见气胸。心影不大。", "another script"),
         ("", None),
     ],
 )
 def test_other_languages_are_known_by_their_common_words(text: str, language: str | None) -> None:
     assert find_other_language(text) == language
+
+
+def test_no_english_report_is_taken_for_another_language(shared_data: Path) -> None:
+    texts = read_texts(shared_data / "openi" / "ecgen-radiology.zip")
+    assert {find_other_language(text.report.text) for text in texts} == {None}

@@ -23,6 +23,7 @@ LARGEST_XML = 1 << 20
 """Bytes; the largest report of Open-i has nine thousand."""
 _LAST_LATIN = "\u024f"
 _READ = (".txt", ".xml")
+_MARKED = (".json", ".rtf", ".htm", ".html")
 _TABLES = (".csv", ".tsv", ".parquet", ".xls", ".xlsx")
 _FORMS = "a .txt or .jsonl file (id, text), or a folder or .zip of .txt or Open-i .xml files"
 
@@ -112,6 +113,8 @@ def _walk(path: Path) -> Iterator[Callable[[], Text]]:
             where=str(path),
             remedy="chiasm import table TABLE --out COHORT, then chiasm label COHORT",
         )
+    elif path.suffix.lower() in _MARKED:
+        raise InputError("the file is no plain text", expected=_FORMS, got=path.suffix, where=str(path))
     else:
         yield partial(_read_file, path, path.stem)
 
