@@ -67,6 +67,19 @@ def test_a_history_of_two_paragraphs_stays_whole_beside_a_findings_heading() -> 
         ("Findings: a. Impression: b. Findings: c", {"findings": "a.\nc", "impression": "b."}),
         ("A chest film. Impression: fine.", {"findings": "A chest film.", "impression": "fine."}),
         ("Findings: size: 3 cm; the findings: none", {"findings": "size: 3 cm; the findings: none"}),
+        (
+            "Chest film\nIndication\nRule out mass\nFindings\nClear\nImpression\nNormal",
+            {"other": "Chest film", "indication": "Rule out mass", "findings": "Clear", "impression": "Normal"},
+        ),
+        (
+            "Findings: there is no change in the appearance of this limited\nStudy\nof the chest",
+            {"findings": "there is no change in the appearance of this limited\nStudy\nof the chest"},
+        ),
+        ("Indication\tmass?\nFINDINGS\tclear", {"indication": "mass?", "findings": "clear"}),
+        (
+            "HX: fever. FINDINGS: clear. IMP: normal",
+            {"history": "fever.", "findings": "clear.", "impression": "normal"},
+        ),
         # marks of de-identification, brackets, plurals in brackets
         ("FINDINGS ___: one IMPRESSION XXXX: two", {"findings": "one", "impression": "two"}),
         ("FINDING(S): one\nIMPRESSION (FINAL): two", {"findings": "one", "impression": "two"}),

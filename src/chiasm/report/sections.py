@@ -26,9 +26,11 @@ SECTIONS = (
     "other",
 )
 _LONGEST = 48  # characters of the longest heading, with room for marks around it
+_WRAPPED = 50  # characters of the shortest line that may go on in the next one
 _HEAD = ("indication", "history", "technique", "comparison")  # sections of one paragraph that stand before the findings
 _ALONE = re.compile(
-    r"^[ \t]{0,80}([#*]{0,6}[ \t]{0,4}[A-Za-z][A-Za-z &/-]{1,40}[*]{0,2})[ \t]{0,80}(?:$|[-–—][ \t])", re.MULTILINE
+    r"^[ \t]{0,80}([#*]{0,6}[ \t]{0,4}[A-Za-z][A-Za-z &/-]{1,40}[*]{0,2})[ \t]{0,80}(?:$|[-–—][ \t]|(?<=\t)(?=\S))",
+    re.MULTILINE,
 )
 _BRACKETED = re.compile(r"[\[<]([A-Za-z][A-Za-z &/-]{1,40})[\]>]:?")
 _MARKS = re.compile(r"(?:\s|_{2,}|\bx{4,}\b|\([^()]*\))+\Z")  # behind a heading: "FINDING(S) ___:"
@@ -127,9 +129,12 @@ def _find_headings(text: str) -> list[tuple[str, int, int]]:
 
 
 def _ends(text: str, line: int) -> bool:
-    """Whether a sentence has ended above the line that starts here: if not, the line is the rest of a wrapped one."""
+    """Whether a sentence has ended above the line that starts here: if not, the line is the rest of a wrapped one.
+
+    A line too short to have been wrapped is a sentence too.
+    """
     above = text[max(0, line - 200) : line]
-    return not above[-2:].strip() or not above.strip()[-1].isalnum()
+    return not above[-2:].strip() or not above.strip()[-1].isalnum() or len(above.splitlines()[-1]) < _WRAPPED
 
 
 def _heading(phrase: str) -> str | None:
