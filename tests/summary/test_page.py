@@ -10,6 +10,7 @@ from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.calibration import reliability
 from chiasm.metrics.classification import pr_curve, roc_curve
 from chiasm.metrics.metric import Metric
+from chiasm.summary.cases import Case, Glass
 from chiasm.summary.figures import Confusion, Curves, overlay
 from chiasm.summary.page import Picture, Summary, Words, render, write_page
 
@@ -57,6 +58,19 @@ def summary() -> Summary:
         warnings=[f"Careful {ATTACK}"],
         notes=["Target x is switched off."],
         commands=["chiasm evaluate run"],
+        data_notes=[f"Drawn by an expert {ATTACK}"],
+        cases=[
+            Case(
+                f"right {ATTACK}",
+                f"study {ATTACK}",
+                {"outcome": "0.9"},
+                {"image": 1.5, "text": -0.5},
+                {f"by {ATTACK}": f"A lesion {ATTACK}"},
+                [("axial", jpeg)],
+            )
+        ],
+        cases_chosen="By rule.",
+        glass=Glass({"axial": jpeg}, "Of 3 patients."),
         curves=[curves("findings/pneumonia"), curves("outcome/event"), curves("outcome/other")],
         pictures=[Picture("best", "pneumonia", f"IoU .9 {ATTACK}", jpeg)],
         words=[Words("worst", "CIDEr 0.0", {"the model": ATTACK, "reference": "Heart <b>normal</b>."}, jpeg)],
@@ -93,7 +107,7 @@ def test_text_of_a_report_is_text(page: str) -> None:
     read = Reader(page)
     assert "script" not in read.tags
     assert not [name for name, _ in read.attributes if name.startswith("on")]
-    assert read.tags.count("img") == 2, "the pictures of the summary and none of the attack's"
+    assert read.tags.count("img") == 4, "the pictures of the summary and none of the attack's"
     assert "&lt;script&gt;" in page
     assert "Heart &lt;b&gt;normal&lt;/b&gt;." in page
     assert "a &amp; b" in page
@@ -179,3 +193,31 @@ def test_levels_stand_in_a_table_shaded_by_row(summary: Summary) -> None:
     assert "&lt;3&gt;" in page
     assert "92.5% of patients" in page
     assert "Which level for which" not in render(summary)
+
+
+def test_single_patients_show_bars_from_the_middle(page: str) -> None:
+    part = page[page.index('id="patients"') : page.index('id="glass"')]
+    assert "By rule." in part
+    bars = re.findall(r'<i class="(\w+)" style="left: ([\d.]+)%; width: ([\d.]+)%"></i></span><b>([-+.\d]+)</b>', part)
+    assert bars == [("up", "50.0", "50.0", "+1.50"), ("down", "33.3", "16.7", "-0.50")]
+    assert part.count("<img") == 1
+
+
+def test_what_users_must_know_of_the_data_stands_before_the_figures(page: str) -> None:
+    assert page.index("Drawn by an expert") < page.index('id="scores-1"')
+
+
+def test_columns_that_were_opted_in_are_named_and_stand_apart(summary: Summary) -> None:
+    figures = {f"{arm}outcome/event/auroc": metric(0.7) for arm in ("", "without_opt_in:", "image+record:")}
+    apart = render(replace(summary, metrics=figures, leads=("without_opt_in", ""), opted_in=["etiology"]))
+    assert apart.index("all inputs without etiology") < apart.index("The same, with etiology as an input")
+
+
+def test_record_alone_is_drawn_beside_the_model(summary: Summary) -> None:
+    from chiasm.summary.figures import roc_svg
+
+    (own, *_) = summary.curves
+    assert "record only" not in roc_svg(own)
+    both = roc_svg(replace(own, others={"record only": own.pr}))
+    assert "record only" in both
+    assert "model" in both

@@ -37,9 +37,9 @@ def test_subsets_come_from_large_to_small_with_bayes_beside() -> None:
         "image + text + record",
         "image + record",
         "image only",
-        "report only",
+        "text only",
         "record only",
-        "with shuffled reports",
+        "with shuffled texts",
     ]
     assert [row.note for row in table.rows[:4]] == ["report-conditioned", "", "", "report-conditioned"]
     image = table.rows[2]
@@ -54,7 +54,7 @@ def test_those_who_have_all_inputs_stand_beside() -> None:
     (table,) = tables.subset_tables({**SUBSETS, **whole})
     assert list(table.columns) == ["AUROC", "where all inputs are there", "Bayes"]
     cells = {row.name: row.cells[1].value if row.cells[1] else None for row in table.rows}
-    assert (cells["image + text + record"], cells["image only"], cells["report only"]) == (0.9, 0.68, None)
+    assert (cells["image + text + record"], cells["image only"], cells["text only"]) == (0.9, 0.68, None)
     assert tables.subgroup_tables({**SUBSETS, **whole}, "") == [], "it is no subgroup of people"
 
 
@@ -191,3 +191,33 @@ def test_calibration_and_net_benefit_stand_in_one_table_with_a_line_at_1() -> No
     table = tables.score_tables(found, "")[1]
     assert list(table.columns) == ["Slope", "Intercept", "Net benefit at 0.2"]
     assert table.chance == 1.0
+
+
+def test_what_is_added_stands_around_nothing() -> None:
+    gains = names(
+        **{
+            "outcome/event/auroc": 0.8,
+            "added_image:outcome/event/auroc": 0.1,
+            "added_text:outcome/event/auroc": -0.02,
+            "added_opt_in:outcome/event/auroc": 0.3,
+            "added_image:outcome/event/auroc@inputs=complete": 0.12,
+            "outcome/event/shapley_image": 0.7,
+        }
+    )
+    (table,) = tables.added_tables(gains, ["etiology"])
+    assert [row.name for row in table.rows] == ["the image", "the text", "etiology"]
+    assert list(table.columns) == ["AUROC", "where all inputs are there", "mean share of an answer"]
+    assert [cell.value if cell else None for cell in table.rows[0].cells] == [0.1, 0.12, 0.7]
+    assert (table.low, table.high, table.chance) == (pytest.approx(-1.1 * 0.35), pytest.approx(1.1 * 0.35), 0.0)
+    lower = names(**{"mrs/all/mae": 1.0, "added_text:mrs/all/mae": -0.2})
+    assert list(tables.added_tables(lower)[0].columns) == ["MAE (lower is better)"]
+    assert tables.added_tables(SUBSETS) == []
+
+
+def test_a_target_without_a_control_has_no_table() -> None:
+    only = names(**{"image:mrs/all/mae": 1.0, "thumbnail:mrs/all/mae": 1.2})
+    assert tables.control_tables(only) == []
+
+
+def test_no_number_is_less_than_nothing_by_rounding() -> None:
+    assert (tables.number(-0.0001), tables.number(-0.001), tables.number(None)) == ("0.000", "-0.001", "—")

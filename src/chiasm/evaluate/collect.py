@@ -29,6 +29,7 @@ from chiasm.evaluate.evidence import (
     Question,
     mean_known,
 )
+from chiasm.evaluate.look import look
 from chiasm.members import Answers, Member, answer
 from chiasm.metrics.attribution import subsets
 from chiasm.plan import Layout
@@ -88,7 +89,7 @@ def collect(members: Sequence[Member], taught: Sequence[Member] | None) -> tuple
             descriptions["constant"] = constant_texts(question, past, pool.member)
             descriptions["nearest"], neighbour = nearest_texts(question, past, pool.member)
     maps = _maps(question, pool, asked, full)
-    return Evidence(question, pool, arms, maps, descriptions, neighbour), shared
+    return Evidence(question, pool, arms, maps, descriptions, neighbour, look(question, pool, asked)), shared
 
 
 def read_question(members: Sequence[Member], external: bool) -> Question:

@@ -14,10 +14,11 @@ import numpy as np
 from chiasm.cohort.store import Cohort
 from chiasm.cohort.written import record_cohort
 from chiasm.errors import CohortError, RunError
+from chiasm.evaluate.cases import draw_cases
 from chiasm.evaluate.collect import collect
 from chiasm.evaluate.evidence import Evidence, Truth, read_truth
 from chiasm.evaluate.files import SCHEMA, file_hash, read_evidence, write_evidence, write_json
-from chiasm.evaluate.present import draw_confusions, draw_curves, draw_pictures, draw_words
+from chiasm.evaluate.present import draw_confusions, draw_curves, draw_glass, draw_pictures, draw_words
 from chiasm.evaluate.protocol import to_metrics, who_answered
 from chiasm.evaluate.score import Located, locate, score
 from chiasm.evaluate.warn import compute_warnings, leading_arms, report_leaks, tell_added
@@ -227,6 +228,7 @@ def _summarize(
 ) -> Summary:
     """What the page shows."""
     facts, leads = evaluation.facts, tuple(evaluation.facts["leads"])
+    cases, cases_chosen = draw_cases(evidence, truth)
     return Summary(
         title=recipe.name,
         about=recipe.about,
@@ -246,6 +248,9 @@ def _summarize(
         data_notes=facts["data_notes"],
         added=facts["added"],
         opted_in=evidence.question.opted_in,
+        cases=cases,
+        cases_chosen=cases_chosen,
+        glass=draw_glass(evidence),
         coverage=evidence.question.coverage if any(n.endswith("/coverage") for n in evaluation.metrics) else None,
     )
 

@@ -196,6 +196,21 @@ class Maps:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What in their volumes spoke for the outcome of those who had it (`chiasm.evaluate.look`).
+
+    Attributes:
+        values: [D, H, W] on the grid of stored volumes, the mean over studies of what is positive in gradient x input.
+        target, label: the outcome. studies: how many had it, and a volume.
+    """
+
+    values: NDArray[np.float32]
+    target: str
+    label: str
+    studies: int
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that is scored.
 
@@ -203,6 +218,7 @@ class Evidence:
         arms: prefix -> arm; the full model is "".
         descriptions: of `DESCRIBED`, a text a study.
         neighbour: how the nearest neighbour was found, one clause.
+        look: what the model looked at; None where that has no common space.
     """
 
     question: Question
@@ -211,6 +227,7 @@ class Evidence:
     maps: Maps | None = None
     descriptions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     neighbour: str = ""
+    look: Look | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 PREDICTIONS/index.json          what was asked (`Question`), by which members, of which cohorts
 PREDICTIONS/<arm>.npz           study_ids, patient_ids, member, shown, values|logits|cuts|radii/<target>; "full" is the model
 PREDICTIONS/maps.npz            values, study, image_row, image_ids, geometry (JSON texts), thresholds
+PREDICTIONS/look.npz            values, target, label, studies: what the model looked at
 PREDICTIONS/descriptions.json   whose -> a text a study
 PREDICTIONS/shares.parquet      a row for each study and number told of it: what each modality added (made of the arms)
 """
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from chiasm.cohort.store import Cohort
 from chiasm.errors import RunError, check_schema
 from chiasm.evaluate.added import share_table
-from chiasm.evaluate.evidence import FULL, Arm, Evidence, Floats, Maps, Pool, Question
+from chiasm.evaluate.evidence import FULL, Arm, Evidence, Floats, Look, Maps, Pool, Question
 from chiasm.geometry import Geometry
 from chiasm.study import Kind
 
@@ -65,6 +66,9 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         texts = {"image_ids": image_ids, "geometry": [geometry.to_json() for geometry in maps.geometry]}
         arrays = {name: getattr(maps, name) for name in ("values", "study", "image_row", "thresholds")}
         _save(folder / "maps.npz", arrays | {name: np.array(values, np.str_) for name, values in texts.items()})
+    if (seen := evidence.look) is not None:
+        names = {"target": np.array(seen.target), "label": np.array(seen.label), "studies": np.array(seen.studies)}
+        _save(folder / "look.npz", {"values": seen.values, **names})
     if evidence.descriptions:
         write_json(folder / "descriptions.json", {k or "model": list(v) for k, v in evidence.descriptions.items()})
     if (shares := share_table(evidence)) is not None:
@@ -132,6 +136,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
         _read_maps(folder / "maps.npz"),
         {FULL if whose == "model" else whose: values for whose, values in texts.items()},
         index["neighbour"],
+        _read_look(folder / "look.npz"),
     )
 
 
@@ -142,6 +147,13 @@ def _read_maps(path: Path) -> Maps | None:
         thresholds: Floats = arrays["thresholds"]
         geometry = [Geometry.from_json(text) for text in arrays["geometry"].tolist()]
         return Maps(arrays["values"], arrays["study"], arrays["image_row"], geometry, thresholds)
+
+
+def _read_look(path: Path) -> Look | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return Look(arrays["values"], str(arrays["target"]), str(arrays["label"]), int(arrays["studies"]))
 
 
 def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

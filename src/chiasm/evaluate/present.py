@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from chiasm.evaluate.evidence import FULL, Evidence, Truth
 from chiasm.evaluate.labels import Column
 from chiasm.evaluate.score import Located, channel_names
+from chiasm.geometry import Geometry
 from chiasm.levels import level_name
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.calibration import reliability
@@ -22,8 +23,11 @@ from chiasm.metrics.description import cider, tokenize
 from chiasm.metrics.localization import map_to_boxes
 from chiasm.metrics.ordinal import confusion
 from chiasm.study import Kind
+from chiasm.summary.cases import Glass
 from chiasm.summary.figures import Confusion, Curves, Decision, overlay
 from chiasm.summary.page import Picture, Words
+from chiasm.summary.tables import pretty
+from chiasm.summary.volumes import glass_brain
 
 RANKS = ("best", "median", "worst")
 SIDE = 480  # pixels of a picture's longer side
@@ -109,6 +113,23 @@ def draw_pictures(evidence: Evidence, located: Sequence[Located]) -> list[Pictur
             caption = f"IoU {pair.scores[RANKED_BY]:.2f} · study {study}"
             pictures.append(Picture(which, names[pair.channel], caption, _overlay(evidence, pair)))
     return pictures
+
+
+def draw_glass(evidence: Evidence) -> Glass | None:
+    """What the model looked at, on the outline of the brain; None where it was not asked."""
+    seen, cohort = evidence.look, evidence.pool.cohorts[0]
+    if seen is None or cohort.atlas is None:
+        return None
+    place = Geometry.from_json(cohort.meta["atlas"]["geometry"])
+    z, y, x = np.divide(place.spacing_mm, np.abs(place.scale)).tolist()
+    whose = "above the median" if evidence.question.kinds[seen.target] is not Kind.BINARY else "with the outcome"
+    said = (
+        f"Gradient times input of {pretty(seen.target, seen.label)}, of that only what raises the answer, averaged over the "
+        f"{seen.studies:,} tested patients {whose} and with a volume; largest value along each line of sight. It says what the "
+        "model rests on, not what causes the outcome: where lesions are frequent, the map is bright. "
+        "The left of a picture is the patient's left, or the back."
+    )
+    return Glass(glass_brain(seen.values, np.asarray(cohort.atlas) > 0, (z, y, x)), said)
 
 
 def draw_words(evidence: Evidence, truth: Truth) -> list[Words]:

@@ -269,8 +269,9 @@ class Extractor(nn.Module):
         return self
 
     def extract(self, pixels: Tensor) -> list[Tensor]:
-        """The `levels` coarsest backbone maps of [n, *S] uint8 pixels."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        """The `levels` coarsest backbone maps of [n, *S] uint8 pixels, or of float ones whose gradient is asked for."""
+        wanted = pixels.requires_grad or not self.frozen
+        with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
             maps: list[Tensor] = self.backbone(pixels[:, None].float())
         # torch's group norm crashes in its backward pass on some maps whose channels come last
         return [m.contiguous() for m in maps[-self.levels :]]

@@ -10,6 +10,7 @@ from typing import Any
 
 from chiasm.metrics.metric import Metric, parse_name
 from chiasm.summary import tables
+from chiasm.summary.cases import Case, Glass, bar
 from chiasm.summary.figures import Confusion, Curves, decision_svg, pr_svg, reliability_svg, roc_svg
 
 SHOWN_CURVES = 2
@@ -61,7 +62,8 @@ class Summary:
         coverage: the chance with which likely sets are to hold the truth; None where there are none.
         data_notes: sentences of the cohorts that everyone who reads the page must know. added: what a written text added.
         opted_in: record columns of unknown time that are inputs.
-        chosen: how pictures and words were chosen, one sentence each.
+        cases: single patients; glass: what the model looked at, or None.
+        chosen: how pictures, words and cases were chosen, one sentence each.
     """
 
     title: str
@@ -83,6 +85,9 @@ class Summary:
     data_notes: Sequence[str] = ()
     added: Sequence[str] = ()
     opted_in: Sequence[str] = ()
+    cases: Sequence[Case] = ()
+    cases_chosen: str = ""
+    glass: Glass | None = None
 
 
 def write_page(summary: Summary, path: Path) -> Path:
@@ -105,13 +110,14 @@ def render(summary: Summary) -> str:
         ],
         lead=_lead_name(summary, names, summary.leads[0]),
         subsets=tables.subset_tables(names),
-        added=tables.added_tables(names),
+        added=tables.added_tables(names, summary.opted_in),
         controls=tables.control_tables(names),
         localization=tables.arm_table(names, "localization", tables.LOCALIZATION),
         description=tables.arm_table(names, "description", tables.DESCRIPTION),
         subgroups=tables.subgroup_tables(names, summary.leads[0]),
         figures=[(curve.name, [Markup(figure(curve)) for figure in _figures(curve)]) for curve in summary.curves],
         shown=SHOWN_CURVES,
+        largest=max((abs(share) for case in summary.cases for share in case.shares.values()), default=1.0),
         groups=list(dict.fromkeys(picture.group for picture in summary.pictures)),
         protocols=_protocols(summary.metrics),
     )
@@ -148,12 +154,13 @@ def render_template(name: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=tables.number, data=_data)
-    environment.globals.update(pretty=tables.pretty)
+    environment.globals.update(pretty=tables.pretty, bar=bar)
     return environment.get_template(name).render(**values).lstrip()
 
 
 def _data(picture: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
 
 
 def _protocols(metrics: Mapping[str, Metric]) -> list[tuple[str, list[str]]]:

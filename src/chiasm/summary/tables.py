@@ -42,9 +42,9 @@ CONTROL_SHAPES = {"metadata_only": "ring", "pixel_statistics": "square", "thumbn
 ARMS = {
     "": "all inputs",
     "image": "image only",
-    "text": "report only",
+    "text": "text only",
     "record": "record only",
-    "shuffled_text": "with shuffled reports",
+    "shuffled_text": "with shuffled texts",
     WITHOUT_OPT_IN: "all inputs but the columns that were opted in",
     "shuffled_image": "the model on shuffled images",
     "metadata_only": "metadata",
@@ -56,10 +56,9 @@ ARMS = {
 }
 ADDED = {
     "image": "the image",
-    "text": "the report",
+    "text": "the text",
     "record": "the record",
-    "over_shuffled_text": "the own report instead of another's",
-    "opt_in": "the columns that were opted in",
+    "over_shuffled_text": "the own text instead of another's",
 }
 """After `added_` in the name of a control -> what was added."""
 TITLES = {
@@ -198,12 +197,16 @@ def subset_tables(names: Names) -> list[Table]:
     return tables
 
 
-def added_tables(names: Names) -> list[Table]:
-    """What each modality adds to all others: the paired difference of a figure, and its mean share of an answer."""
+def added_tables(names: Names, opted_in: Sequence[str] = ()) -> list[Table]:
+    """What each modality adds to all others: the paired difference of a figure, and its mean share of an answer.
+
+    Args:
+        opted_in: record columns of unknown time that are inputs.
+    """
     tables = []
     for target, label, metric in leading(names):
         rows = []
-        for what, name in ADDED.items():
+        for what, name in {**ADDED, "opt_in": pretty(*opted_in) if opted_in else ""}.items():
             gain = MetricName(target, label, metric, control=f"added_{what}")
             share = names.get(MetricName(target, label, f"shapley_{what}"))
             if gain in names:
@@ -238,6 +241,8 @@ def control_tables(names: Names) -> list[Table]:
             rows.append(
                 Row(_row_name(target, label), [model, *controls.values()], marks=marks, strong=label == "macro")
             )
+        if not rows:
+            continue
         legend = [(shape, arm_name(control)) for control, shape in CONTROL_SHAPES.items()]
         table = _table(pretty(target), ("auroc", *CONTROL_SHAPES), rows, legend=legend)
         tables.append(replace(table, columns=["image alone", *map(arm_name, table.columns[1:])]))
@@ -377,4 +382,4 @@ def number(value: float | None) -> str:
     """Three digits after the point, fewer for large numbers, a dash for an undefined one."""
     if value is None:
         return "—"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{round(value, 3) + 0.0:.3f}" if abs(value) < 10 else f"{value:.1f}"
