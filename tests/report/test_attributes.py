@@ -64,6 +64,18 @@ def said(text: str) -> dict[str, dict[str, list[str]]]:
             "Cardiomegaly and left effusion.",
             {"cardiomegaly": {}, "pleural_effusion": {"side": ["left"]}},
         ),
+        # parted from both: the nearer one's
+        (
+            "Consolidation, left base, and there is no effusion.",
+            {"consolidation": {"side": ["left"], "zone": ["base"]}, "pleural_effusion": {}},
+        ),
+        (
+            "Consolidation is seen, and there is a left, small effusion.",
+            {
+                "consolidation": {"side": ["left"]},
+                "pleural_effusion": {"side": ["left"], "extent": ["small"]},
+            },
+        ),
         # each sentence by itself
         ("Left effusion. Edema.", {"pleural_effusion": {"side": ["left"]}, "edema": {}}),
         # time
