@@ -1,10 +1,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from chiasm.evaluate import warn
 from chiasm.evaluate.evidence import Arm, Evidence, Truth, read_truth
 from chiasm.evaluate.score import score
-from chiasm.evaluate.warn import compute_warnings, leading_arms, report_leaks
+from chiasm.evaluate.warn import compute_warnings, leading_arms, report_leaks, tell_added
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.vocabulary import snake_case
 
@@ -87,3 +89,38 @@ def test_what_is_undefined_is_no_warning(evidence: Evidence, truth: Truth, resam
     unknown = replace(truth, mask={target: np.zeros_like(mask) for target, mask in truth.mask.items()})
     found = compute_warnings(evidence, unknown, score(evidence, unknown, resamples), {})
     assert not [warning for warning in found if "nan" in warning]
+
+
+def test_a_text_that_was_written_from_the_image_says_what_it_added(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warn, "writers", lambda path, section: {"s02": "template", "s03": "server a-model"})
+    read = replace(evidence.question, targets={"outcome": ["event"]}, text_sections=["image_description"])
+    one = Resamples.draw([f"p{i}" for i in range(8)], 100)
+    sure, unsure = (
+        one.estimate(np.r_[mid, np.linspace(low, high, 100)], "p")
+        for mid, low, high in ((0.1, 0.05, 0.15), (0.02, -0.1, 0.14))
+    )
+    scores = {"added_text:outcome/event/auroc": sure, "added_over_shuffled_text:outcome/event/auroc": unsure}
+    source, gain = tell_added(read, evidence.pool, scores)
+    assert (
+        source
+        == "The text was written from the study's images (by server a-model and template): it can hold nothing that they do not."
+    )
+    assert gain.startswith("To all other inputs it added +0.100 (95% interval +0.05")
+    assert (
+        "beyond chance, in AUROC of event. In place of another patient's text it added +0.020 (95% interval -0.09"
+        in gain
+    )
+    assert gain.endswith("which cannot be told from chance.")
+    assert tell_added(evidence.question, evidence.pool, scores) == [], "a report is no text of that kind"
+
+
+def test_columns_of_unknown_time_lead_to_a_warning_and_to_an_arm_that_stands_first(
+    evidence: Evidence, truth: Truth
+) -> None:
+    question = replace(evidence.question, opted_in=["etiology"])
+    (first, *_) = compute_warnings(replace(evidence, question=question), truth, {}, {})
+    assert first.startswith("Opted in: etiology.")
+    assert leading_arms(question, {}) == ("without_opt_in", "")
+    assert leading_arms(question, {"findings": 0.9}) == ("image+record", "without_opt_in", "")

@@ -18,6 +18,21 @@ def test_planes_stand_upright() -> None:
     assert found["coronal"].tolist() == volume[::-1, 2].tolist(), "the head is up"
 
 
+def test_a_plane_is_stretched_to_its_millimetres() -> None:
+    volume = np.zeros((2, 4, 4), np.float32)
+    volume[:, 1] = 8.0
+    found = planes(volume, (0, 1, 0), np.array([8.0, 8.0, 4.0]))
+    assert {view: plane.shape for view, plane in found.items()} == {
+        "axial": (8, 4),
+        "sagittal": (8, 8),
+        "coronal": (8, 4),
+    }
+    # voxel 1 of 4 covers 2..3 of 8 from behind, and fades by a quarter at each half voxel
+    assert found["sagittal"][0].tolist() == [0.0, 2.0, 6.0, 6.0, 2.0, 0.0, 0.0, 0.0]
+    mask = planes(volume > 0, (0, 1, 0), np.array([8.0, 8.0, 4.0]))["sagittal"]
+    assert mask[0].tolist() == [False, False, True, True, False, False, False, False]
+
+
 def test_the_planes_are_those_with_most_of_the_lesion() -> None:
     lesion = np.zeros((4, 5, 6), bool)
     lesion[2, 1, 1:5] = lesion[3, 1, 4] = lesion[2, 3, 4] = True

@@ -132,18 +132,14 @@ def _planes(cohort: Cohort, image_row: int) -> list[tuple[str, bytes]]:
         if cohort.atlas is not None:
             pixels = geometry.map_to_original((cohort.atlas > 0) * np.float32(90))
     through = brightest(pixels, lesion)
-    drawn = planes(lesion, through) if lesion is not None else {}
+    edge_mm = np.multiply(pixels.shape, geometry.spacing_mm or (1.0,) * 3)
+    grown = planes(pixels, through, SIDE * edge_mm / edge_mm.max())
+    drawn = {} if lesion is None else planes(lesion, through, SIDE * edge_mm / edge_mm.max())
+    nothing = np.zeros((0, 4))
     return [
         (
             f"{image.get('name') or 'volume'}, {view}",
-            overlay(
-                np.asarray(plane).round().astype(np.uint8),
-                np.zeros((0, 4)),
-                np.zeros((0, 4)),
-                mask_truth=np.asarray(drawn[view], bool) if drawn else None,
-                max_side=SIDE,
-                format="JPEG",
-            ),
+            overlay(plane.round().astype(np.uint8), nothing, nothing, mask_truth=drawn.get(view), format="JPEG"),
         )
-        for view, plane in planes(pixels, through).items()
+        for view, plane in grown.items()
     ]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.cohort.written import writers
-from chiasm.evaluate.added import ADDED
+from chiasm.evaluate.added import ADDED, OVER_SHUFFLED
 from chiasm.evaluate.evidence import FULL, WITHOUT_OPT_IN, Evidence, Pool, Question, Truth
 from chiasm.evaluate.score import Scores, without_text
 from chiasm.metrics.bootstrap import Estimate
@@ -88,23 +88,29 @@ def tell_added(question: Question, pool: Pool, scores: Scores) -> list[str]:
         return []
     by = sorted({who for cohort in pool.cohorts for who in writers(cohort.path, section).values()})
     found = [
-        f"The text was written from the image (by {' and '.join(by)}): it can hold nothing that the image does not."
+        f"The text was written from the study's images (by {' and '.join(by)}): it can hold nothing that they do not."
     ]
     for target, labels in question.targets.items():
         label = "macro" if len(labels) > 1 else question.name_of(target, labels[0])
-        for metric, title in (("auroc", "AUROC"), ("mae", "mean error"), ("c_index", "C-index")):
-            gain = scores.get(metric_name(target, label, metric, control=f"{ADDED}text"))
-            if gain is not None and (m := gain.metric()).value is not None and m.low is not None and m.high is not None:
-                clear = (
-                    "0 lies outside"
-                    if m.low > 0 or m.high < 0
-                    else "0 lies inside: nothing that can be told from chance"
-                )
-                found.append(
-                    f"To all other inputs it added {m.value:+.3f} in {title} of {words(target if label == 'all' else label)} "
-                    f"(95% interval {m.low:+.3f} to {m.high:+.3f}; {clear})."
-                )
+        for metric, title in (("auroc", "AUROC"), ("mae", "MAE (lower is better)"), ("c_index", "C-index")):
+            own, other = (
+                _tell_gain(scores.get(metric_name(target, label, metric, control=control)))
+                for control in (f"{ADDED}text", OVER_SHUFFLED)
+            )
+            if own:
+                what = f"{title} of {words(target if label == 'all' else label)}"
+                against = f" In place of another patient's text it added {other.rstrip(',')}." * bool(other)
+                found.append(f"To all other inputs it added {own} in {what}.{against}")
     return found
+
+
+def _tell_gain(gain: Estimate | None) -> str:
+    """A difference, its interval and what it means; "" where it is undefined."""
+    m = None if gain is None else gain.metric()
+    if m is None or m.value is None or m.low is None or m.high is None:
+        return ""
+    clear = "beyond chance" if m.low > 0 or m.high < 0 else "which cannot be told from chance"
+    return f"{m.value:+.3f} (95% interval {m.low:+.3f} to {m.high:+.3f}), {clear},"
 
 
 def _shortcuts(question: Question, scores: Scores) -> list[str]:

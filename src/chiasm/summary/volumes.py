@@ -6,22 +6,38 @@ Pictures stand as the patient faces away: the left of a picture is the patient's
 from __future__ import annotations
 
 import io
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, gaussian_filter, zoom
 
-VIEWS = ("axial", "sagittal", "coronal")
 _AXIS = {"axial": 0, "sagittal": 2, "coronal": 1}
 _FAINT = 0.1
-"""Share of the largest value that is no more to be seen."""
+"""Share of the largest value below which colour fades out."""
 
 
-def planes(volume: NDArray[np.generic], through: tuple[int, int, int]) -> dict[str, NDArray[np.generic]]:
-    """Axial, sagittal and coronal plane of [D, H, W] through a voxel (z, y, x), head or front up: rows run down."""
-    return {view: _upright(np.take(volume, through[axis], axis)) for view, axis in _AXIS.items()}
+def planes(
+    volume: NDArray[Any], through: tuple[int, int, int], edges: NDArray[np.floating] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Axial, sagittal and coronal plane of [D, H, W] through a voxel (z, y, x), head or front up: rows run down.
+
+    Args:
+        edges: [3] pixels to which each axis of the volume is stretched, linearly and for a mask by the nearest voxel; None
+            leaves it as it is.
+    """
+    found = {}
+    for view, axis in _AXIS.items():
+        plane = _upright(np.take(volume, through[axis], axis))
+        if edges is not None:
+            size = np.maximum(1, np.round(np.delete(edges, axis)))
+            order: Literal[0, 1] = 0 if plane.dtype == np.bool_ else 1
+            plane = zoom(plane, size / plane.shape, order=order, mode="nearest", grid_mode=True)
+        found[view] = plane
+    return found
 
 
-def _upright(plane: NDArray[np.generic]) -> NDArray[np.generic]:
+def _upright(plane: NDArray[Any]) -> NDArray[Any]:
     return plane[::-1]
 
 
@@ -46,7 +62,6 @@ def glass_brain(
     """
     from matplotlib import colormaps
     from PIL import Image
-    from scipy.ndimage import binary_erosion, gaussian_filter
 
     largest = float(values.max()) or 1.0
     edges = np.multiply(values.shape, cell_mm)
