@@ -128,6 +128,11 @@ def test_without_a_space_or_a_network_there_is_no_map(space: Cohort, cohort: Coh
 
 def test_the_label_is_the_first_binary_one_else_the_first_with_an_order() -> None:
     assert choose_label(_question()) == ("outcome", 0)
+    seen = {"findings": ["edema"], "outcome": ["event"]}
+    assert choose_label(_question(targets=seen, kinds=dict.fromkeys(seen, Kind.BINARY), findings=["findings"])) == (
+        "outcome",
+        0,
+    )
     kinds = {"severity": Kind.REGRESSION, "outcome": Kind.MULTICLASS}
     assert choose_label(_question(kinds=kinds)) == ("severity", 0)
     assert choose_label(_question(kinds=dict.fromkeys(kinds, Kind.SURVIVAL))) is None

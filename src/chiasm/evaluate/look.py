@@ -56,9 +56,12 @@ def look(
 
 
 def choose_label(question: Question) -> tuple[str, int] | None:
-    """(target, number of the label) that stands for the outcome: the first binary one, else the first with an order."""
+    """(target, number of the label) that stands for the outcome: the first binary one, else the first with an order.
+
+    Findings come after outcomes.
+    """
     for kinds in ((Kind.BINARY,), (Kind.ORDINAL, Kind.REGRESSION)):
-        for target in question.targets:
+        for target in sorted(question.targets, key=lambda target: target in question.findings):
             if question.kinds[target] in kinds:
                 return target, 0
     return None
