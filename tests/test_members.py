@@ -231,3 +231,18 @@ def test_a_member_answers_at_its_temperatures(member, phantom):
         temperature = fitted(member.calibration, "temperature", target, member.plan.targets[target], said.shown, 1.0)
         p = member.probabilities(said)[target]
         np.testing.assert_allclose(logit(p) * temperature, said.logits[target], atol=1e-4)
+
+
+def test_a_hidden_column_is_one_that_nobody_observed(member):
+    plan, indices = member.plan, np.arange(12)
+    columns = (*plan.numeric, *plan.categories)
+    assert len(columns) > 1
+    unseen = answer(member, indices, hidden_columns=columns, maps=False)
+    _assert_same(unseen, answer(member, indices, subset=("image", "text"), maps=False))
+    assert not any("record" in shown for shown in unseen.shown)
+    one = answer(member, indices, hidden_columns=columns[:1], maps=False)
+    assert any("record" in shown for shown in one.shown), "the others are still there"
+    assert any(not np.allclose(values, one.logits[target]) for target, values in answer(member, indices).logits.items())
+    _assert_same(
+        answer(member, indices, hidden_columns=["no such column"], maps=False), answer(member, indices, maps=False)
+    )
