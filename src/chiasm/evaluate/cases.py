@@ -60,9 +60,10 @@ def draw_cases(evidence: Evidence, truth: Truth) -> tuple[list[Case], str]:
     who = "the patients with all inputs" if whole.any() else "the tested patients"
     rule = CHOSEN[Kind.BINARY if kind is Kind.BINARY else Kind.ORDINAL]
     unit = "log-odds" if kind is Kind.BINARY else "the target's own units"
-    return (
-        cases,
-        f"Of {who}: {rule}. Bars are Shapley values in {unit}: from what the model says of nothing, they sum to its answer.",
+    shown = " Of a volume the planes that hold most of the lesion; the left of a picture is the patient's left, or the back."
+    return cases, (
+        f"Of {who}: {rule}. Bars are Shapley values in {unit}: from what the model says of nothing, they sum to its answer."
+        + shown * any(len(cohort.array(3)) > 0 for cohort in pool.cohorts)
     )
 
 

@@ -46,11 +46,11 @@ def score(evidence: Evidence, truth: Truth, resamples: Resamples, located: Seque
         if prefix in (FULL, WITHOUT_OPT_IN, without_text(question)):
             for group, who in truth.groups.items():
                 scores |= score_arm(question, truth, arm, resamples, prefix, group, who)
-    scores |= score_added(question, scores) | score_shares(evidence, resamples)
+    scores |= score_added(question, scores)
     everything = "+".join(question.modalities)
     named = {name: parse_name(name) for name in scores}
     scores |= {str(n._replace(subset=everything)): scores[name] for name, n in named.items() if n[3:] == (None,) * 3}
-    scores |= _score_bayes(question, truth, resamples)
+    scores |= score_shares(evidence, resamples) | _score_bayes(question, truth, resamples)
     if evidence.maps is not None:
         scores |= _score_maps(question, locate(evidence) if located is None else located, resamples)
     if evidence.descriptions:
