@@ -31,6 +31,10 @@ def test_a_study_is_the_same_however_many_are_made(studies: list[Study]) -> None
         )
         assert [image.name for image in few.images] == ["FLAIR", "DWI"]
         np.testing.assert_array_equal(few.images[0].pixels, study.images[0].pixels)
+    (mask,) = next(iter(read(studies=1, volume_size=SHAPE, seed=2, sequences="lesion-mask"))).images
+    region = studies[0].regions[0].mask
+    assert mask.name == "lesion-mask" and region is not None
+    np.testing.assert_array_equal(mask.pixels, np.where(region, 255, 0))
     other = next(iter(read(studies=1, volume_size=SHAPE, seed=3)))
     assert not np.array_equal(other.images[0].pixels, studies[0].images[0].pixels)
 

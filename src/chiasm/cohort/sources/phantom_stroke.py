@@ -22,6 +22,7 @@ from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, State, S
 
 ABOUT = "3-D MR volumes of strokes, lesion masks and charts made by a model with known truth and known best AUROC"
 READER = "phantom"
+MASK = "lesion-mask"
 _STUDY, _RECORD = 1, 2  # streams of random numbers beside that of the latents, 0
 _UNKNOWN_SEX_SHARE = 0.03
 
@@ -40,7 +41,8 @@ def read(
     Args:
         path: nothing is read: leave it out.
         studies: how many to make. volume_size: D, H, W in voxels; the voxel is the smallest cube that holds the brain.
-        sequences: "flair", "dwi", or both with a comma between: a volume each.
+        sequences: "flair", "dwi", "lesion-mask" (the infarct itself, as an expert would draw it), or several with commas
+            between: a volume each.
         seed: of everything that is drawn.
         missing: share of studies without images and, independently, without a record; changes nothing else.
 
@@ -53,7 +55,10 @@ def read(
         "path": (path is None, "none: the studies are made"),
         "studies": (1 <= studies <= 10**7, "a number in [1, 10000000]"),
         "volume_size": (len(shape) == 3 and all(24 <= n <= 256 for n in shape), "three numbers in [24, 256]"),
-        "sequences": (0 < len(names) == len(set(names)) and set(names) <= set(SEQUENCES), " or ".join(SEQUENCES)),
+        "sequences": (
+            0 < len(names) == len(set(names)) and set(names) <= {*SEQUENCES, MASK},
+            " or ".join((*SEQUENCES, MASK)),
+        ),
         "seed": (seed >= 0, "a number of at least 0"),
         "missing": (0 <= missing <= 1, "a number in [0, 1]"),
     }
@@ -85,9 +90,17 @@ def _make_study(
     rng = np.random.default_rng([seed, number, _STUDY])
     lesion = grow_lesion(brain, place.territories, float(latents.volume_ml[row]), rng)
     volumes = {name: render(brain, lesion, name, rng) for name in SEQUENCES}  # both are drawn, whichever is kept
+    volumes[MASK] = lesion.astype(np.uint8) * 255
     geometry, pictured = brain.atlas.geometry, bool(latents.pictured[row])
     images = tuple(
-        Image(f"{study_id}-{name}", volumes[name], geometry, dicom_modality="MR", name=name.upper()) for name in names
+        Image(
+            f"{study_id}-{name}",
+            volumes[name],
+            geometry,
+            dicom_modality="SEG" if name == MASK else "MR",
+            name=name if name == MASK else name.upper(),
+        )
+        for name in names
     )
     facts = measure_lesion(lesion, geometry, brain.atlas)
     facts |= measure_flair(lesion, geometry, cut_planes(brain, volumes["flair"]), brain.atlas)
