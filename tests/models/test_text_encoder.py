@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from chiasm.models.text_encoder import AttentionPool, BiLSTM
@@ -84,3 +85,10 @@ def test_a_text_model_of_a_folder_reads_with_its_own_tokenizer(tmp_path):
     assert not any(p.requires_grad for p in encoder.net.parameters())
     nothing = encoder(ids, torch.zeros_like(mask))
     assert torch.isfinite(nothing.values).all()
+    with torch.no_grad():
+        states = encoder.net(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        torch.testing.assert_close(tokens.values[mask], encoder.project(states)[mask])
+    encoder.net.forward = None  # what was read is not read again, and what was not would fail here
+    assert torch.equal(encoder(ids, mask).values, tokens.values)
+    with pytest.raises(TypeError):
+        encoder(ids + 1 - 1, mask.flip(0))

@@ -54,11 +54,20 @@ class BiLSTM(nn.Module):
         return Tokens(torch.cat([ahead, back.gather(1, turned.expand_as(back))], dim=2), token_mask)
 
 
+_STATES: dict[tuple[str, bytes], Tensor] = {}
+_KEPT = 4096
+"""States of so many texts, by model and text, stay in memory: epochs, folds and arms read the same ones."""
+
+
 class FrozenText(nn.Module):
-    """The last hidden states of a pretrained text model, of its own width. Reports are few, its weights many."""
+    """The last hidden states of a pretrained text model, of its own width. Reports are few, its weights many.
+
+    Each text is read once in a process, and by itself: its states do not depend on what else is in the batch.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__()
+        self.name = name
         from transformers import AutoModel
         from transformers.utils.logging import disable_progress_bar
 
@@ -82,12 +91,23 @@ class FrozenText(nn.Module):
         return self
 
     def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tokens:
-        seen = token_mask.clone()
-        seen[:, 0] |= ~token_mask.any(dim=1)  # attention over nothing is undefined; the result is masked anyway
-        ids = token_ids.masked_fill(~token_mask, 0)
-        with torch.no_grad():
-            states = self.net(input_ids=ids, attention_mask=seen.long()).last_hidden_state
+        """[B, T] -> [B, T, width]."""
+        states = torch.zeros(*token_ids.shape, self.width, device=token_ids.device)
+        for row, ids, mask in zip(states, token_ids, token_mask, strict=True):
+            if mask.any():
+                row[mask] = self._read(ids[mask]).to(row)
         return Tokens(states, token_mask)
+
+    @torch.no_grad()
+    def _read(self, ids: Tensor) -> Tensor:
+        """[T] of one text -> [T, width]."""
+        key = (self.name, ids.cpu().numpy().tobytes())
+        if key not in _STATES:
+            states: Tensor = self.net(input_ids=ids[None]).last_hidden_state[0].cpu()
+            if len(_STATES) >= _KEPT:
+                return states
+            _STATES[key] = states
+        return _STATES[key]
 
 
 class HuggingFaceText(FrozenText):
