@@ -511,11 +511,25 @@ def _render_metrics(metrics: dict[str, Any]) -> list[str]:
 
 
 def _render_findings(prediction: dict[str, Any]) -> str:
-    """The answers of one study, the likeliest first."""
+    """The answers of one study, the likeliest first; of levels or classes which one is.
+
+    >>> outcomes = [{"name": "died", "kind": "binary", "value": 0.0, "probability": 0.1},
+    ...             {"name": "mrs", "kind": "ordinal", "value": 3.0, "probability": 0.4},
+    ...             {"name": "nihss", "kind": "regression", "value": 7.25, "probability": None}]
+    >>> _render_findings({"findings": [], "outcomes": outcomes})
+    'mrs = 3 0.40, died 0.10, nihss 7.25'
+    """
     answers = [*prediction["findings"], *prediction["outcomes"]]
     likely = sorted((a for a in answers if a["probability"] is not None), key=lambda a: -a["probability"])[:5]
     values = [f"{a['name']} {a['value']:.3g}" for a in prediction["outcomes"] if a["probability"] is None]
-    return ", ".join([*(f"{a['name']} {a['probability']:.2f}" for a in likely), *values])
+    return ", ".join([*(f"{_render_level(a)} {a['probability']:.2f}" for a in likely), *values])
+
+
+def _render_level(answer: dict[str, Any]) -> str:
+    if answer.get("kind") not in ("ordinal", "multiclass"):
+        return str(answer["name"])
+    value = answer["value"]
+    return f"{answer['name']} = {value if isinstance(value, str) else format(value, 'g')}"
 
 
 def main() -> None:

@@ -256,7 +256,10 @@ class Recipe(_Section):
         if self.fusion.name.startswith("late-") and not self.train.unimodal_weight:
             raise ValueError(f"fusion {self.fusion.name} learns only if train.unimodal_weight is above 0")
         if self.heads.alignment and self.heads.alignment.target not in self.targets:
-            raise ValueError(f"heads.alignment.target must be a target: {', '.join(self.targets)}")
+            raise ValueError(
+                f"heads.alignment.target is {self.heads.alignment.target}, which is no target of this recipe "
+                f"({', '.join(self.targets)}): name one that is binary or ordinal, or set heads.alignment=null"
+            )
         if self.baseline:
             _check_baseline(self)
         return self
@@ -373,7 +376,7 @@ def _problem(problem: typing.Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
         return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}")
     if not path:  # keys at odds with each other
-        return str(problem["msg"])
+        return str(problem["msg"]).removeprefix("Value error, ")
     return f"{path}: {problem['msg']}. Got {problem['input']!r}."
 
 

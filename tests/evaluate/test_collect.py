@@ -157,9 +157,11 @@ def test_an_arm_is_calibrated_for_what_it_shows(cohort: Cohort) -> None:
 
 def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
     members = folds(cohort)
+    members[0].calibration["findings"]["pneumonia"]["radius"] = 0.75
     other = [replace(members[0]), replace(members[1])]  # the second repeat deals the same four studies out otherwise
     for member, level, test in zip(other, (10.0, 20.0), ([3, 7], [2, 6]), strict=True):
-        member.level, member.calibration, member.asked = level, {}, []
+        member.level, member.asked = level, []
+        member.calibration = {"findings": {"pneumonia": {"radius": 0.25}}}
         member.split = {**member.split, "test": np.array(test)}
     evidence, _ = collect([*members, *other], [*members, *other])
     assert evidence.pool.row.tolist() == [2, 3, 6, 7], "each study once"
@@ -168,6 +170,7 @@ def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
     assert evidence.arms[""].logits["findings"][:, :, 0] == pytest.approx(logits)
     temperature = np.array([[2, 1]] * 3 + [[1, 1]])
     assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature).mean(axis=1))
+    assert evidence.arms[""].radii["findings"][:, 0].tolist() == [0.5, 0.5, 0.5, 0.25], "of those that have one"
     assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"], "the first repeat describes"
     assert [call.get("describe") for call in other[0].asked] == [False] * 6
     assert evidence.maps is not None

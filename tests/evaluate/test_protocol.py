@@ -34,6 +34,8 @@ def test_who_answered_is_said() -> None:
     assert who_answered(facts) == "test split"
     assert who_answered({**facts, "members": 5, "folds": 5}) == "5 patient folds pooled"
     twice = {**facts, "members": 10, "folds": 5, "repeats": 2}
-    assert who_answered(twice) == "5 patient folds pooled, each answer the mean of 2 models (one a repeat)"
-    assert who_answered({**facts, "members": 5, "folds": 5, "external": True}) == "external cohort, mean of 5 models"
+    each = "each answer, threshold and reach of a likely set the mean of"
+    assert who_answered(twice) == f"5 patient folds pooled, {each} 2 models (one a repeat)"
+    external = {**facts, "members": 5, "folds": 5, "external": True}
+    assert who_answered(external) == f"external cohort, {each} 5 models"
     assert who_answered({**facts, "external": True}) == "external cohort"
