@@ -1,0 +1,83 @@
+"""The total loss by hand: each part once, times its weight, and none that the recipe switched off."""
+
+import math
+
+import pytest
+import torch
+
+from chiasm.objectives.total import compute_losses
+from chiasm.recipe import read_recipe
+from chiasm.study import Kind
+from chiasm.tensors import Batch, Fused, Outputs
+
+KINDS = {"findings": Kind.BINARY, "severity": Kind.REGRESSION}
+ALONE = ("heads.localization=null", "heads.description=null")
+BOTH = ("targets=[findings, severity]", *ALONE)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return Batch(
+        torch.arange(2),
+        labels={"findings": torch.tensor([[1.0], [0.0]]), "severity": torch.tensor([[2.0], [9.0]])},
+        label_mask={"findings": torch.ones(2, 1, dtype=torch.bool), "severity": torch.tensor([[True], [False]])},
+        lesion_mask=torch.tensor([[[[[1.0, 0.0]]]], [[[[0.0, 0.0]]]]]),
+        lesion_label_mask=torch.tensor([[[True]], [[False]]]),
+        description_ids=torch.tensor([[1, 3, 2], [1, 2, 0]]),
+        description_mask=torch.tensor([[True, True, True], [True, True, False]]),
+    )
+
+
+@pytest.fixture
+def outputs() -> Outputs:
+    return Outputs(
+        {"findings": torch.zeros(2, 1), "severity": torch.tensor([[1.6], [0.0]])},
+        Fused(torch.zeros(2, 4), {}, {}),
+        map_logits=torch.zeros(2, 1, 1, 1, 2),
+        description_logits=torch.zeros(2, 2, 5),
+        aligned={"image": torch.eye(2), "text": torch.eye(2), "fused": torch.eye(2), "record": torch.eye(2)},
+        present={m: torch.ones(2, dtype=torch.bool) for m in ("image", "text", "record")},
+    )
+
+
+def test_each_target_counts_with_its_weight(outputs, batch):
+    recipe = read_recipe("report-fusion", [*BOTH, "targets.findings.weight=3", "targets.severity.weight=0.5"])
+    losses = compute_losses(outputs, batch, recipe, KINDS)
+    assert {name: float(x) for name, x in losses.items()} == pytest.approx(
+        {"findings_loss": 3 * math.log(2), "severity_loss": 0.5 * 0.4**2 / 2}  # Huber of .4; the other is not known
+    )
+
+
+def test_heads_count_with_their_weight_where_the_recipe_has_them(outputs, batch):
+    def parts(*overrides: str) -> dict[str, float]:
+        recipe = read_recipe("report-fusion", ["targets=[findings]", *overrides])
+        return {name: float(x) for name, x in compute_losses(outputs, batch, recipe, KINDS).items()}
+
+    plain = parts("heads.localization.weight=1", "heads.description.weight=1")
+    assert set(plain) == {"findings_loss", "localization_loss", "description_loss"}
+    assert plain["description_loss"] == pytest.approx(math.log(5))  # three words to come, each one of five
+    weighted = parts("heads.localization.weight=0.25", "heads.description.weight=2")
+    assert weighted == pytest.approx(
+        {
+            "findings_loss": plain["findings_loss"],
+            "localization_loss": plain["localization_loss"] / 4,
+            "description_loss": 2 * plain["description_loss"],
+        }
+    )
+    assert set(parts(*ALONE)) == {"findings_loss"}
+
+
+def test_alignment_counts_with_its_two_weights(outputs, batch):
+    align = "heads.alignment={target: findings, image_text: 0.5, fused_record: 2, temperature: 1}"
+    recipe = read_recipe("report-fusion", ["targets=[findings]", *ALONE, align])
+    losses = compute_losses(outputs, batch, recipe, KINDS)
+    contrast = math.log(1 + math.exp(-1))  # of a pair of equal vectors and one at a right angle
+    assert float(losses["image_text_loss"]) == pytest.approx(0.5 * contrast)
+    assert float(losses["fused_record_loss"]) == pytest.approx(2 * contrast)
+
+
+def test_what_the_batch_does_not_have_is_no_loss(outputs, batch):
+    outputs.map_logits = outputs.description_logits = None
+    assert set(compute_losses(outputs, batch, read_recipe("report-fusion", ["targets=[findings]"]), KINDS)) == {
+        "findings_loss"
+    }
