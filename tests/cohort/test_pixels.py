@@ -232,6 +232,19 @@ def test_a_constant_is_black_and_a_sparse_mask_is_not() -> None:
     np.testing.assert_array_equal(to_uint8(mask > 0), mask * 255)
 
 
+@pytest.mark.parametrize("label", [1, 3, 255])
+def test_a_mask_of_eight_bits_is_as_bright_as_any_other(label: int) -> None:
+    mask = np.zeros((4, 10, 10), np.uint8)
+    mask[1, 5, 3:6] = label
+    stored = to_uint8(mask)
+    np.testing.assert_array_equal(stored, (mask > 0) * 255)
+    assert stored.dtype == np.uint8
+    picture = mask.copy()
+    picture[0, 0, 0] = 2
+    np.testing.assert_array_equal(to_uint8(picture), picture)
+    np.testing.assert_array_equal(to_uint8(np.zeros((3, 3), np.uint8)), 0)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_nan_and_infinity_are_refused(bad: float, dtype: type) -> None:

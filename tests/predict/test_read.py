@@ -186,6 +186,16 @@ def test_images_of_one_name_stay_apart(folder, draw):
     assert {image.image_id for image in read_study(folder, PLAN)[0].images} == {"case 7/a.png", "case 7/a.dcm"}
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_a_mask_is_read_alike_whatever_its_numbers_are_stored_as(tmp_path, dtype):
+    mask = np.zeros((16, 16, 8), dtype)
+    mask[3:5, 4, 2] = 1
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "lesion.nii.gz")
+    (image,) = read_study(tmp_path / "lesion.nii.gz", SOLID)[0].images
+    assert sorted(np.unique(image.pixels)) == [0, 255]
+    assert (image.pixels == 255).sum() == 2
+
+
 def test_images_of_another_dimension_are_said_and_left_out(folder, draw, tmp_path):
     draw("case 7/images/a.png")
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.eye(4)), folder / "images" / "b.nii.gz")

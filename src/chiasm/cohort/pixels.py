@@ -18,7 +18,7 @@ from chiasm.geometry import Geometry, Shape
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 EXPECTED = "a PNG, JPEG, TIFF or BMP image"
-INTENSITY_RULE = "uint8 as it is; else linear from the 0.5 .. 99.5 percentile to 0 .. 255"
+INTENSITY_RULE = "uint8 as it is (a mask: 0 and 255); else linear from the 0.5 .. 99.5 percentile to 0 .. 255"
 _PERCENTILES = (0.5, 99.5)
 _WIDE = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}  # modes of more than 8 bits, always gray
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, OverflowError)
@@ -109,7 +109,8 @@ def _head(path: Path) -> str:
 def to_uint8(pixels: NDArray[np.generic], where: str = "") -> NDArray[np.uint8]:
     """Bring pixels of any real dtype and shape to 0 .. 255 by `INTENSITY_RULE`; before `fit`, whose padding is zero.
 
-    A constant image becomes all 0. Where both percentiles are one value (a sparse mask), the extremes take their place.
+    A constant image of another dtype becomes all 0. Where both percentiles are one value (a sparse mask), the extremes take
+    their place. A mask counts alike whatever its dtype and label: as 0 and 1 it would be all but black among 8 bits.
 
     Args:
         where: names the image in an error.
@@ -118,7 +119,10 @@ def to_uint8(pixels: NDArray[np.generic], where: str = "") -> NDArray[np.uint8]:
         ImageError: no pixels, NaN or infinite values, or values that are not real numbers.
     """
     if pixels.dtype == np.uint8:
-        return pixels.astype(np.uint8, copy=False)
+        gray = pixels.astype(np.uint8, copy=False)
+        most = gray.max(initial=0)
+        mask = 0 < most < 255 and not gray.min() and bool(((gray == 0) | (gray == most)).all())
+        return np.where(gray, np.uint8(255), np.uint8(0)) if mask else gray
     if pixels.dtype.kind not in "buif" or not pixels.size:
         got = f"{pixels.dtype} {list(pixels.shape)}"
         raise ImageError("The pixels are no image", expected="real numbers", got=got, where=where)
