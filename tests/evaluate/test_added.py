@@ -106,6 +106,8 @@ def test_what_a_modality_added_is_the_paired_difference(added: Evidence, truth: 
     assert not np.nan_to_num(scores["added_over_shuffled_text:outcome/event/auroc"].draws).any(), (
         "the own text is no better"
     )
+    alone = scores["record:outcome/event/auroc"]
+    np.testing.assert_array_equal(scores["added_over_record:outcome/event/auroc"].draws, full.draws - alone.draws)
     np.testing.assert_array_equal(scores["added_opt_in:outcome/event/auroc"].draws, gain.draws)
     brier = scores["added_text:outcome/event/brier"].draws[0]
     assert brier == pytest.approx(

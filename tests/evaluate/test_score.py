@@ -31,6 +31,7 @@ def test_every_name_follows_the_grammar_and_every_arm_is_told_apart(scores: Scor
         ("thumbnail", None),
         ("prior", None),
         ("added_text", None),
+        ("added_over_image", None),
         ("added_over_shuffled_text", None),
     }
     assert {n.metric for n in parsed if n.target == "severity"} == {"mae", "r"}

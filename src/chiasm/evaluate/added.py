@@ -17,7 +17,9 @@ COMPLETE = "inputs=complete"
 """The subgroup of those who have every modality of the model."""
 ADDED = "added_"
 """Before the name of a modality: the control whose figures are all inputs minus all but this one."""
-OVER_SHUFFLED, OVER_OPT_IN = f"{ADDED}over_shuffled_text", f"{ADDED}opt_in"
+OVER = f"{ADDED}over_"
+"""Before the name of a modality: all inputs minus this one alone."""
+OVER_SHUFFLED, OVER_OPT_IN = f"{OVER}shuffled_text", f"{ADDED}opt_in"
 GAINS = ("auroc", "auprc", "brier", "mae", "qwk", "r", "c_index")
 """The figures of which differences are told."""
 _SCALES = {
@@ -35,11 +37,12 @@ Shares = Mapping[str, Mapping[str, Floats]]
 def score_added(question: Question, scores: Mapping[str, Estimate]) -> dict[str, Estimate]:
     """`added_text:TARGET/LABEL/METRIC` and its like, of all patients and of those with all inputs.
 
-    All inputs minus all but one modality, minus another patient's report, minus the columns that were opted in; over the
-    same resamples, so that what both arms get wrong alike cancels.
+    All inputs minus all but one modality, minus one modality alone (`added_over_record`, of three), minus another patient's
+    report, minus the columns that were opted in; over the same resamples, so that what both arms get wrong alike cancels.
     """
     modalities = question.modalities
     rest = {f"{ADDED}{m}": "+".join(x for x in modalities if x != m) for m in modalities} if len(modalities) > 1 else {}
+    rest |= {f"{OVER}{m}": m for m in modalities} if len(modalities) > 2 else {}
     rest |= {OVER_SHUFFLED: "shuffled_text", OVER_OPT_IN: WITHOUT_OPT_IN}
     found = {}
     for name, own in scores.items():

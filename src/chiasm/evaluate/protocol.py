@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from chiasm.evaluate.added import ADDED, OVER_OPT_IN, OVER_SHUFFLED
+from chiasm.evaluate.added import ADDED, OVER, OVER_OPT_IN, OVER_SHUFFLED
 from chiasm.evaluate.evidence import WITHOUT_OPT_IN, Question
 from chiasm.evaluate.score import Scores
 from chiasm.metrics.metric import Metric, MetricName, parse_name
@@ -42,8 +42,10 @@ def to_metrics(scores: Scores, question: Question, who: str, neighbour: str = ""
 def _arm(name: MetricName, question: Question, neighbour: str) -> str:
     sections = f"report-conditioned (sections {', '.join(question.text_sections)})"
     if (name.control or "").startswith(ADDED):
-        added = str(name.control).removeprefix(ADDED)
-        what = _ADDED.get(str(name.control), f"what the {added} adds to all other inputs")
+        alone = str(name.control).startswith(OVER)
+        added = str(name.control).removeprefix(OVER if alone else ADDED)
+        usual = f"what all inputs say over the {added} alone" if alone else f"what the {added} adds to all other inputs"
+        what = _ADDED.get(str(name.control), usual)
         return f"{what}; {sections}" if "text" in question.modalities else what
     if name.control in _CONTROLS:
         return _CONTROLS[name.control] + (

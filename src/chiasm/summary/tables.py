@@ -58,6 +58,9 @@ ADDED = {
     "image": "the image",
     "text": "the text",
     "record": "the record",
+    "over_image": "all others to the image alone",
+    "over_text": "all others to the text alone",
+    "over_record": "all others to the record alone",
     "over_shuffled_text": "the own text instead of another's",
 }
 """After `added_` in the name of a control -> what was added."""
