@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from chiasm.cohort.compose import write_texts
 from chiasm.cohort.sources.phantom_chest import read
-from chiasm.cohort.store import write_cohort
+from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.cohort.written import FILE, read_texts
 from chiasm.errors import InputError, WriterError
 from chiasm.geometry import Geometry
@@ -91,6 +91,13 @@ def test_an_image_description_has_nothing_from_elsewhere(tmp_path):
         hashes.append(table(cohort)["s", "image-description"]["input_hash"])
     assert texts[0] == texts[1] and hashes[0] == hashes[1]
     assert "3.0 ml" in texts[0]
+    with ChatServer(lambda body, number: "{}") as server:  # nor is a model told of it, with pictures or without
+        for number, pictures in itertools.product((0, 1), (0, 1)):
+            cohort, writer = Cohort.open(tmp_path / str(number)), Asking(Server("m", server.url))
+            write_texts(cohort, writer, "image-description", pictures=pictures)
+    many = len(server.requests) // 2
+    assert many and server.requests[:many] == server.requests[many:]
+    assert not any(word in json.dumps(server.requests) for word in ("Roe", "Hemiparesis", "age_years", "edema"))
 
 
 def test_nothing_known_leaves_a_row_that_says_so(tmp_path):

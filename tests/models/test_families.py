@@ -193,6 +193,8 @@ def test_the_text_is_read_under_the_prior_of_the_image():
     assert torch.equal(read["image_keys"], read["text"])
     assert torch.equal(read["keys"], tokens["image"].values)
     x = fused.vectors
+    for m, gain in fusion.gain.items():
+        assert torch.allclose(x[m], gain * fused.tokens[m].values.sum(dim=1) / tokens[m].mask.sum(), atol=1e-12)
     assert torch.allclose(fused.vector, fusion.join(torch.cat([x["image"], x["text"]], dim=1)), atol=1e-12)
 
 

@@ -205,5 +205,9 @@ def test_the_real_one(shared_data: Path) -> None:
         left = sum(facts[f"territory_{n}_share"] for n in range(1, 31, 2))  # type: ignore[misc]
         side = {"left": left > 0.8 * territories, "right": left < 0.2 * territories, "both": True}
         assert side[str(facts["hemisphere"])]  # the atlas and the sign of x agree on what is left
+    hidden = ["axial" not in str(facts["flair_visible"]) for facts in measured]
+    assert 0.2 < np.mean(hidden) < 0.6  # of all 942 lesions, .40 meet no axial plane
+    nowhere = [facts for facts in measured if facts["flair_visible"] == "not visible"]
+    assert nowhere and all(facts["flair_contrast"] is None for facts in nowhere)
     bright = [facts["flair_contrast"] for facts in measured if facts["flair_contrast"] is not None]
     assert np.median(bright) > 0.7  # the lesion lies where FLAIR is bright: picture and mask are aligned
