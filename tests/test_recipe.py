@@ -185,6 +185,7 @@ def test_the_page_of_keys_names_every_key_with_its_default():
         (["fusion.name=late-mean"], "train.unimodal_weight is above 0"),
         (["heads.alignment.target=mrs"], r"- heads.alignment.target is mrs, .* \(findings, .*set heads.alignment=null"),
         (["fusion.name=lat-mean"], "fusion.name"),
+        (["inputs.image.encoder=voxels"], r"- inputs\.image: encoder voxels needs tokens: territories\.\n"),
     ],
 )
 def test_keys_at_odds_with_each_other(overrides, message):

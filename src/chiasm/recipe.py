@@ -375,9 +375,12 @@ def _problem(problem: typing.Mapping[str, Any]) -> str:
         known = _keys_at(Recipe, [str(part) for part in problem["loc"][:-1]])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
         return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}")
+    said = str(problem["msg"]).removeprefix("Value error, ")
     if not path:  # keys at odds with each other
-        return str(problem["msg"]).removeprefix("Value error, ")
-    return f"{path}: {problem['msg']}. Got {problem['input']!r}."
+        return said
+    if isinstance(problem["input"], dict):  # keys of one part are
+        return f"{path}: {said}."
+    return f"{path}: {said}. Got {problem['input']!r}."
 
 
 def _keys_at(model: Any, loc: list[str]) -> list[str]:
