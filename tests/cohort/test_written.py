@@ -166,7 +166,10 @@ def test_a_recipe_of_texts_that_are_not_written_names_the_command(cohort):
         plan(cohort, "image_description")
     assert caught.value.remedy == f"chiasm write {cohort.path} --kind image-description"
     _, _, notes = plan(cohort, "history", "image_description")
-    assert "4 training studies have no image_description; chiasm write makes it." in notes
+    assert (
+        "4 training studies have no image_description; chiasm write makes it where there is something to write from."
+        in notes
+    )
 
 
 def test_an_input_that_holds_the_answer_is_noted(cohort):
@@ -180,7 +183,10 @@ def test_an_input_that_holds_the_answer_is_noted(cohort):
         "The input structured_report was written from labels (3): it holds the answer of what they say. "
         "Only figures without the text say what is seen."
     )
-    assert "1 training studies have no structured_report; chiasm write makes it." in notes
+    assert (
+        "1 training studies have no structured_report; chiasm write makes it where there is something to write from."
+        in notes
+    )
     assert not any("image_description was written" in note for note in notes)
 
 

@@ -391,7 +391,9 @@ def _written(cohorts: Sequence[Cohort], rows: Rows, read: Sequence[str], told: S
                 for row in own
             )
             if lacking := sum(map(len, rows)) - have:
-                notes.append(f"{lacking} training studies have no {section}; chiasm write makes it.")
+                notes.append(
+                    f"{lacking} training studies have no {section}; chiasm write makes it where there is something to write from."
+                )
     for section in set(read) & set(WRITTEN):
         made = sum((Counter(sources(cohort.path, section)) for cohort in cohorts), Counter[str]())
         said = ", ".join(f"{name} ({made[name]})" for name in ("labels", "report", "regions") if made[name])
