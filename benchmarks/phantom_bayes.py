@@ -43,7 +43,7 @@ PHANTOMS = {
     },
     "stroke": {
         "recipe": "stroke-prognosis",
-        "sets": ("inputs.text.encoder=bilstm", "train.keep=best"),
+        "sets": ("inputs.text.encoder=bilstm", "inputs.text.max_tokens=160", "train.keep=best"),
         "outcome": "outcome/mrs_gt_2",
         "options": {"sequences": "lesion-mask"},
         "file": "phantom_stroke.json",

@@ -26,7 +26,11 @@ from chiasm.train import train
 
 PARTS = {
     "mrs": {"sets": (), "folds": 5, "repeats": 4},
-    "nihss": {"sets": ("targets={nihss: {}}", "heads.alignment=null"), "folds": 10, "repeats": 2},
+    "nihss": {
+        "sets": ("targets={nihss: {}}", "heads.alignment=null", "inputs.text.max_tokens=160"),
+        "folds": 10,
+        "repeats": 2,
+    },
 }
 KEPT = ("/auroc", "/auprc", "/ece", "/brier", "/qwk", "/mae", "/r", "/auroc_gt_2", "/coverage")
 
