@@ -43,6 +43,21 @@ def test_boxes_lie_on_the_pixels_they_name() -> None:
     assert not drawn[4:8, 6:10].any(), "the inside stays clear"
 
 
+def test_a_predicted_box_has_its_name_above_it_or_inside_at_the_border() -> None:
+    black = np.zeros((120, 160), np.uint8)
+    for top, above in ((40, True), (0, False)):
+        box = np.array([[100.0, top, 150.0, top + 60]])
+        plain, named = (
+            pixels_of(overlay(black, NONE, box)),
+            pixels_of(overlay(black, NONE, box, names=["pneumothorax"])),
+        )
+        y, x = np.nonzero((plain != named).any(axis=2))
+        assert len(y) > 30 and x.max() <= 159
+        assert y.max() <= top if above else y.min() >= top
+    with pytest.raises(ValueError, match="zip"):
+        overlay(black, NONE, np.array([[1.0, 1, 9, 9]]), names=["a", "b"])
+
+
 def test_predicted_boxes_are_dashed_and_of_another_colour() -> None:
     drawn = pixels_of(overlay(np.zeros((60, 60), np.uint8), NONE, np.array([[5, 5, 50, 50]])))
     edge = (drawn[5, 5:50] == PREDICTED_RGB).all(axis=1)

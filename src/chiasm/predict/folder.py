@@ -229,11 +229,13 @@ def _write(prediction: Prediction, cohort: Cohort, out: Path, names: set[str]) -
         overlays[image_id] = f"{_free_name(image_id, '.png', names)}"
         heat = geometry.map_to_original(np.max([m for (i, _), m in prediction.maps.items() if i == image_id], axis=0))
         pixels = geometry.map_to_original(cohort.pixels(rows[image_id]).astype(np.float32))
-        boxes = np.array([r.box for r in prediction.regions if r.image_id == image_id]).reshape(-1, 4)
+        own = [region for region in prediction.regions if region.image_id == image_id]
+        boxes = np.array([region.box for region in own]).reshape(-1, 4)
         if pixels.ndim == 3:  # the slice where the map is highest stands for a volume
             z = int(heat.max(axis=(1, 2)).argmax())
             pixels, heat = pixels[z], heat[z]
-        picture = overlay(np.clip(pixels, 0, 255).astype(np.uint8), np.zeros((0, 4)), boxes, heat, max_side=1024)
+        gray, labels = np.clip(pixels, 0, 255).astype(np.uint8), [region.label.replace("_", " ") for region in own]
+        picture = overlay(gray, np.zeros((0, 4)), boxes, heat, names=labels, max_side=1024)
         (out / overlays[image_id]).write_bytes(picture)
     content = {**to_json(prediction), "overlays": overlays}
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)

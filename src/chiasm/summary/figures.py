@@ -155,6 +155,7 @@ def overlay(
     boxes_pred: NDArray[np.floating],
     heat: NDArray[np.floating] | None = None,
     *,
+    names: Sequence[str] = (),
     mask_truth: NDArray[np.bool_] | None = None,
     max_side: int | None = None,
     format: str = "PNG",
@@ -165,6 +166,7 @@ def overlay(
         pixels: [H, W] gray in the original frame, any real dtype; drawn from its minimum to its maximum unless uint8.
         boxes_truth, boxes_pred: [n, 4] x_min, y_min, x_max, y_max in the same pixels.
         heat: [H, W] probabilities 0..1 on the same pixels, or None.
+        names: of the predicted boxes, written beside them.
         mask_truth: [H, W]; its outline is drawn where a reader drew a mask instead of a box.
         max_side: shrink so that the longer side has at most this many pixels; None keeps the original size.
         format: "PNG", or "JPEG" for a page that must stay small.
@@ -194,6 +196,8 @@ def overlay(
         _rectangle(draw, box, TRUTH_RGB, width, dashed=False)
     for box in np.asarray(boxes_pred, float).reshape(-1, 4) * scale:
         _rectangle(draw, box, PREDICTED_RGB, width, dashed=True)
+    for name, box in zip(names, np.asarray(boxes_pred, float).reshape(-1, 4) * scale, strict=bool(names)):
+        _label(draw, box, name, picture.size)
     out = io.BytesIO()
     picture.save(out, format=format, **({"quality": 88} if format == "JPEG" else {}))
     return out.getvalue()
@@ -221,6 +225,18 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     reach = max(1, round(max(mask.shape) / 400))
     return np.asarray(binary_dilation(mask, iterations=reach) & ~binary_erosion(mask, iterations=reach))
+
+
+def _label(draw: ImageDraw, box: NDArray[np.float64], name: str, size: tuple[int, int]) -> None:
+    """A name over its box, on black; inside the box where there is no room above it, moved left at the right border."""
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(max(9, round(max(size) / 45)))
+    x0, y0, x1, y1 = draw.textbbox((0, 0), name, font=font)
+    x = max(0.0, min(box[0], size[0] - (x1 - x0)))
+    y = box[1] - (y1 - y0) - 2 if box[1] > (y1 - y0) + 2 else box[1] + 2
+    draw.rectangle((x, y, x + x1 - x0, y + y1 - y0), fill=(0, 0, 0))
+    draw.text((x - x0, y - y0), name, fill=PREDICTED_RGB, font=font)
 
 
 def _rectangle(
