@@ -102,3 +102,12 @@ def test_the_structured_report_of_a_lesion():
     assert report.text.endswith("VERDICT: Ischemic lesion is present.")
     none = build_report(read_facts(Study("s", "p", facts={"lesion_volume_ml": 0.0})))
     assert none.text.endswith("VERDICT: No ischemic lesion.")
+
+
+@pytest.mark.parametrize(
+    ("volume", "said"),
+    [(0.001, "less than 0.01 ml"), (0.04, "0.04 ml"), (0.12, "0.1 ml"), (2.0, "2.0 ml"), (42.06, "42 ml")],
+)
+def test_no_lesion_that_is_there_has_a_volume_of_zero(volume, said):
+    (first, *_) = describe(Facts(measured={"lesion_volume_ml": volume})).findings
+    assert first.endswith(f"with a volume of {said}.")
