@@ -55,7 +55,9 @@ def find_table(path: Path, others: Collection[str] = ()) -> Path:
         expected=_EXPECTED,
         got=", ".join(f.name for f in tables[:10]) + (", ..." if len(tables) > 10 else ""),
         where=str(path),
-        remedy=f"name the table itself: {path / tables[0].name}" if tables else "name the table itself",
+        remedy=f"name the table itself: {path / tables[0].name}"
+        if tables
+        else "name the table itself; images alone need one, a row an image with its path: docs/table.md",
     )
 
 
