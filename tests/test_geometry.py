@@ -14,6 +14,12 @@ from chiasm.geometry import Geometry
 sizes = st.integers(1, 40)
 
 
+def _flipped(geometry: Geometry, axis: int) -> Geometry:
+    scale = tuple(-1.0 if a == axis else 1.0 for a in range(len(geometry.shape)))
+    offset = tuple(float(n) if a == axis else 0.0 for a, n in enumerate(geometry.shape))
+    return geometry.then(geometry.shape, scale, offset)
+
+
 @st.composite
 def geometries(draw: st.DrawFn, steps: int = 5, ndim: int | None = None) -> Geometry:
     """The identity followed by some resizes, crops, pads and flips."""
@@ -27,7 +33,7 @@ def geometries(draw: st.DrawFn, steps: int = 5, ndim: int | None = None) -> Geom
         elif kind == "crop":
             geometry = geometry.cropped(draw(st.tuples(*[st.integers(-20, 20)] * n)), draw(shapes))
         else:
-            geometry = geometry.flipped(draw(st.integers(0, n - 1)))
+            geometry = _flipped(geometry, draw(st.integers(0, n - 1)))
     return geometry
 
 
@@ -73,9 +79,9 @@ def test_steps_compose_in_their_order(geometry: Geometry, seed: int) -> None:
     close(geometry.cropped(start, shape).to_stored(points), stored - start, geometry)
     mirrored = stored.copy()
     mirrored[:, axis] = geometry.shape[axis] - mirrored[:, axis]
-    close(geometry.flipped(axis).to_stored(points), mirrored, geometry)
-    close(geometry.flipped(axis).flipped(axis).to_stored(points), stored, geometry)
-    for step in (geometry.resized(shape), geometry.cropped(start, shape), geometry.flipped(axis)):
+    close(_flipped(geometry, axis).to_stored(points), mirrored, geometry)
+    close(_flipped(_flipped(geometry, axis), axis).to_stored(points), stored, geometry)
+    for step in (geometry.resized(shape), geometry.cropped(start, shape), _flipped(geometry, axis)):
         assert step.original_shape == geometry.original_shape
         assert step.spacing_mm == geometry.spacing_mm
 
@@ -89,7 +95,8 @@ def test_maps_agree_with_what_numpy_does_to_pixels(shape: tuple[int, int], seed:
     top, left = (int(rng.integers(0, n)) for n in shape)
     before, after = rng.integers(0, 4, (2, 2)) * [top == 0, left == 0]  # a side is cut or padded
     moved = np.pad(pixels[top:, left:], tuple(zip(before, after, strict=True)))
-    geometry = Geometry.identity(shape).cropped(tuple(np.array([top, left]) - before), moved.shape).flipped(1)
+    geometry = Geometry.identity(shape).cropped(tuple(np.array([top, left]) - before), moved.shape)
+    geometry = _flipped(geometry, 1)
     moved = np.repeat(np.repeat(moved[:, ::-1], 2, axis=0), 3, axis=1)
     geometry = geometry.resized(moved.shape)
     for y, x in itertools.product(*map(range, shape)):
@@ -103,7 +110,7 @@ def test_maps_agree_with_what_numpy_does_to_pixels(shape: tuple[int, int], seed:
 def test_boxes_by_hand() -> None:
     geometry = Geometry.identity((100, 200)).resized((50, 50))  # y by 1/2, x by 1/4
     np.testing.assert_allclose(geometry.boxes_to_stored(np.array([[20, 10, 40, 90]])), [[5, 5, 10, 45]])
-    flipped = Geometry.identity((100, 200)).flipped(1)
+    flipped = _flipped(Geometry.identity((100, 200)), 1)
     np.testing.assert_allclose(flipped.boxes_to_stored(np.array([[20, 10, 40, 90]])), [[160, 10, 180, 90]])
     volume = Geometry.identity((7, 100, 200)).resized((14, 50, 50))
     np.testing.assert_allclose(volume.boxes_to_stored(np.array([[20, 10, 40, 90]])), [[5, 5, 10, 45]])
@@ -136,9 +143,10 @@ def test_maps_are_laid_on_the_original_like_the_slow_reference(data: st.DataObje
     geometry = Geometry.identity(data.draw(st.tuples(*[small] * ndim)))
     for _ in range(data.draw(st.integers(0, 3))):
         shape, start = data.draw(st.tuples(*[small] * ndim)), data.draw(st.tuples(*[st.integers(-4, 4)] * ndim))
-        step = data.draw(st.sampled_from(["resized", "cropped", "flipped"]))
-        arguments = {"resized": (shape,), "cropped": (start, shape), "flipped": (ndim - 1,)}[step]
-        geometry = getattr(geometry, step)(*arguments)
+        step = data.draw(st.sampled_from([Geometry.resized, Geometry.cropped, _flipped]))
+        geometry = step(
+            geometry, *{Geometry.resized: (shape,), Geometry.cropped: (start, shape), _flipped: (ndim - 1,)}[step]
+        )
     values = np.random.default_rng(seed).uniform(0, 1, data.draw(st.tuples(*[st.integers(1, 6)] * ndim)))
     centres = np.stack(np.meshgrid(*(np.arange(n) + 0.5 for n in geometry.original_shape), indexing="ij"), axis=-1)
     stored = geometry.to_stored(centres)
@@ -147,6 +155,15 @@ def test_maps_are_laid_on_the_original_like_the_slow_reference(data: st.DataObje
     laid = geometry.map_to_original(values)
     assert laid.dtype == np.float32
     np.testing.assert_allclose(laid[clear], slow_map(geometry, values)[clear], atol=1e-5)
+
+
+def test_two_volumes_lie_in_one_space_whatever_was_stored_of_them() -> None:
+    affine = (2.0, 0, 0, -90, 0, 2.0, 0, -126, 0, 0, 2.0, -72, 0, 0, 0, 1)
+    a = Geometry.identity((9, 10, 11), affine=affine)
+    nudged = Geometry.identity((9, 10, 11), affine=(2.0, 0, 0, -90.0005, *affine[4:]))
+    assert a.same_space(a.resized((4, 5, 6))) and a.same_space(nudged)
+    assert not a.same_space(Geometry.identity((9, 10, 11), affine=(2.0, 0, 0, -89, *affine[4:])))
+    assert not a.same_space(Geometry.identity((9, 10, 12), affine=affine))
 
 
 def test_a_cell_lies_on_its_pixels() -> None:

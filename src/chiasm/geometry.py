@@ -64,10 +64,9 @@ class Geometry:
         """Cut the window of `shape` that begins at `start`; a negative start or a larger shape pads."""
         return self.then(shape, (1.0,) * len(shape), tuple(-float(s) for s in start))
 
-    def flipped(self, axis: int) -> Geometry:
-        scale = tuple(-1.0 if a == axis else 1.0 for a in range(len(self.shape)))
-        offset = tuple(float(n) if a == axis else 0.0 for a, n in enumerate(self.shape))
-        return self.then(self.shape, scale, offset)
+    def same_space(self, other: Geometry) -> bool:
+        """Whether the originals are one grid of voxels in one world: shape and affine, to a thousandth of a millimetre."""
+        return self.original_shape == other.original_shape and np.allclose(self.affine, other.affine, atol=1e-3)
 
     def to_stored(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map [..., ndim] points in array-axis order from the original frame to these pixels."""

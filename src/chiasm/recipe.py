@@ -272,6 +272,8 @@ def _check_baseline(recipe: Recipe) -> None:
         raise ValueError(f"a baseline has no heads: set {', '.join(heads)} to null")
     if image and not (image.freeze and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf")):
         raise ValueError("a baseline needs a pretrained inputs.image.encoder and freeze: true")
+    if image and image.tokens != "grid":
+        raise ValueError("a baseline takes the whole image: inputs.image.tokens must be grid; facts may be territories")
     if text and text.encoder == "bilstm":
         raise ValueError("a baseline needs a pretrained inputs.text.encoder: minilm or hf:ID-or-folder")
 

@@ -48,6 +48,7 @@ from chiasm.members import (
 from chiasm.models.assemble import Model
 from chiasm.models.augment import augment, uniforms
 from chiasm.models.baseline import Baseline, Fit
+from chiasm.models.territories import TerritoryEncoder
 from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.objectives.total import compute_losses
 from chiasm.objectives.unimodal import known, unimodal_losses
@@ -258,9 +259,18 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
         if isinstance(member.model, Baseline):
             _fit_classifiers(member, member.model)
         else:
+            _measure(member, member.model)
             _optimize(member, Trainee(member, member.model))
     if _is_main():
         _write_json(folder / "calibration.json", calibrate(load_member(folder, cohorts)))
+
+
+def _measure(member: Member, model: Model) -> None:
+    """Territories are measured by what they hold in training studies."""
+    encoder = model.encoders["image"] if "image" in model.modalities else None
+    if isinstance(encoder, TerritoryEncoder):
+        rows = member.split["train"]
+        encoder.standardize(member.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
 
 
 def _fit_classifiers(member: Member, model: Baseline) -> None:

@@ -26,12 +26,12 @@ def _study(i: int) -> Study:
     pixels[4 + i, 3:6, 9:12] = 250
     lesion = np.zeros(SHAPE, bool)
     lesion[10, 3:6, 9:12] = True
-    drawn = (Region("lesion", f"v{i}", mask=lesion, target="outcome"),) if i == 0 else ()
+    drawn = (Region("lesion", f"v{i}", mask=lesion, target="outcome"),) if i in (0, 3) else ()
     flat = Image(f"f{i}", np.full((20, 20), 99, np.uint8), Geometry.identity((20, 20)), name="FLAIR axial")
     return Study(
         f"s{i}",
         f"p{i}",
-        images=(Image(f"v{i}", pixels, place, name="FLAIR"), flat),
+        images=(Image(f"v{i}", pixels, place, name="FLAIR", dicom_modality="SEG" if i == 3 else "MR"), flat),
         record=Record({"age_years": 50.0}),
         outcomes=(Outcome("event", float(i < 3)), Outcome("mrs", float(i), Kind.ORDINAL, "mrs")),
         regions=drawn,
@@ -138,6 +138,12 @@ def test_a_drawn_lesion_is_outlined_and_a_bright_one_is_shown(asked: Evidence, k
     rows, columns = np.nonzero(plain[..., 0] > 200)
     found = np.array([rows.min(), rows.max() + 1, columns.min(), columns.max() + 1]) / 16
     assert found.tolist() == pytest.approx([10, 13, 9, 12], abs=0.4), "front up; a voxel is 16 pixels"
+
+
+def test_a_mask_stands_on_the_brain_of_the_atlas_also_where_its_lesion_is_drawn(asked: Evidence, known: Truth) -> None:
+    _, volume, mask, _ = draw_cases(asked, known)[0]
+    on_volume, on_brain = (np.median(_rgb(dict(case.pictures)["FLAIR, axial"])) for case in (volume, mask))
+    assert on_volume == pytest.approx(60, abs=2) and on_brain == pytest.approx(90, abs=2)
 
 
 def test_without_a_binary_label_the_first_with_an_order_is_shown(asked: Evidence, known: Truth) -> None:

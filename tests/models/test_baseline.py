@@ -158,6 +158,7 @@ def test_what_was_fitted_comes_back_and_other_encoders_are_refused(made, batch):
     [
         ("inputs.image.encoder=small-cnn", "a pretrained inputs.image.encoder"),
         ("inputs.image.freeze=false", "a pretrained inputs.image.encoder"),
+        ("inputs.image.tokens=territories", "tokens must be grid"),
         ("inputs.text.encoder=bilstm", "a pretrained inputs.text.encoder"),
         ("heads.localization.stride=16", "heads.localization to null"),
         ("baseline.model=forest", "baseline.model"),

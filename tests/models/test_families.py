@@ -21,7 +21,11 @@ DIM = 8
 
 def _make(family, modalities=MODALITIES):
     torch.manual_seed(0)
-    return family(modalities, DIM, 2, 0.0).double().eval()
+    fusion = family(modalities, DIM, 2, 0.0).double().eval()
+    for parameter in fusion.parameters():  # what starts at zero would hide a mistake
+        if parameter.ndim == 2 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.5)
+    return fusion
 
 
 def _tokens(absent=None, modalities=MODALITIES):
@@ -208,6 +212,15 @@ def test_the_record_comes_in_through_a_gate_and_without_it_the_pair_stands():
     answer = fusion.ask(Tokens(pair[:, None], record.mask[:, :1]), record.values, record.mask).values[:, 0]
     gate = torch.sigmoid(fusion.gate(torch.cat([pair, answer], dim=1)))
     assert torch.allclose(with_record.vector, pair + gate * answer, atol=1e-12)
+
+
+def test_before_the_first_step_no_modality_has_changed_another():
+    fusion, tokens = VisionConditioned(MODALITIES, DIM, 2, 0.0).double().eval(), _tokens()
+    x = fusion(tokens).vectors
+    read = torch.nn.functional.layer_norm(tokens["text"].values, (DIM,)).mean(dim=1)
+    assert torch.allclose(x["image"], 3 * tokens["image"].values.mean(dim=1), atol=1e-12)
+    assert torch.allclose(x["text"], 3 * read, atol=1e-12)
+    assert not fusion(tokens).vector.any()
 
 
 def test_without_an_image_the_text_is_only_normalized():

@@ -18,7 +18,11 @@ CASES = [(name, s) for name in FAMILIES for s in SUBSETS if set(NEEDS.get(name, 
 
 def make(name, modalities=MODALITIES):
     torch.manual_seed(0)
-    return FAMILIES[name](modalities, DIM, 2, 0.0).eval()
+    fusion = FAMILIES[name](modalities, DIM, 2, 0.0).eval()
+    for parameter in fusion.parameters():  # what starts at zero would hide a mistake
+        if parameter.ndim == 2 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return fusion
 
 
 def draw(seed=1, batch=4, modalities=MODALITIES):

@@ -14,7 +14,7 @@ from chiasm.errors import CohortError, RecipeError
 from chiasm.members import load_member
 from chiasm.models.assemble import build_model
 from chiasm.models.image_encoder import SmallCNN
-from chiasm.models.territories import REGIONS, Territories
+from chiasm.models.territories import RARE, REGIONS, Territories
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.train import train
@@ -32,12 +32,11 @@ def test_what_a_region_holds_of_the_voxels_by_a_slow_sum(atlas):
     place.place(atlas)
     pixels = torch.randint(0, 256, (3, 1, *SHAPE), generator=torch.Generator().manual_seed(0)).float()
     (level,) = place(pixels)
-    assert level.shape == (3, 2, REGIONS)
+    assert level.shape == (3, 1, REGIONS)
     for n in range(3):
         for region in range(REGIONS):
             here = [pixels[n, 0][cell].item() / 255 for cell in np.ndindex(SHAPE) if atlas[cell] == region]
             assert level[n, 0, region].item() == pytest.approx(np.log1p(sum(here) * 0.5), rel=1e-5)
-            assert level[n, 1, region].item() == pytest.approx(np.mean(here) if here else 0, rel=1e-5)
 
 
 def test_maps_of_another_backbone_are_averaged_by_the_share_of_each_cell(atlas):
@@ -50,7 +49,7 @@ def test_maps_of_another_backbone_are_averaged_by_the_share_of_each_cell(atlas):
     place.place(regions)
     pixels = torch.randint(0, 256, (2, 1, *shape), generator=torch.Generator().manual_seed(0)).float()
     maps, levels = inner(pixels), place(pixels)
-    assert len(levels) == 1 + len(maps) and place.channels == (2, *inner.channels)
+    assert len(levels) == 1 + len(maps) and place.channels == (1, *inner.channels)
     for level, pooled in zip(maps, levels[1:], strict=True):
         up = level.detach().repeat_interleave(32 // level.shape[2], 2)
         up = up.repeat_interleave(32 // level.shape[3], 3).repeat_interleave(32 // level.shape[4], 4)
@@ -91,11 +90,37 @@ def test_a_voxel_outside_the_brain_moves_its_own_token_alone(built, strokes):
     assert not moved[:, 1:REGIONS].any() and moved[batch.image_mask[:, 0], 0].any()
 
 
-def test_a_loaded_model_knows_the_atlas_it_was_trained_with(strokes, tmp_path):
+def test_a_loaded_model_knows_the_atlas_and_the_volumes_it_was_trained_with(strokes, tmp_path):
     overrides = ["train.epochs=1", "fusion.dim=8", "fusion.heads=2", "heads.alignment=null"]
     train(read_recipe("stroke-prognosis", overrides), [strokes.path], tmp_path / "run")
     own = load_member(tmp_path / "run", [strokes])
-    assert np.array_equal(own.model.image_encoder.backbone.regions.numpy(), strokes.atlas)
+    encoder = own.model.image_encoder
+    assert np.array_equal(encoder.backbone.regions.numpy(), strokes.atlas)
+    own.loader.features = None  # the images themselves
+    batch = own.loader.batch(own.split["train"])
+    volumes = batch.images[batch.image_mask].numpy() / 255
+    ml = [[v[strokes.atlas == r].sum() * float(encoder.backbone.cell_ml) for r in range(REGIONS)] for v in volumes]
+    held = np.log1p(ml)
+    np.testing.assert_allclose(encoder.mean.numpy(), held.mean(axis=0), atol=2e-3)  # cached in half precision
+    np.testing.assert_allclose(encoder.spread.numpy(), held.std(axis=0) + RARE, atol=2e-3)
+
+
+def test_a_token_is_what_its_region_holds_more_than_usual(built):
+    model, batch = built
+    encoder = model.image_encoder
+    encoder.standardize([batch])
+    own = torch.randn(encoder.own.shape, generator=torch.Generator().manual_seed(0))
+    encoder.own.data.copy_(own)
+    tokens = model.encode(batch)["image"].values[batch.image_mask[:, 0]]
+    held = encoder.backbone(batch.images[batch.image_mask][:, None].float())[0][:, 0]
+    usual = [held[:, r].mean() for r in range(REGIONS)]
+    spread = [held[:, r].var(correction=0).sqrt() + RARE for r in range(REGIONS)]
+    view = encoder.view(batch.view[batch.image_mask])
+    for r in range(REGIONS):
+        more = ((held[:, r] - usual[r]) / spread[r])[:, None]
+        by_hand = REGIONS * more * (encoder.shared + own[r]) + encoder.region[r] + view
+        torch.testing.assert_close(tokens[:, r], by_hand, rtol=1e-3, atol=1e-3)
+    encoder.own.data.zero_()
 
 
 def test_a_cohort_without_an_atlas_is_refused(phantom):

@@ -355,7 +355,7 @@ def _check_space(cohort: Cohort, atlas: str) -> None:
     images = cohort.table("images", ["array", "geometry"]).to_pydict()
     there = [g for array, g in zip(images["array"], images["geometry"], strict=True) if array == "pixels_3d"]
     expected = Geometry.from_json(atlas)
-    beside = sum(not _same_place(Geometry.from_json(text), expected) for text in set(there))
+    beside = sum(not _same_cells(Geometry.from_json(text), expected) for text in set(there))
     if beside:
         raise CohortError(
             "volumes do not lie in the space of the model's atlas",
@@ -366,8 +366,8 @@ def _check_space(cohort: Cohort, atlas: str) -> None:
         )
 
 
-def _same_place(a: Geometry, b: Geometry) -> bool:
-    return (a.original_shape, a.shape) == (b.original_shape, b.shape) and np.allclose(a.affine, b.affine, atol=1e-3)
+def _same_cells(a: Geometry, b: Geometry) -> bool:
+    return a.shape == b.shape and a.same_space(b)
 
 
 def _shares(

@@ -21,6 +21,8 @@ from chiasm.errors import ImageError
 from chiasm.geometry import Geometry
 from chiasm.vocabulary import TERRITORIES, VENTRICLES
 
+MASK = "lesion-mask"
+"""Name of the image that is the lesion as a reader drew it."""
 Facts = dict[str, float | str | None]
 Bools = NDArray[np.bool_]
 
@@ -162,8 +164,7 @@ def _depth_mm(inside: Bools, spacing_mm: tuple[float, ...]) -> NDArray[np.float6
 
 
 def _check_grid(lesion: Bools, geometry: Geometry, atlas: Atlas) -> None:
-    same = lesion.shape == atlas.regions.shape and np.allclose(geometry.affine, atlas.geometry.affine, atol=1e-3)
-    if not same:
+    if lesion.shape != atlas.regions.shape or not geometry.same_space(atlas.geometry):
         raise ImageError(
             "The lesion lies on another grid than the atlas",
             expected=f"{atlas.regions.shape} with the atlas' affine",

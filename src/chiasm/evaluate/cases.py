@@ -128,8 +128,8 @@ def _planes(cohort: Cohort, image_row: int) -> list[tuple[str, bytes]]:
     masks = [region.mask for region in cohort.regions_of(image_row) if region.mask is not None]
     lesion = np.any(masks, axis=0) if masks else None
     image = cohort.images.iloc[image_row]
-    if lesion is None and image["dicom_modality"] == "SEG":
-        lesion = pixels >= max(float(pixels.max()) / 2, 1.0)
+    if image["dicom_modality"] == "SEG":
+        lesion = pixels >= max(float(pixels.max()) / 2, 1.0) if lesion is None else lesion
         if cohort.atlas is not None:
             pixels = geometry.map_to_original((cohort.atlas > 0) * np.float32(90))
     through = brightest(pixels, lesion)

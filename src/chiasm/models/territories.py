@@ -7,6 +7,7 @@ A stroke acts by where it lies. A small cohort cannot teach a network the brain'
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -18,17 +19,21 @@ from chiasm.models.image_encoder import Backbone, Extractor, build_backbone
 from chiasm.plan import Plan
 from chiasm.recipe import ImageInput
 from chiasm.study import View
-from chiasm.tensors import Tokens
+from chiasm.tensors import Batch, Tokens
 from chiasm.vocabulary import TERRITORIES, VENTRICLES
 
 REGIONS = 1 + max(TERRITORIES | VENTRICLES)
 """What lies outside is a region too, the first."""
 
 
+RARE = 0.3
+"""Added to the spread of log(1 + ml) in a region, lest one that is seldom hit be blown up."""
+
+
 class Territories(Backbone):
     """[n, 1, D, H, W] in 0..255 -> [n, c, REGIONS] each: what every region holds of the voxels, and of another backbone's maps.
 
-    Of the voxels: log(1 + ml) of what is bright (for a lesion mask, the millilitres of lesion) and its share of the region.
+    Of the voxels: log(1 + ml) of what is bright; for a lesion mask, the millilitres of lesion.
 
     Args:
         shape: of the volumes. cell_ml: volume of a voxel as stored. inner: a 3-D backbone, or None for the voxels alone.
@@ -40,7 +45,7 @@ class Territories(Backbone):
     def __init__(self, shape: tuple[int, ...], cell_ml: float, inner: Backbone | None) -> None:
         super().__init__()
         self.inner = inner
-        self.channels = (2, *(inner.channels if inner is not None else ()))
+        self.channels = (1, *(inner.channels if inner is not None else ()))
         self.register_buffer("regions", torch.zeros(shape, dtype=torch.uint8))
         self.register_buffer("cell_ml", torch.tensor(cell_ml))  # both name a cache of features
 
@@ -50,9 +55,8 @@ class Territories(Backbone):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         where = self.regions.flatten().long()
-        size = torch.bincount(where, minlength=REGIONS).to(pixels.dtype)
         bright = pixels.new_zeros(len(pixels), REGIONS).index_add_(1, where, pixels.flatten(1) / 255.0)
-        maps = [torch.stack([torch.log1p(bright * self.cell_ml), bright / size.clamp(min=1)], dim=1)]
+        maps = [torch.log1p(bright * self.cell_ml)[:, None]]
         return maps + [self._pool(level) for level in (self.inner(pixels) if self.inner is not None else [])]
 
     def _pool(self, level: Tensor) -> Tensor:
@@ -63,7 +67,15 @@ class Territories(Backbone):
 
 
 class TerritoryEncoder(Extractor):
-    """Volumes [B, N, D, H, W] to tokens [B, N * REGIONS, D], one a region: W_r x with W_r = W + an own part of region r."""
+    """Volumes [B, N, D, H, W] to tokens [B, N * REGIONS, D], one a region.
+
+    Token r = REGIONS * (W + own part of r) (log(1 + ml) in r, standardized over the training images) + what r is + view. Every
+    region starts alike, by what it holds, and learns how it differs; standardized, a small one learns as fast as a large one.
+    A modality's vector is a mean of its tokens; REGIONS makes it the sum of what the regions hold.
+    """
+
+    mean: Tensor  # [REGIONS] of the training images, kept with the weights
+    spread: Tensor
 
     def __init__(self, options: ImageInput, plan: Plan, dim: int) -> None:
         assert plan.image_shape is not None
@@ -73,25 +85,38 @@ class TerritoryEncoder(Extractor):
         backbone = Territories(plan.image_shape, float(cell_mm3) / 1000, inner)
         super().__init__(backbone, len(backbone.channels), frozen=inner is None)
         self.grid = (REGIONS,)
-        first, *others = backbone.channels
-        self.shared = nn.Parameter(torch.randn(1, first, dim) * 0.3)
-        self.own = nn.Parameter(torch.randn(REGIONS, first, dim) * 0.3)
+        self.register_buffer("mean", torch.zeros(REGIONS))
+        self.register_buffer("spread", torch.ones(REGIONS))
+        self.shared = nn.Parameter(torch.randn(dim) * (0.3 / REGIONS))
+        self.own = nn.Parameter(torch.zeros(REGIONS, dim))
         self.region = nn.Parameter(torch.randn(REGIONS, dim) * 0.02)
-        self.laterals = nn.ModuleList(nn.Linear(c, dim) for c in others)
+        self.laterals = nn.ModuleList(nn.Linear(c, dim) for c in backbone.channels[1:])
         self.view = nn.Embedding(len(View), dim)
+
+    @torch.no_grad()
+    def standardize(self, batches: Iterable[Batch]) -> None:
+        """Take mean and spread of what each region holds from training images, before the first step."""
+        held = torch.cat([self._maps(b.images, b.image_mask, b.features)[0][:, 0] for b in batches])  # [n, REGIONS]
+        self.mean.copy_(held.mean(dim=0))
+        self.spread.copy_(held.std(dim=0, correction=0) + RARE)
+
+    def _maps(self, images: Tensor | None, real: Tensor | None, features: list[Tensor] | None) -> list[Tensor]:
+        """Of the images that are there, [n, c, REGIONS] each; cached ones are read."""
+        assert real is not None
+        if features is not None:
+            return [level[real].to(self.region.dtype) for level in features]
+        assert images is not None
+        return self.extract(images[real])
 
     def forward(
         self, images: Tensor | None, image_mask: Tensor, view: Tensor, features: list[Tensor] | None = None
     ) -> Tokens:
         """As `ImageEncoder`."""
         real = image_mask
-        if features is not None:
-            maps = [level[real].to(self.region.dtype) for level in features]
-        else:
-            assert images is not None
-            maps = self.extract(images[real])
-        x = torch.einsum("ncr,rcd->nrd", maps[0], self.shared + self.own) + self.region
-        for level, lateral in zip(maps[1:], self.laterals, strict=True):
+        first, *others = self._maps(images, real, features)
+        held = (first[:, 0] - self.mean) / self.spread  # [n, REGIONS]
+        x = REGIONS * held[..., None] * (self.shared + self.own) + self.region
+        for level, lateral in zip(others, self.laterals, strict=True):
             x = x + lateral(level.transpose(1, 2))
         x = x + self.view(view[real])[:, None]
         values = x.new_zeros((*real.shape, *x.shape[1:]))

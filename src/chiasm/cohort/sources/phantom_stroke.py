@@ -16,13 +16,12 @@ import numpy as np
 
 from chiasm.cohort.phantom.brain import SEQUENCES, Brain, build_brain, cut_planes, grow_lesion, render
 from chiasm.cohort.phantom.stroke_outcome import KINDS, PLACES, Latents, bayes, blocks
-from chiasm.cohort.stroke_facts import Atlas, measure_flair, measure_lesion
+from chiasm.cohort.stroke_facts import MASK, Atlas, measure_flair, measure_lesion
 from chiasm.errors import InputError
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, State, Study
 
 ABOUT = "3-D MR volumes of strokes, lesion masks and charts made by a model with known truth and known best AUROC"
 READER = "phantom"
-MASK = "lesion-mask"
 _STUDY, _RECORD = 1, 2  # streams of random numbers beside that of the latents, 0
 _UNKNOWN_SEX_SHARE = 0.03
 

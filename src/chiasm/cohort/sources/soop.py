@@ -22,7 +22,7 @@ import numpy as np
 from chiasm.cohort.nifti import read_nifti
 from chiasm.cohort.parse import Row, check_folder, find_table, read_rows, reason
 from chiasm.cohort.pixels import read_image
-from chiasm.cohort.stroke_facts import Atlas, Facts, Plane, measure_flair, measure_lesion, read_atlas
+from chiasm.cohort.stroke_facts import MASK, Atlas, Facts, Plane, measure_flair, measure_lesion, read_atlas
 from chiasm.errors import ImageError, TableError
 from chiasm.geometry import Geometry
 from chiasm.study import Image, Kind, Outcome, Record, Rejected, Study
@@ -35,7 +35,6 @@ NOTES = (
     "Etiology is a diagnosis made after work-up: an input only where a recipe opts in.",
     "Of the people without a chart, some are second scans of others: keep them out of a pre-training that these test.",
 )
-MASK_NAME = "lesion-mask"
 MRS = "gs_rankin_6isdeath"
 _COLUMNS = ("sex", "age", "race", "acuteischaemicstroke", "priorstroke", "bmi", "nihss", MRS, "etiology")
 _LAYOUT = {
@@ -146,12 +145,12 @@ def _outcomes(row: Row) -> tuple[Outcome, ...]:
 
 def _read_images(root: Path, subject: str, file: Path, atlas: Atlas | None, flair: bool) -> tuple[list[Image], Facts]:
     """The mask as 0 and 255, so that a stored cell holds the lesion's share of it; the FLAIR planes; and the facts."""
-    mask = read_nifti(file, image_id=f"{subject}-{MASK_NAME}", dicom_modality="SEG")
+    mask = read_nifti(file, image_id=f"{subject}-{MASK}", dicom_modality="SEG")
     lesion = np.asarray(mask.pixels != 0)
     if not lesion.any():
         raise ImageError("The lesion mask is empty")
     pixels = lesion.astype(np.uint8) * np.uint8(255)
-    images = [replace(mask, pixels=pixels, source=file.relative_to(root).as_posix(), name=MASK_NAME)]
+    images = [replace(mask, pixels=pixels, source=file.relative_to(root).as_posix(), name=MASK)]
     facts = measure_lesion(lesion, mask.geometry, atlas)
     picture = find_table(root / "derivatives" / "flair_slices" / subject, "*_FLAIR.*")
     if picture is not None and lesion.shape == _GRID:

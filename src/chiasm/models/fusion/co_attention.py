@@ -29,6 +29,11 @@ class CrossAttention(nn.Module):
             nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim), nn.Dropout(dropout)
         )
 
+    def start_at_zero(self) -> None:
+        """Let queries pass unchanged until training finds something to add."""
+        for parameter in (*self.attention.out_proj.parameters(), *self.feed_forward[3].parameters()):
+            nn.init.zeros_(parameter)
+
     def forward(self, queries: Tokens, keys: Tensor, key_mask: Tensor) -> Tokens:
         """[B, T, D] queries, [B, S, D] keys, [B, S] mask -> updated queries."""
         keys = torch.cat([self.null.expand(len(keys), 1, -1), self.norm_key(keys)], dim=1)

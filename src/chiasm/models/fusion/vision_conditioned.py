@@ -24,7 +24,9 @@ class VisionConditioned(nn.Module):
     at the image's tokens and these at T'. The joined pair asks the record's tokens, and a gate lets their answer in.
 
     A modality's vector is the mean of its tokens times a gain, neither attended nor normalized: what is additive and keeps
-    its size (millilitres of lesion) is learned best from a few hundred patients.
+    its size (millilitres of lesion) is learned best from a few hundred patients. What one modality does to another comes
+    second: prior, cross-attention and the joined vector start at zero (as residual branches do in Bachlechner et al. 2021,
+    arXiv 2003.04887), so that training starts from a sum of what each modality says alone.
     """
 
     def __init__(self, modalities: Sequence[str], dim: int, heads: int, dropout: float) -> None:
@@ -38,6 +40,11 @@ class VisionConditioned(nn.Module):
         self.ask = self.gate = None
         if "record" in modalities:
             self.ask, self.gate = CrossAttention(dim, heads, dropout), nn.Linear(2 * dim, dim)
+        for part in self.modules():
+            if isinstance(part, CrossAttention):
+                part.start_at_zero()
+        for parameter in (*self.prior[2].parameters(), *self.join.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(self, tokens: dict[str, Tokens]) -> Fused:
         image, text = tokens["image"], tokens["text"]
