@@ -2,7 +2,7 @@
 
     python benchmarks/stroke.py [--data ../shared/data/soop] [--work FOLDER] [--part mrs|nihss]
 
-Writes benchmarks/results/stroke_mrs.json or stroke_nihss.json. Epochs, learning rate, dropout and width were chosen by the AUROC,
+Writes benchmarks/results/stroke_mrs.json or stroke_nihss.json. Epochs, learning rate and width were chosen by the AUROC,
 or r, on the validation patients of folds like these (patients who validate one member test another).
 """
 
@@ -30,7 +30,6 @@ PARTS = {
         "sets": (
             "targets={nihss: {}}",
             "heads.alignment=null",
-            "fusion.dropout=0.3",
             "train.learning_rate=0.0005",
             "train.epochs=32",
         ),

@@ -35,7 +35,7 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_killed_training_resumes_to_the_same_weights(phantom, small, tmp_path):
-    overrides = [*small, "heads.description=null", "train.epochs=6"]
+    overrides = [*small, "heads.description=null", "train.epochs=6", "fusion.dropout=0.2"]  # drawn from the state kept
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(read_recipe("report-fusion", overrides), [phantom.path], whole)
 
@@ -56,6 +56,18 @@ def test_a_killed_training_resumes_to_the_same_weights(phantom, small, tmp_path)
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert (whole / "history.csv").read_text() == history.read_text()
     assert json.loads((whole / "calibration.json").read_text()) == json.loads((broken / "calibration.json").read_text())
+
+
+def test_dropout_acts_while_it_trains_and_not_when_it_answers(phantom, small, tmp_path):
+    overrides = [*small, "heads.description=null", "train.epochs=1"]
+    runs = {}
+    for dropout in (0.0, 0.5):
+        recipe = read_recipe("report-fusion", [*overrides, f"fusion.dropout={dropout}"])
+        train(recipe, [phantom.path], tmp_path / str(dropout))
+        runs[dropout] = _weights(tmp_path / str(dropout))
+    assert not all(torch.equal(a, runs[0.5][name]) for name, a in runs[0.0].items())
+    member = load_members(tmp_path / "0.5")[0]
+    assert not member.model.training
 
 
 def test_two_processes_train_and_validate_each_study_once(phantom, small, tmp_path):

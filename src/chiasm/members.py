@@ -31,7 +31,7 @@ from chiasm.report.tokenizer import Tokenizer, build_tokenizer
 from chiasm.study import Kind
 from chiasm.tensors import Batch
 
-SCHEMA = 1
+SCHEMA = 2
 SPLITS = ("train", "validation", "test")
 Calibration = dict[str, dict[str, dict[str, Any]]]
 """target -> label -> {"temperature", "threshold", "radius", "map_threshold", "shown"}, each where it could be fitted.

@@ -128,7 +128,7 @@ class Fusion(_Section):
     name: Family = "co-attention"
     dim: Count = 128
     heads: Count = 4
-    dropout: Share = 0.1
+    dropout: Share = 0.0
     modality_dropout: Annotated[Share, Field(description="chance that a present modality is hidden in training")] = 0.3
 
     @model_validator(mode="after")

@@ -360,7 +360,7 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
 
     def __init__(self, member: Member, model: Model) -> None:
         super().__init__()
-        self.model = model
+        self.model = model.train()  # a loaded member answers, without dropout; Lightning leaves the mode as it finds it
         self.answering = tuple(model.state_dict())  # without the heads that only watch
         with torch.random.fork_rng(devices=[]):
             self.model.watch()

@@ -33,7 +33,7 @@ def frozen_features(
         folder: where caches live; each is named by a hash of the weights and the pixels, so a stale one is never read.
         progress: called with the number of images done since the last call.
     """
-    digest = hashlib.sha256(f"{pixels_hash} {encoder.levels}".encode())
+    digest = hashlib.sha256(f"{pixels_hash} {encoder.levels} {encoder.backbone.channels}".encode())
     for name, tensor in sorted(encoder.backbone.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     home = folder / f"features-{digest.hexdigest()[:16]}"

@@ -54,10 +54,14 @@ class Territories(Backbone):
         self.regions.copy_(torch.from_numpy(np.array(regions)))
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
+        maps = [self.hold(pixels)[:, None]]
+        return maps + [self._pool(level) for level in (self.inner(pixels) if self.inner is not None else [])]
+
+    def hold(self, pixels: Tensor) -> Tensor:
+        """[n, 1, D, H, W] -> [n, REGIONS] log(1 + ml)."""
         where = self.regions.flatten().long()
         bright = pixels.new_zeros(len(pixels), REGIONS).index_add_(1, where, pixels.flatten(1) / 255.0)
-        maps = [torch.log1p(bright * self.cell_ml)[:, None]]
-        return maps + [self._pool(level) for level in (self.inner(pixels) if self.inner is not None else [])]
+        return torch.log1p(bright * self.cell_ml)
 
     def _pool(self, level: Tensor) -> Tensor:
         """[n, c, d, h, w] -> [n, c, REGIONS]: the mean over each region's cells; a cell belongs to regions by its share."""
@@ -70,8 +74,8 @@ class TerritoryEncoder(Extractor):
     """Volumes [B, N, D, H, W] to tokens [B, N * REGIONS, D], one a region.
 
     Token r = REGIONS * (W + own part of r) (log(1 + ml) in r, standardized over the training images) + what r is + view. Every
-    region starts alike, by what it holds, and learns how it differs; standardized, a small one learns as fast as a large one.
-    A modality's vector is a mean of its tokens; REGIONS makes it the sum of what the regions hold.
+    region starts alike, by what it holds, and learns how it differs; standardized, small ones learn nearly as fast as large
+    ones. A modality's vector is a mean of its tokens; REGIONS makes it the sum of what the regions hold.
     """
 
     mean: Tensor  # [REGIONS] of the training images, kept with the weights
@@ -95,25 +99,30 @@ class TerritoryEncoder(Extractor):
 
     @torch.no_grad()
     def standardize(self, batches: Iterable[Batch]) -> None:
-        """Take mean and spread of what each region holds from training images, before the first step."""
-        held = torch.cat([self._maps(b.images, b.image_mask, b.features)[0][:, 0] for b in batches])  # [n, REGIONS]
+        """Take mean and spread of what each region holds from training images, of all names alike, before the first step."""
+        assert isinstance(self.backbone, Territories)
+        parts = []
+        for batch in batches:
+            assert batch.image_mask is not None
+            if batch.features is not None:
+                parts.append(batch.features[0][batch.image_mask][:, 0].to(self.mean.dtype))
+            else:
+                assert batch.images is not None
+                parts.append(self.backbone.hold(batch.images[batch.image_mask][:, None].float()))
+        held = torch.cat(parts)  # [n, REGIONS]
         self.mean.copy_(held.mean(dim=0))
         self.spread.copy_(held.std(dim=0, correction=0) + RARE)
-
-    def _maps(self, images: Tensor | None, real: Tensor | None, features: list[Tensor] | None) -> list[Tensor]:
-        """Of the images that are there, [n, c, REGIONS] each; cached ones are read."""
-        assert real is not None
-        if features is not None:
-            return [level[real].to(self.region.dtype) for level in features]
-        assert images is not None
-        return self.extract(images[real])
 
     def forward(
         self, images: Tensor | None, image_mask: Tensor, view: Tensor, features: list[Tensor] | None = None
     ) -> Tokens:
         """As `ImageEncoder`."""
         real = image_mask
-        first, *others = self._maps(images, real, features)
+        if features is not None:
+            first, *others = [level[real].to(self.region.dtype) for level in features]
+        else:
+            assert images is not None
+            first, *others = self.extract(images[real])
         held = (first[:, 0] - self.mean) / self.spread  # [n, REGIONS]
         x = REGIONS * held[..., None] * (self.shared + self.own) + self.region
         for level, lateral in zip(others, self.laterals, strict=True):

@@ -25,8 +25,8 @@ class VisionConditioned(nn.Module):
 
     A modality's vector is the mean of its tokens times a gain, neither attended nor normalized: what is additive and keeps
     its size (millilitres of lesion) is learned best from a few hundred patients. What one modality does to another comes
-    second: prior, cross-attention and the joined vector start at zero (as residual branches do in Bachlechner et al. 2021,
-    arXiv 2003.04887), so that training starts from a sum of what each modality says alone.
+    second: prior and cross-attention start at zero (as residual branches do in Bachlechner et al. 2021, arXiv 2003.04887), the
+    joined vector small, so that training starts from little more than a sum of what each modality says alone.
     """
 
     def __init__(self, modalities: Sequence[str], dim: int, heads: int, dropout: float) -> None:
@@ -43,8 +43,10 @@ class VisionConditioned(nn.Module):
         for part in self.modules():
             if isinstance(part, CrossAttention):
                 part.start_at_zero()
-        for parameter in (*self.prior[2].parameters(), *self.join.parameters()):
+        for parameter in self.prior[2].parameters():
             nn.init.zeros_(parameter)
+        with torch.no_grad():
+            self.join.weight.mul_(0.1)  # not zero: a contrast has no gradient there
 
     def forward(self, tokens: dict[str, Tokens]) -> Fused:
         image, text = tokens["image"], tokens["text"]
