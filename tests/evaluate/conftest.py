@@ -17,6 +17,7 @@ from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.evaluate.evaluation import Evaluation, write_evaluation
 from chiasm.evaluate.evidence import Arm, Evidence, Maps, Pool, Question, Truth, read_truth
 from chiasm.geometry import Geometry
+from chiasm.members import SCHEMA
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.plan import Plan
 from chiasm.recipe import parse_recipe, read_recipe, write_recipe
@@ -169,7 +170,7 @@ def run(tmp_path: Path, cohort: Cohort, question: Question) -> Path:
     (folder / "calibration.json").write_text(json.dumps(fitted))
     (folder / "weights.safetensors").write_bytes(b"weights")
     info = {
-        "schema": 1,
+        "schema": SCHEMA,
         "recipe": "hand-made",
         "cohorts": [{"path": str(cohort.path), "hash": cohort.hash, "source": cohort.source}],
         "seed": 0,
