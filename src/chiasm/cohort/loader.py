@@ -355,7 +355,8 @@ def _check_space(cohort: Cohort, atlas: str) -> None:
     images = cohort.table("images", ["array", "geometry"]).to_pydict()
     there = [g for array, g in zip(images["array"], images["geometry"], strict=True) if array == "pixels_3d"]
     expected = Geometry.from_json(atlas)
-    beside = sum(not _same_cells(Geometry.from_json(text), expected) for text in set(there))
+    grids = [Geometry.from_json(text) for text in set(there)]
+    beside = sum(grid.shape != expected.shape or not grid.same_space(expected) for grid in grids)
     if beside:
         raise CohortError(
             "volumes do not lie in the space of the model's atlas",
@@ -364,10 +365,6 @@ def _check_space(cohort: Cohort, atlas: str) -> None:
             where=str(cohort.path),
             remedy="register and resample them to the atlas first (it is in the MNI152 space for SOOP)",
         )
-
-
-def _same_cells(a: Geometry, b: Geometry) -> bool:
-    return a.shape == b.shape and a.same_space(b)
 
 
 def _shares(
