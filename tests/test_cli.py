@@ -48,7 +48,7 @@ def answered(*arguments: object) -> Any:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, Callable[..., Any]], None]:
-    """Replace a function of a room (by module, because `chiasm.train` is the function)."""
+    """Replace a function of a room (by module, because `chiasm.training.train` is the function)."""
     return lambda module, name, function: monkeypatch.setattr(importlib.import_module(module), name, function)
 
 
@@ -120,7 +120,7 @@ def test_a_bug_shows_where_it_is_and_none_of_its_words(stand_in) -> None:  # typ
     def broken(*_: object) -> None:
         raise ValueError("patient John Doe")
 
-    stand_in("chiasm.evaluate", "verify", broken)
+    stand_in("chiasm.evaluation.verify", "verify", broken)
     for as_json in ([], ["--json"]):
         result = run("verify", "r", *as_json)
         assert result.exit_code == 1
@@ -133,7 +133,7 @@ def test_a_failing_file_system_is_no_bug(stand_in) -> None:  # type: ignore[no-u
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "/disk/run")
 
-    stand_in("chiasm.evaluate", "verify", full)
+    stand_in("chiasm.evaluation.verify", "verify", full)
     result = run("verify", "r")
     assert result.exit_code == 1
     assert result.stderr == "error: No space left on device\n  where: /disk/run\n"
@@ -144,7 +144,7 @@ def test_standard_output_is_the_answer_alone(stand_in) -> None:  # type: ignore[
         print("a library says hello")  # noqa: T201
         return []
 
-    stand_in("chiasm.evaluate", "verify", chatty)
+    stand_in("chiasm.evaluation.verify", "verify", chatty)
     result = run("verify", "r", "--json")
     assert json.loads(result.stdout) == {"differences": []}
     assert "hello" in result.stderr
@@ -157,7 +157,7 @@ def test_an_interrupted_training_says_how_to_go_on(stand_in, monkeypatch, how) -
     def interrupted(*_: object, **__: object) -> None:
         raise how(1)
 
-    stand_in("chiasm.train", "train", interrupted)
+    stand_in("chiasm.training.train", "train", interrupted)
     monkeypatch.setattr("sys.argv", ["chiasm", "train", "report-fusion", "my cohort", "--out", "r"])
     result = run("train", "report-fusion", "my cohort", "--out", "r")
     assert result.exit_code == 130
@@ -168,8 +168,8 @@ def test_an_interrupted_training_says_how_to_go_on(stand_in, monkeypatch, how) -
 
 
 def test_sources_and_recipes_are_listed() -> None:
-    from chiasm.cohort.sources import NAMES
     from chiasm.recipe import recipe_names
+    from chiasm.sources.registry import NAMES
 
     assert [s["name"] for s in answered("sources")["sources"]] == list(NAMES)
     assert [r["name"] for r in answered("recipes")["recipes"]] == recipe_names()
@@ -268,7 +268,7 @@ def test_train_hands_everything_over(stand_in, tmp_path: Path) -> None:  # type:
         seen.update(recipe=recipe, cohorts=cohorts, out=out, **options)
         return {"members": 6}
 
-    stand_in("chiasm.train", "train", train)
+    stand_in("chiasm.training.train", "train", train)
     settings = ["--set", "train.epochs=7", "--set", "targets=[outcome]"]
     document = answered(
         *("train", "report-fusion", "a", "b", "--out", "r", *settings, "--folds", 3, "--repeats", 2, "--resume")
@@ -290,7 +290,7 @@ def test_evaluate_prints_the_first_figures_and_the_warnings(stand_in) -> None:  
         warnings=["a shortcut comes close"],
         page=Path("r/evaluation/summary.html"),
     )
-    stand_in("chiasm.evaluate", "evaluate", lambda *_: evaluation)
+    stand_in("chiasm.evaluation.evaluate", "evaluate", lambda *_: evaluation)
     assert answered("evaluate", "r")["metrics"] == metrics
     assert [" ".join(line.split()) for line in run("evaluate", "r").stdout.splitlines()] == [
         "findings/mass/auroc 0.812 [0.700, 0.900] n=12",
@@ -314,7 +314,7 @@ def test_predict_lists_the_likeliest_first(stand_in, tmp_path: Path) -> None:  #
         seen.append((arguments, options))
         return [Prediction("s1", "p1", findings)]
 
-    stand_in("chiasm.predict", "predict_inputs", predict_inputs)
+    stand_in("chiasm.prediction.folder", "predict_inputs", predict_inputs)
     result = run("predict", "r", "a.png", "--out", tmp_path, "--report", "t.txt")
     assert result.stdout.splitlines() == ["s1: pneumonia 0.90, mass 0.12", f"all of it in {tmp_path}"]
     arguments, options = seen[0]
@@ -325,14 +325,14 @@ def test_predict_lists_the_likeliest_first(stand_in, tmp_path: Path) -> None:  #
 def test_predict_says_what_it_did_not_take(stand_in, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "rejected.csv").write_text("where,reason\nb.png,no image\n")
     prediction = Prediction("s1", "p1", (), ignored=("report: the model reads none",))
-    stand_in("chiasm.predict", "predict_inputs", lambda *_, **__: [prediction])
+    stand_in("chiasm.prediction.folder", "predict_inputs", lambda *_, **__: [prediction])
     said = run("predict", "r", "a.png", "b.png", "--out", tmp_path).stdout
     assert "not used: report: the model reads none" in said
     assert f"all of it in {tmp_path}; 1 inputs were not taken, see {tmp_path / 'rejected.csv'}" in said
 
 
 def test_verify_fails_on_a_difference(stand_in) -> None:  # type: ignore[no-untyped-def]
-    stand_in("chiasm.evaluate", "verify", lambda _: ["findings/mass/auroc: 0.8 is 0.7"])
+    stand_in("chiasm.evaluation.verify", "verify", lambda _: ["findings/mass/auroc: 0.8 is 0.7"])
     result = run("verify", "r", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {"differences": ["findings/mass/auroc: 0.8 is 0.7"]}

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chiasm.cohort.sources import import_cohort
+from chiasm.cohort.imports import import_cohort
 from chiasm.cohort.store import Cohort
-from chiasm.evaluate import Evaluation, evaluate, verify
-from chiasm.members import load_members
-from chiasm.predict import predict_inputs
+from chiasm.evaluation.evaluate import Evaluation, evaluate
+from chiasm.evaluation.verify import verify
+from chiasm.prediction.folder import predict_inputs
 from chiasm.recipe import parse_recipe
+from chiasm.run.fold_model import load_members
 from chiasm.study import Kind
-from chiasm.train import train
+from chiasm.training.train import train
 
 COUNT = 420
 

@@ -51,13 +51,6 @@ def test_a_wrong_name_is_an_attribute_error() -> None:
         _ = chiasm.no_such_name
 
 
-def test_a_module_of_the_same_name_does_not_hide_the_function() -> None:
-    import chiasm.train  # binds the module in its package, were it not held off
-
-    assert callable(chiasm.train)
-    assert chiasm.train.__name__ == "train"
-
-
 def test_importing_chiasm_loads_none_of_its_rooms() -> None:
     loaded = modules_after("import chiasm")
     assert [name for name in loaded if name.startswith("chiasm.")] == []

@@ -195,7 +195,7 @@ def demo_command(
 @_command("sources")
 def sources_command() -> Answer:
     """What can be imported."""
-    from chiasm.cohort.sources import SOURCES
+    from chiasm.sources.registry import SOURCES
 
     listed = [{"name": n, "about": s.about, "options": list(s.options)} for n, s in SOURCES.items()]
     width = max(map(len, SOURCES))
@@ -233,7 +233,7 @@ def import_command(
     option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the source.")] = None,
 ) -> Answer:
     """Read studies and write them as a cohort."""
-    from chiasm.cohort.sources import import_cohort
+    from chiasm.cohort.imports import import_cohort
     from chiasm.progress import Progress
 
     options: dict[str, Any] = dict(_parse_option(text) for text in option or [])
@@ -261,7 +261,7 @@ def import_command(
 @_command("inspect")
 def inspect_command(cohort: Annotated[Path, typer.Argument(help="A cohort.")]) -> Answer:
     """Counts, missing values, and leakage between the splits."""
-    from chiasm.cohort.leakage import inspect_cohort, render_inspection
+    from chiasm.audit.leakage import inspect_cohort, render_inspection
     from chiasm.cohort.store import Cohort
 
     document = inspect_cohort(Cohort.open(cohort))
@@ -361,7 +361,7 @@ def train_command(
     from chiasm.recipe import read_recipe
 
     chosen = read_recipe(recipe, set or [])  # before torch is imported: a wrong key is answered at once
-    from chiasm.train import train
+    from chiasm.training.train import train
 
     try:
         document = train(chosen, cohorts, out, resume=resume, folds=folds, repeats=repeats)
@@ -377,7 +377,7 @@ def evaluate_command(
     out: Annotated[Path | None, typer.Option(help="Folder for the page and figures; default RUN/evaluation.")] = None,
 ) -> Answer:
     """Score a run on patients it has not seen."""
-    from chiasm.evaluate import evaluate
+    from chiasm.evaluation.evaluate import evaluate
 
     evaluation = evaluate(run, cohort, out)
     document = evaluation.document()
@@ -397,7 +397,8 @@ def compare_command(
     ] = None,
 ) -> Answer:
     """Test whether the first run is better than others on the same patients."""
-    from chiasm.compare import compare, train_baselines
+    from chiasm.comparison.baselines import train_baselines
+    from chiasm.comparison.compare import compare
 
     others = train_baselines(runs[0]) if baselines else []
     comparison = compare([*runs, *(home for home in others if home not in runs)], out)
@@ -414,7 +415,7 @@ def predict_command(
     record: Annotated[Path | None, typer.Option(help="JSON file of the record of the one input.")] = None,
 ) -> Answer:
     """Answer images, studies or a cohort."""
-    from chiasm.predict import predict_inputs, to_json
+    from chiasm.prediction.folder import predict_inputs, to_json
 
     predictions = [to_json(p) for p in predict_inputs(run, inputs, out, report=report, record=record)]
     lines = [f"{p['study_id']}: {_render_findings(p)}" for p in predictions]
@@ -436,7 +437,7 @@ def _count_rejected(path: Path) -> int:
 @_command("verify")
 def verify_command(run: Annotated[Path, typer.Argument(help="An evaluated run.")]) -> Answer:
     """Compute every metric of a run again; fail on a difference."""
-    from chiasm.evaluate import verify
+    from chiasm.evaluation.verify import verify
 
     differences = [str(difference) for difference in verify(run)]
     if not differences:

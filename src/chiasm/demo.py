@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from chiasm.cohort.sources import import_cohort
-from chiasm.cohort.sources.phantom_chest import read as make_phantoms
+from chiasm.cohort.imports import import_cohort
 from chiasm.errors import RunError
-from chiasm.evaluate import evaluate
-from chiasm.predict import predict_inputs
+from chiasm.evaluation.evaluate import evaluate
+from chiasm.prediction.folder import predict_inputs
 from chiasm.progress import Progress, say
 from chiasm.recipe import read_recipe
+from chiasm.sources.phantom_chest import read as make_phantoms
 from chiasm.study import Study
-from chiasm.train import train
+from chiasm.training.train import train
 
 STUDIES, SIZE = 700, 128
 OVERRIDES = (

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from chiasm.cohort.loader import Loader
-from chiasm.cohort.planning import fit_plan
+from chiasm.encoding.batches import Loader
+from chiasm.encoding.fit import fit_plan
 from chiasm.models.assemble import build_model
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer

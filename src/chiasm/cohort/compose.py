@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from chiasm.cohort.generated import TextFile
 from chiasm.cohort.store import Cohort
-from chiasm.cohort.written import TextFile
 from chiasm.errors import InputError, WriterError
 from chiasm.progress import Progress
 from chiasm.report.facts import read_facts, read_image_facts

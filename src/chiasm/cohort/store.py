@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from chiasm.cohort.files import whole_or_nothing
-from chiasm.cohort.stroke_facts import Atlas
+from chiasm.atomic import whole_or_nothing
+from chiasm.cohort.generated import WRITTEN, read_texts
 from chiasm.cohort.tables import SCHEMA, ColumnInfo, TargetInfo, content_hash, decode_mask, pixel_hash
 from chiasm.cohort.write import SPLIT_RULES, CohortWriter
-from chiasm.cohort.written import WRITTEN, read_texts
+from chiasm.domains.stroke.facts import Atlas
 from chiasm.errors import CohortError, check_schema
 from chiasm.geometry import Geometry
 from chiasm.study import Box, Finding, Image, Kind, Outcome, Record, Region, Rejected, Report, State, Study, View
@@ -255,7 +255,7 @@ class Cohort:
         return [text for part in self.text_parts(sections) for text in part]
 
     def text_parts(self, sections: Sequence[str]) -> Iterator[list[str]]:
-        """`texts`, some thousand at a time; sections of `chiasm.cohort.written.WRITTEN` are what writers made."""
+        """`texts`, some thousand at a time; sections of `chiasm.cohort.generated.WRITTEN` are what writers made."""
         made = {name: read_texts(self.path, name) for name in sections if name in WRITTEN}
         known = [name for name in sections if name in self.sections or made.get(name)]
         if not known:

@@ -15,10 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chiasm.cohort.files import GrowingArray, sync
-from chiasm.cohort.pixels import INTENSITY_RULE, fit, to_uint8
-from chiasm.cohort.splits import HASH_RULE, SPLITS, split_of
-from chiasm.cohort.stroke_facts import Atlas, store_atlas
+from chiasm.atomic import GrowingArray, sync
 from chiasm.cohort.tables import (
     SCHEMA,
     ColumnInfo,
@@ -28,8 +25,11 @@ from chiasm.cohort.tables import (
     perceptual_hash,
     pixel_hash,
 )
+from chiasm.domains.stroke.facts import Atlas, store_atlas
 from chiasm.errors import CohortError, ImageError, InputError
+from chiasm.formats.pixels import INTENSITY_RULE, fit, to_uint8
 from chiasm.report.sections import SECTIONS
+from chiasm.splits import HASH_RULE, SPLITS, split_of
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, State, Study
 from chiasm.vocabulary import TERRITORIES, VENTRICLES, snake_case
 

@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chiasm.encoding.plan import Plan
+from chiasm.heads.decoder import Decoder
+from chiasm.heads.heads import AlignmentHead, Levels, MapHead, TargetHeads, UnimodalHeads, pool_maps
 from chiasm.models.baseline import Baseline
-from chiasm.models.decoder import Decoder
 from chiasm.models.fusion import FAMILIES
 from chiasm.models.fusion.late import Late, LateHeads
-from chiasm.models.heads import AlignmentHead, Levels, MapHead, TargetHeads, UnimodalHeads, pool_maps
-from chiasm.models.image_encoder import Extractor, ImageEncoder
-from chiasm.models.record_encoder import RecordEncoder
-from chiasm.models.territories import TerritoryEncoder
-from chiasm.models.text_encoder import build_text_encoder
-from chiasm.plan import Plan
+from chiasm.models.image.encoder import Extractor, ImageEncoder
+from chiasm.models.image.territories import TerritoryEncoder
+from chiasm.models.record.encoder import RecordEncoder
+from chiasm.models.text.encoder import build_text_encoder
 from chiasm.recipe import Recipe
 from chiasm.tensors import MODALITIES, Batch, Outputs, Tokens
 

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
+from chiasm.encoding.levels import NEVER
+from chiasm.encoding.plan import Plan
 from chiasm.errors import RunError
-from chiasm.levels import NEVER
 from chiasm.models.classifiers import FITS, Chosen, Classifier, Floats, Linear, from_array, inner_folds
-from chiasm.models.image_encoder import Extractor, build_backbone
-from chiasm.models.text_encoder import FrozenText
-from chiasm.plan import Plan
+from chiasm.models.image.encoder import Extractor, build_backbone
+from chiasm.models.text.encoder import FrozenText
 from chiasm.recipe import Recipe
 from chiasm.study import Kind
 from chiasm.tensors import MODALITIES, Batch, Fused, Outputs
@@ -270,7 +270,7 @@ def _join(x: Mapping[str, Floats], subset: Subset, n: int) -> Floats:
 
 
 def to_questions(truth: Floats, kind: Kind, levels: int) -> list[tuple[Floats, NDArray[np.bool_]]]:
-    """[n] truths as a loss takes them (`chiasm.levels.encode`) -> for each question [n] its answer, and who is asked.
+    """[n] truths as a loss takes them (`chiasm.encoding.levels.encode`) -> for each question [n] its answer, and who is asked.
 
     A number is one question. Else each is a yes or no: above level k? (Frank & Hall 2001); of class k?; an event in interval
     k, asked of those who came to it (Brown 1975).
