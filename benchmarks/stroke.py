@@ -22,7 +22,7 @@ from chiasm.comparison.compare import compare
 from chiasm.evaluation.evaluate import evaluate
 from chiasm.recipe import read_recipe
 from chiasm.report.writers import open_writer
-from chiasm.run.fold_model import read_run
+from chiasm.run.folder import read_run
 from chiasm.training.train import train
 
 PARTS = {

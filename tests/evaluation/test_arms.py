@@ -13,7 +13,8 @@ from chiasm.cohort.store import Cohort
 from chiasm.evaluation import arms as room
 from chiasm.evaluation.arms import collect
 from chiasm.recipe import Evaluate, RecordInput
-from chiasm.run.fold_model import Answers, calibrated, fitted
+from chiasm.run.answers import Answers, calibrated, fitted
+from chiasm.run.infer import Ask
 from chiasm.study import Kind
 
 EDEMA = ("pneumonia", "edema")
@@ -42,7 +43,7 @@ class Stand:
     labels: tuple[str, ...] = EDEMA
     modalities: tuple[str, ...] = ("image", "text")
     calibration: dict[str, Any] = field(default_factory=dict)
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[Ask] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.plan = SimpleNamespace(
@@ -72,13 +73,18 @@ class Stand:
         return fitted(self.calibration, "radius", target, self.labels, shown, np.nan)
 
 
-def fake_answer(member: Stand, indices: NDArray[np.int64], **options: Any) -> Answers:
-    member.asked.append({"indices": indices.tolist(), **options})
-    base = member.level + indices / 100 + (1.0 if "text" not in (options.get("subset") or ("text",)) else 0.0)
+def fake_infer(member: Stand, indices: NDArray[np.int64], asks: list[Ask], progress: Any = None) -> list[Answers]:
+    return [fake_answer(member, indices, ask) for ask in asks]
+
+
+def fake_answer(member: Stand, indices: NDArray[np.int64], ask: Ask) -> Answers:
+    member.asked.append(ask)
+    shows = ("image", "text") if ask.subset is None else ask.subset
+    base = member.level + indices / 100 + (1.0 if "text" not in shows and shows else 0.0)
     logits = {"findings": np.repeat(base[:, None], len(member.labels), axis=1).astype(np.float32)}
-    shown = np.full(len(indices), "+".join(options.get("subset", ("image", "text"))))
-    texts = [f"{member.level:g} says {i}" for i in indices] if options.get("describe") else None
-    if not options.get("maps", True):
+    shown = np.full(len(indices), "+".join(shows))
+    texts = [f"{member.level:g} says {i}" for i in indices] if ask.describe else None
+    if not ask.maps:
         return Answers(indices, logits, shown, descriptions=texts)
     maps = np.full((len(indices), 1, 4, 4), member.level, np.float16)
     return Answers(indices, logits, shown, maps, np.stack([indices, indices], axis=1), texts)
@@ -86,7 +92,7 @@ def fake_answer(member: Stand, indices: NDArray[np.int64], **options: Any) -> An
 
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "answer", fake_answer)
+    monkeypatch.setattr(room, "infer", fake_infer)
 
 
 def folds(cohort: Cohort, **options: Any) -> list[Stand]:
@@ -131,7 +137,7 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
         "thumbnail",
     }
     assert set(evidence.descriptions) == {"", "shuffled_image", "constant", "nearest"}
-    asked = [(call.get("subset"), call.get("shuffled"), call.get("describe")) for call in members[0].asked]
+    asked = [(call.subset, call.shuffled, call.describe) for call in members[0].asked]
     assert asked == [
         (None, None, True),
         (("image",), None, False),
@@ -172,7 +178,7 @@ def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
     assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature).mean(axis=1))
     assert evidence.arms[""].radii["findings"][:, 0].tolist() == [0.5, 0.5, 0.5, 0.25], "of those that have one"
     assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"], "the first repeat describes"
-    assert [call.get("describe") for call in other[0].asked] == [False] * 6
+    assert [call.describe for call in other[0].asked] == [False] * 6
     assert evidence.maps is not None
     assert evidence.maps.study.tolist() == [0, 1, 2, 3]
 
@@ -198,7 +204,7 @@ def test_another_cohort_is_answered_by_all_members_together(cohort: Cohort) -> N
     assert set(evidence.arms) == {"", "image", "text", "nothing", "shuffled_text"}, (
         "no training patients, no fitted control"
     )
-    assert [call.get("describe") for call in members[1].asked] == [False] * 6, "the first member alone describes"
+    assert [call.describe for call in members[1].asked] == [False] * 6, "the first member alone describes"
     assert evidence.descriptions[""][3] == "0 says 3"
     assert evidence.maps is not None
     assert evidence.maps.values[0] == pytest.approx((0.5 + expit(5)) / 2, abs=1e-3)
@@ -238,4 +244,4 @@ def test_columns_that_were_opted_in_are_hidden_in_an_arm_of_their_own(cohort: Co
     evidence, _ = collect([member], None)
     assert evidence.question.opted_in == ("etiology",), "what no model reads is no input"
     assert "without_opt_in" in evidence.arms
-    assert [call["hidden_columns"] for call in member.asked if "hidden_columns" in call] == [("etiology",)]
+    assert [call.hidden_columns for call in member.asked if call.hidden_columns] == [("etiology",)]

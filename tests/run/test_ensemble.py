@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from asking import answer
 from scipy.special import expit, logit
 
 from chiasm.cohort.store import write_cohort
@@ -14,7 +15,7 @@ from chiasm.metrics.localization import box_iou
 from chiasm.recipe import read_recipe
 from chiasm.run import ensemble as combine
 from chiasm.run.ensemble import predict_members
-from chiasm.run.fold_model import answer, load_members
+from chiasm.run.fold_model import load_members
 from chiasm.study import Finding, Image, Kind, Outcome, Region, State, Study
 from chiasm.training.train import train
 
@@ -103,16 +104,17 @@ def wide(tiny_run, tmp_path):
 
 def _paint(monkeypatch, member, logits):
     """Let the first channel of every map be `logits` [8, 8], the others -8."""
-    real = combine.answer
+    real = combine.infer
 
     def painted(*arguments, **options):
-        said = real(*arguments, **options)
-        if said.maps is not None:
-            said.maps[:] = -8
-            said.maps[:, 0] = logits
-        return said
+        asked = real(*arguments, **options)
+        for said in asked:
+            if said.maps is not None:
+                said.maps[:] = -8
+                said.maps[:, 0] = logits
+        return asked
 
-    monkeypatch.setattr(combine, "answer", painted)
+    monkeypatch.setattr(combine, "infer", painted)
     return predict_members([member], np.arange(1))[0]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asking import answer
 
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import RecipeError, TrainingError
@@ -14,7 +15,7 @@ from chiasm.geometry import Geometry
 from chiasm.metrics.attribution import subsets
 from chiasm.metrics.calibration import fit_temperature
 from chiasm.recipe import read_recipe
-from chiasm.run.fold_model import answer, load_members
+from chiasm.run.fold_model import load_members
 from chiasm.study import Image, Outcome, Study
 from chiasm.training.train import _splits, calibrate, train
 

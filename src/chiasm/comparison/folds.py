@@ -15,7 +15,7 @@ from chiasm.evaluation.spec import Arm
 from chiasm.evaluation.verify import member_values
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import parse_name
-from chiasm.run.fold_model import read_run
+from chiasm.run.folder import read_run
 
 FoldScores = dict[str, NDArray[np.float64]]
 """Name of a figure -> [members] of each fold's own test studies; NaN where it is undefined."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from chiasm.evaluation.saliency import look
 from chiasm.evaluation.spec import (
     FULL,
     NOTHING,
+    SHUFFLED_IMAGE,
     WITHOUT_OPT_IN,
     Arm,
     Evidence,
@@ -33,8 +34,10 @@ from chiasm.evaluation.spec import (
 )
 from chiasm.metrics.attribution import subsets
 from chiasm.progress import Progress
+from chiasm.run.answers import Answers
 from chiasm.run.ensemble import map_threshold
-from chiasm.run.fold_model import Answers, Member, answer
+from chiasm.run.fold_model import Member
+from chiasm.run.infer import Ask, infer
 from chiasm.tensors import MODALITIES
 
 Asked = list[tuple[Member, NDArray[np.int64], NDArray[np.int64]]]
@@ -55,29 +58,13 @@ def collect(members: Sequence[Member], taught: Sequence[Member] | None) -> tuple
     external = not members[0].split
     question = read_question(members, external)
     asked, pool = _assign(members)
-    several = len(question.modalities) > 1
-    controls = (several, "text" in question.modalities, question.description_sections, question.opted_in)
-    passes = len(subsets(question.modalities)) - 1 + sum(map(bool, controls))
-    with Progress("evaluate", passes * sum(len(indices) for _, indices, _ in asked)) as bar:
-        full = _ask(asked, pool, bar.advance, describe=True)
-        arms = {FULL: _arm(question, pool, asked, full)}
-        for subset in subsets(question.modalities)[1:-1]:
-            arms["+".join(subset)] = _arm(
-                question, pool, asked, _ask(asked, pool, bar.advance, subset=subset, maps=False)
-            )
-        if several:
-            arms[NOTHING] = _arm(question, pool, asked, _ask(asked, pool, bar.advance, subset=(), maps=False))
-        if question.opted_in:
-            answers = _ask(asked, pool, bar.advance, hidden_columns=question.opted_in, maps=False)
-            arms[WITHOUT_OPT_IN] = _arm(question, pool, asked, answers)
-        if "text" in question.modalities:
-            answers = _ask(asked, pool, bar.advance, shuffled="text", maps=False)
-            arms["shuffled_text"] = _arm(question, pool, asked, answers)
-        descriptions: dict[str, Sequence[str]] = {}
-        if question.description_sections:
-            descriptions[FULL] = _texts(pool, asked, full)
-            swapped = _ask(asked, pool, bar.advance, shuffled="image", maps=False, describe=True)
-            descriptions["shuffled_image"] = _texts(pool, asked, swapped)
+    asks = _asks(question)
+    with Progress("evaluate", len(asks) * sum(len(indices) for _, indices, _ in asked)) as bar:
+        said = _ask(asked, pool, asks, bar.advance)
+    arms = {name: _arm(question, pool, asked, said[name]) for name in asks if name != SHUFFLED_IMAGE}
+    descriptions: dict[str, Sequence[str]] = {}
+    if question.description_sections:
+        descriptions = {name: _texts(pool, asked, said[name]) for name in (FULL, SHUFFLED_IMAGE)}
     neighbour, shared = "", []
     if taught is not None:
         past = _taught(members, taught, pool)
@@ -88,7 +75,7 @@ def collect(members: Sequence[Member], taught: Sequence[Member] | None) -> tuple
         if descriptions:
             descriptions["constant"] = constant_texts(question, past, pool.member)
             descriptions["nearest"], neighbour = nearest_texts(question, past, pool.member)
-    maps = _maps(question, pool, asked, full)
+    maps = _maps(question, pool, asked, said[FULL])
     return Evidence(question, pool, arms, maps, descriptions, neighbour, look(question, pool, asked)), shared
 
 
@@ -127,14 +114,33 @@ def _assign(members: Sequence[Member]) -> tuple[Asked, Pool]:
     return list(zip(members, parts, asked, strict=True)), Pool(loader.cohorts, where[:, 0], where[:, 1], who)
 
 
+def _asks(question: Question) -> dict[str, Ask]:
+    """Arm -> how the models are asked."""
+    told = bool(question.description_sections)
+    asks = {FULL: Ask(maps=True, describe=told)}
+    asks |= {"+".join(subset): Ask(subset) for subset in subsets(question.modalities)[1:-1]}
+    if len(question.modalities) > 1:
+        asks[NOTHING] = Ask(())
+    if question.opted_in:
+        asks[WITHOUT_OPT_IN] = Ask(hidden_columns=tuple(question.opted_in))
+    if "text" in question.modalities:
+        asks["shuffled_text"] = Ask(shuffled="text")
+    if told:
+        asks[SHUFFLED_IMAGE] = Ask(shuffled="image", describe=True)
+    return asks
+
+
 def _ask(
-    asked: Asked, pool: Pool, progress: Callable[[int], None], describe: bool = False, **options: Any
-) -> list[Answers]:
-    """Every member's answers; a study is described by the first of its members alone."""
-    return [
-        answer(member, indices, progress=progress, describe=describe and number in pool.member[:, 0], **options)
-        for number, (member, indices, _) in enumerate(asked)
-    ]
+    asked: Asked, pool: Pool, asks: Mapping[str, Ask], progress: Callable[[int], None]
+) -> dict[str, list[Answers]]:
+    """Arm -> every member's answers; a study is described by the first of its members alone."""
+    said: dict[str, list[Answers]] = {name: [] for name in asks}
+    for number, (member, indices, _) in enumerate(asked):
+        first = number in pool.member[:, 0]
+        mine = [replace(ask, describe=ask.describe and first) for ask in asks.values()]
+        for name, answers in zip(asks, infer(member, indices, mine, progress), strict=True):
+            said[name].append(answers)
+    return said
 
 
 def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers]) -> Arm:

@@ -26,7 +26,8 @@ from chiasm.metrics.metric import Metric
 from chiasm.progress import Progress
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.run.cohorts import open_recorded, record_cohort
-from chiasm.run.fold_model import load_members, read_run
+from chiasm.run.fold_model import load_members
+from chiasm.run.folder import read_run
 from chiasm.summary.page import Summary, write_page
 
 

@@ -15,7 +15,7 @@ from chiasm.encoding.plan import Plan
 from chiasm.evaluation.spec import Look, Pool, Question
 from chiasm.models.assemble import Model
 from chiasm.progress import Progress
-from chiasm.run.fold_model import Member
+from chiasm.run.fold_model import Member, find_device
 from chiasm.study import Kind
 from chiasm.tensors import Batch, Outputs
 
@@ -93,8 +93,7 @@ def _sum_positive(
     model, plan, loader = member.model, member.plan, copy(member.loader)
     assert isinstance(model, Model) and plan.image_shape is not None
     loader.features = None  # the voxels are asked, not what a frozen backbone made of them
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).eval()
+    device = find_device()
     total = torch.zeros(plan.image_shape, dtype=torch.float64)
     for start in range(0, len(indices), AT_ONCE):
         here = indices[start : start + AT_ONCE]
@@ -105,7 +104,6 @@ def _sum_positive(
             found = gradient_times_input(model, batch.to(device), lambda outputs: _score(outputs, plan, target, label))
             total += found.cpu()[batch.image_mask].clamp(min=0).sum(dim=0, dtype=torch.float64)
         progress(len(here))
-    model.cpu()
     return total.numpy()
 
 

@@ -28,7 +28,9 @@ NOTHING = "nothing"
 """The arm of a model that is shown nothing: what every modality adds to, and no figure of its own."""
 WITHOUT_OPT_IN = "without_opt_in"
 """The arm of all inputs but the record columns of unknown time that the recipe opted in."""
-DESCRIBED = ("", "shuffled_image", "nearest", "constant")
+SHUFFLED_IMAGE = "shuffled_image"
+"""The control of descriptions that are written from another patient's image."""
+DESCRIBED = ("", SHUFFLED_IMAGE, "nearest", "constant")
 """Whose descriptions are scored: the model's, and those of its controls."""
 
 

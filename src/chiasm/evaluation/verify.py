@@ -18,8 +18,9 @@ from chiasm.evaluation.spec import Evidence, Floats, mean_known
 from chiasm.evaluation.store import SCHEMA, file_hash, read_evidence
 from chiasm.metrics.metric import Metric
 from chiasm.recipe import read_recipe
+from chiasm.run.answers import calibrated
 from chiasm.run.cohorts import open_recorded
-from chiasm.run.fold_model import calibrated, read_run
+from chiasm.run.folder import read_run
 
 TOLERANCE = 1e-6
 """Relative difference of a figure computed again that another machine's arithmetic may make."""

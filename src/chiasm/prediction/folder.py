@@ -21,7 +21,8 @@ from chiasm.errors import CohortError, InputError
 from chiasm.formats.cells import reason
 from chiasm.prediction.read import name_of, read_study
 from chiasm.run.ensemble import predict_members
-from chiasm.run.fold_model import load_members, read_plans, read_run
+from chiasm.run.fold_model import load_members, read_plans
+from chiasm.run.folder import read_run
 from chiasm.study import Prediction, Study
 from chiasm.summary.figures import overlay
 

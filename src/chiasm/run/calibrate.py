@@ -14,7 +14,9 @@ from chiasm.metrics.calibration import fit_softmax_temperature, fit_temperature
 from chiasm.metrics.classification import best_f1_threshold
 from chiasm.metrics.conformal import radius, strangeness
 from chiasm.metrics.localization import best_map_threshold
-from chiasm.run.fold_model import Answers, Calibration, Member, answer
+from chiasm.run.answers import Answers, Calibration
+from chiasm.run.fold_model import Member
+from chiasm.run.infer import Ask, infer
 from chiasm.study import Kind
 
 ENOUGH_OF_A_CLASS = 5
@@ -29,10 +31,10 @@ def calibrate(member: Member) -> Calibration:
     Once for their answers as they come, and once for each set of inputs, with those studies that have all of it.
     """
     rows, plan = member.split["validation"], member.plan
-    everything = answer(member, rows)
     calibration: Calibration = {t: {label: {} for label in labels} for t, labels in plan.targets.items()}
     inputs = subsets(member.model.modalities)[1:]
-    passes = [answer(member, rows, subset=chosen, maps=False) for chosen in inputs]
+    everything, *rest = infer(member, rows, [Ask(maps=True), *(Ask(chosen) for chosen in inputs[:-1])])
+    passes = [*rest, everything]  # the last set of inputs is all of them
     for target, labels in plan.targets.items():
         truth, mask = member.loader.labels[target][rows], member.loader.label_mask[target][rows]
         for k, label in enumerate(labels):

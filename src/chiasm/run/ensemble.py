@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,9 @@ from chiasm.encoding.plan import Layout
 from chiasm.geometry import Geometry
 from chiasm.metrics.attribution import attribute, numbers, subsets, told
 from chiasm.metrics.localization import map_to_boxes
-from chiasm.run.fold_model import Answers, Calibration, Member, answer
+from chiasm.run.answers import Answers, Calibration
+from chiasm.run.fold_model import Member
+from chiasm.run.infer import Ask, infer
 from chiasm.run.outcomes import READER, read_outcome
 from chiasm.study import Finding, Outcome, Prediction, Region, State
 from chiasm.tensors import MODALITIES
@@ -57,7 +59,10 @@ def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> li
     """
     modalities = tuple(m for m in MODALITIES if any(m in member.model.modalities for member in members))
     layout = Layout.of([member.plan for member in members])
-    chosen = {s: [answer(m, indices, subset=s, maps=s == modalities) for m in members] for s in subsets(modalities)}
+    sets = subsets(modalities)
+    asks = [Ask(s, maps=s == modalities) for s in sets]
+    told_by = [infer(m, indices, [replace(a, describe=i == 0 and a.maps) for a in asks]) for i, m in enumerate(members)]
+    chosen = {s: [answers[number] for answers in told_by] for number, s in enumerate(sets)}
     values = {s: _values(members, answers, layout) for s, answers in chosen.items()}
     unread = tuple(m for m in modalities if m != "text")
     full, hidden = chosen[modalities], chosen[unread]
@@ -70,9 +75,9 @@ def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> li
         hidden_cuts=_by_label(members, hidden, layout, Member.thresholds),
         radii=_by_label(members, full, layout, Member.radii),
         added=attribute(values, layout, modalities),
-        present=_present(members, indices, modalities),
+        present=_present(full, modalities),
         maps=_mean_maps(members, full),
-        descriptions=answer(members[0], indices, describe=True, maps=False).descriptions,
+        descriptions=full[0].descriptions,
     )
     return [_prediction(members, said, i, int(index)) for i, index in enumerate(indices)]
 
@@ -120,13 +125,12 @@ def _mean_maps(
     return {place: {key: np.mean(grids, axis=0) for key, grids in maps.items()} for place, maps in found.items()}
 
 
-def _present(
-    members: Sequence[Member], indices: NDArray[np.int64], modalities: Sequence[str]
-) -> dict[str, NDArray[np.bool_]]:
+def _present(answers: Sequence[Answers], modalities: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
     """Modality -> [n] whether any member reads it of a study."""
-    each = [member.loader.batch(indices).present() for member in members]
-    none = np.zeros(len(indices), bool)
-    return {m: np.any([none, *(here[m].numpy() for here in each if m in here)], axis=0) for m in modalities}
+    shown = [[set(inputs.split("+")) for inputs in each.shown.tolist()] for each in answers]
+    return {
+        m: np.array([any(m in inputs for inputs in study) for study in zip(*shown, strict=True)]) for m in modalities
+    }
 
 
 def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> Prediction:

@@ -48,7 +48,8 @@ from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.calibrate import calibrate
 from chiasm.run.cohorts import open_recorded, record_cohort
-from chiasm.run.fold_model import SCHEMA, Member, load_member, read_run
+from chiasm.run.fold_model import Member, load_member
+from chiasm.run.folder import SCHEMA, read_run
 from chiasm.splits import folds as patient_folds
 from chiasm.splits import split_of
 from chiasm.tensors import Batch, Outputs
