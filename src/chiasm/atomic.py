@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and pixel files that grow."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,37 +9,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from chiasm.errors import CohortError
-
-
-class GrowingArray:
-    """A .npy file that grows image by image; the header is written again with the final length."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.shape, self.count = shape, 0
-        self.file: BinaryIO = path.open("wb")
-        self._header()
-
-    def _header(self) -> None:
-        self.file.seek(0)  # NumPy leaves room in the header for the first axis to grow
-        np.lib.format.write_array_header_1_0(
-            self.file, {"descr": "|u1", "fortran_order": False, "shape": (self.count, *self.shape)}
-        )
-
-    def append(self, pixels: NDArray[np.uint8]) -> int:
-        self.file.write(np.ascontiguousarray(pixels).data)
-        self.count += 1
-        return self.count - 1
-
-    def close(self) -> None:
-        self._header()
-        sync(self.file)
-        self.file.close()
 
 
 @contextlib.contextmanager
