@@ -3,7 +3,7 @@
     python benchmarks/stroke.py [--data ../shared/data/soop] [--work FOLDER] [--part mrs|nihss]
 
 Writes benchmarks/results/stroke_mrs.json or stroke_nihss.json. Epochs, learning rate and width were chosen by the AUROC,
-or r, on the validation patients of folds like these (patients who validate one member test another).
+or r, on the validation patients of folds like these (patients who validate one fold model test another).
 """
 
 from __future__ import annotations

@@ -266,14 +266,14 @@ def test_train_hands_everything_over(stand_in, tmp_path: Path) -> None:  # type:
 
     def train(recipe: Any, cohorts: Any, out: Path, **options: Any) -> dict[str, Any]:
         seen.update(recipe=recipe, cohorts=cohorts, out=out, **options)
-        return {"members": 6}
+        return {"fold_models": 6}
 
     stand_in("chiasm.training.train", "train", train)
     settings = ["--set", "train.epochs=7", "--set", "targets=[outcome]"]
     document = answered(
         *("train", "report-fusion", "a", "b", "--out", "r", *settings, "--folds", 3, "--repeats", 2, "--resume")
     )
-    assert document == {"members": 6}
+    assert document == {"fold_models": 6}
     assert (seen["recipe"].train.epochs, list(seen["recipe"].targets)) == (7, ["outcome"])
     assert (seen["cohorts"], seen["out"]) == ([Path("a"), Path("b")], Path("r"))
     assert (seen["resume"], seen["folds"], seen["repeats"]) == (True, 3, 2)

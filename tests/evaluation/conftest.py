@@ -176,7 +176,7 @@ def run(tmp_path: Path, cohort: Cohort, question: Question) -> Path:
         "seed": 0,
         "folds": 1,
         "repeats": 1,
-        "members": ["."],
+        "fold_models": ["."],
         "notes": ["Target grade is switched off."],
         "versions": {"chiasm": "0.1.0"},
         "status": "finished",

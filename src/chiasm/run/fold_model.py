@@ -31,7 +31,7 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass
-class Member:
+class FoldModel:
     """One trained model of a run (a run without folds has one).
 
     Attributes:
@@ -60,7 +60,7 @@ class Member:
         return fitted(self.calibration, "radius", target, self.plan.targets[target], shown, float("nan"))
 
 
-def load_members(run: Path, cohorts: Sequence[Cohort] | None = None) -> list[Member]:
+def load_fold_models(run: Path, cohorts: Sequence[Cohort] | None = None) -> list[FoldModel]:
     """The models of a finished run, over the cohorts they were trained on or over others.
 
     Raises:
@@ -75,13 +75,13 @@ def load_members(run: Path, cohorts: Sequence[Cohort] | None = None) -> list[Mem
             where=str(run),
             remedy="chiasm train ... --resume continues it",
         )
-    for name in info["members"]:
+    for name in info["fold_models"]:
         with readable(run / name):
             (run / name / "calibration.json").resolve(strict=True)  # or every answer would silently be uncalibrated
     own = cohorts is None
     if cohorts is None:
         cohorts = [open_recorded(entry) for entry in info["cohorts"]]
-    return [load_member(run / name, cohorts, own) for name in info["members"]]
+    return [load_fold_model(run / name, cohorts, own) for name in info["fold_models"]]
 
 
 def read_plans(run: Path) -> list[Plan]:
@@ -90,12 +90,12 @@ def read_plans(run: Path) -> list[Plan]:
     Raises:
         RunError: no run, or a damaged one.
     """
-    folders = [run / str(name) for name in read_run(run)["members"]]
+    folders = [run / str(name) for name in read_run(run)["fold_models"]]
     with readable(run):
         return [Plan.from_json((folder / "plan.json").read_text("utf-8")) for folder in folders]
 
 
-def load_member(folder: Path, cohorts: Sequence[Cohort], own: bool = True, weights: bool = True) -> Member:
+def load_fold_model(folder: Path, cohorts: Sequence[Cohort], own: bool = True, weights: bool = True) -> FoldModel:
     """One model of a run with a loader over `cohorts`; `own` = they are those of its split."""
     calibration: Calibration = {}
     with readable(folder):
@@ -125,7 +125,7 @@ def load_member(folder: Path, cohorts: Sequence[Cohort], own: bool = True, weigh
     if own:
         where = {study: index for index, study in enumerate(loader.keys)}
         split = {s: np.array([where[study] for study in names[s]], dtype=np.int64) for s in SPLITS}
-    return Member(folder, recipe, plan, model, loader, describer, calibration, split)
+    return FoldModel(folder, recipe, plan, model, loader, describer, calibration, split)
 
 
 def find_device() -> torch.device:

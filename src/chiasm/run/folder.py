@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from chiasm.errors import RunError, check_schema
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def read_run(run: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from chiasm.encoding.batches import Loader
 from chiasm.encoding.plan import Plan
 from chiasm.models.assemble import Model
 from chiasm.run.answers import Answers
-from chiasm.run.fold_model import Member
+from chiasm.run.fold_model import FoldModel
 from chiasm.tensors import Batch, Tokens
 
 BATCH, BLOCK = 64, 1024
@@ -44,39 +44,42 @@ FULL = Ask(maps=True)
 
 
 def infer(
-    member: Member, indices: NDArray[np.int64], asks: Sequence[Ask], progress: Callable[[int], None] | None = None
+    fold_model: FoldModel,
+    indices: NDArray[np.int64],
+    asks: Sequence[Ask],
+    progress: Callable[[int], None] | None = None,
 ) -> list[Answers]:
     """The answers to each of `asks`, of the studies at `indices` of the model's loader.
 
     Args:
         progress: called with the number of studies that a question was put to.
     """
-    device = next((p.device for p in member.model.parameters()), torch.device("cpu"))
+    device = next((p.device for p in fold_model.model.parameters()), torch.device("cpu"))
     parts: list[list[_Part]] = [[] for _ in asks]
     blocks = np.array_split(indices, max(1, -(-len(indices) // BLOCK)))
     with torch.no_grad():
         for block in blocks:
-            encoded = [_encode(member, block[i : i + BATCH], device) for i in range(0, len(block), BATCH)]
+            encoded = [_encode(fold_model, block[i : i + BATCH], device) for i in range(0, len(block), BATCH)]
             for ask, found in zip(asks, parts, strict=True):
-                swapped = _swapped(member, block, encoded, ask.shuffled) if ask.shuffled else None
+                swapped = _swapped(fold_model, block, encoded, ask.shuffled) if ask.shuffled else None
                 for number, (batch, tokens) in enumerate(encoded):
-                    shown = _shown(member, tokens, batch, ask, swapped[number] if swapped else None)
-                    found.append(_ask(member, batch, shown, ask))
+                    shown = _shown(fold_model, tokens, batch, ask, swapped[number] if swapped else None)
+                    found.append(_ask(fold_model, batch, shown, ask))
                     if progress is not None:
                         progress(len(batch))
-    return [_join(member, indices, ask, found) for ask, found in zip(asks, parts, strict=True)]
+    return [_join(fold_model, indices, ask, found) for ask, found in zip(asks, parts, strict=True)]
 
 
 # --- what is shown -----------------------------------------------------------------------------------------------------
 
 
-def _encode(member: Member, rows: NDArray[np.int64], device: torch.device) -> tuple[Batch, dict[str, Tokens]]:
-    batch = member.loader.batch(rows).to(device)
-    return batch, member.model.encode(batch)
+def _encode(fold_model: FoldModel, rows: NDArray[np.int64], device: torch.device) -> tuple[Batch, dict[str, Tokens]]:
+    batch = fold_model.loader.batch(rows).to(device)
+    return batch, fold_model.model.encode(batch)
 
 
 def _shown(
-    member: Member, tokens: dict[str, Tokens], batch: Batch, ask: Ask, swapped: Tokens | None
+    fold_model: FoldModel, tokens: dict[str, Tokens], batch: Batch, ask: Ask, swapped: Tokens | None
 ) -> dict[str, Tokens]:
     """The tokens of a batch as a question shows them."""
     if swapped is not None and ask.shuffled in tokens:
@@ -84,7 +87,7 @@ def _shown(
     if ask.hidden_columns and "record" in tokens:
         tokens = {
             **tokens,
-            **member.model.encode(_without_columns(batch, member.plan, ask.hidden_columns), ("record",)),
+            **fold_model.model.encode(_without_columns(batch, fold_model.plan, ask.hidden_columns), ("record",)),
         }
     if ask.subset is None:
         return tokens
@@ -92,13 +95,13 @@ def _shown(
 
 
 def _swapped(
-    member: Member, block: NDArray[np.int64], encoded: Sequence[tuple[Batch, dict[str, Tokens]]], modality: str
+    fold_model: FoldModel, block: NDArray[np.int64], encoded: Sequence[tuple[Batch, dict[str, Tokens]]], modality: str
 ) -> list[Tokens] | None:
     """That modality of each batch's partners; None of a model that does not read it."""
     if not encoded or modality not in encoded[0][1]:
         return None
     whole = Tokens.join([tokens[modality] for _, tokens in encoded])
-    partner = torch.from_numpy(find_partners(member.loader.patient_ids[block])).to(whole.mask.device)
+    partner = torch.from_numpy(find_partners(fold_model.loader.patient_ids[block])).to(whole.mask.device)
     return [whole.take(partner[i : i + BATCH]) for i in range(0, len(partner), BATCH)]
 
 
@@ -144,19 +147,19 @@ class _Part:
     descriptions: Sequence[str] = ()
 
 
-def _ask(member: Member, batch: Batch, tokens: dict[str, Tokens], ask: Ask) -> _Part:
-    model, head = member.model, member.recipe.heads.description
+def _ask(fold_model: FoldModel, batch: Batch, tokens: dict[str, Tokens], ask: Ask) -> _Part:
+    model, head = fold_model.model, fold_model.recipe.heads.description
     outputs = model.answer(tokens, replace(batch, description_ids=None, description_mask=None))
     logits = {target: values.float().cpu().numpy() for target, values in outputs.logits.items()}
     maps = places = None
     if ask.maps and outputs.map_logits is not None:
         mask = tokens["image"].units()
         maps = outputs.map_logits[mask].cpu().half().numpy()
-        places = _places(member.loader, batch.indices.cpu().numpy(), mask.cpu())
+        places = _places(fold_model.loader, batch.indices.cpu().numpy(), mask.cpu())
     texts: list[str] = []
     if ask.describe and isinstance(model, Model) and model.decoder is not None and head is not None:
         ids = model.describe(tokens, head.beams, head.max_tokens).cpu()
-        texts = [member.describer.decode(row) for row in ids.tolist()]
+        texts = [fold_model.describer.decode(row) for row in ids.tolist()]
     return _Part(logits, inputs_shown(tokens), maps, places, texts)
 
 
@@ -173,8 +176,8 @@ def inputs_shown(tokens: Mapping[str, Tokens]) -> list[str]:
     return ["+".join(m for m, there in zip(tokens, row, strict=True) if there) for row in flags.tolist()]
 
 
-def _join(member: Member, indices: NDArray[np.int64], ask: Ask, parts: Sequence[_Part]) -> Answers:
-    plan, model = member.plan, member.model
+def _join(fold_model: FoldModel, indices: NDArray[np.int64], ask: Ask, parts: Sequence[_Part]) -> Answers:
+    plan, model = fold_model.plan, fold_model.model
     maps = [part.maps for part in parts if part.maps is not None]
     places = [part.places for part in parts if part.places is not None]
     return Answers(
