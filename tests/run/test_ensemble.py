@@ -160,6 +160,47 @@ def test_a_finding_said_absent_has_no_box(wide, monkeypatch):
     assert found.maps
 
 
+def _decided(fold_model, study, fit):
+    """Findings present, and labels with boxes, of one study; `fit`: label -> what validation gave, maps cut at 0."""
+    fitted = {label: {"map_threshold": 0.0, **fit(label)} for label in fold_model.plan.targets["findings"]}
+    (found,) = predict_together([replace(fold_model, calibration={"findings": fitted})], np.array([study]))
+    present = {f.name for f in found.findings if f.target == "findings" and f.state is State.PRESENT}
+    return found, present, {region.label for region in found.regions}
+
+
+@pytest.fixture(scope="module")
+def complete(fold_model, indices):
+    """A study with image, report and record."""
+    shown = answer(fold_model, indices, maps=False).shown
+    return int(indices[shown == "image+text+record"][0])
+
+
+@pytest.mark.parametrize(("with_report", "without"), [(0.0, 1.1), (1.1, 0.0)])
+def test_a_box_follows_the_threshold_of_what_is_seen_without_the_report(fold_model, complete, with_report, without):
+    """Each set of inputs has its own threshold; a report moves the finding, and no box with it."""
+
+    def fit(label):
+        cuts = {"image+text+record": with_report, "image+record": without}
+        return {"threshold": 0.5, "shown": {shown: {"threshold": cut} for shown, cut in cuts.items()}}
+
+    labels = {label for target, label in fold_model.plan.localized if target == "findings"}
+    _, present, boxed = _decided(fold_model, complete, fit)
+    assert present == (set(fold_model.plan.targets["findings"]) if with_report == 0.0 else set())
+    assert boxed == (labels if without == 0.0 else set())
+
+
+def test_a_box_follows_the_answer_without_the_report(fold_model, complete):
+    """Every label is cut halfway between its answers with and without the report."""
+    found, *_ = _decided(fold_model, complete, lambda label: {"threshold": 0.5})
+    seen = {f.name: (f.probability, found.without_report[f"findings/{f.name}"]) for f in found.findings}
+    _, present, boxed = _decided(fold_model, complete, lambda label: {"threshold": sum(seen[label]) / 2})
+    labels = {label for target, label in fold_model.plan.localized if target == "findings"}
+    assert present == {label for label, (read, unread) in seen.items() if read > unread}
+    assert boxed == {label for label, (read, unread) in seen.items() if unread > read} & labels
+    assert boxed
+    assert present & labels
+
+
 # --- ensembles ---------------------------------------------------------------------------------------------------------
 
 

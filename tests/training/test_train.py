@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from chiasm.errors import RunError, TrainingError
 from chiasm.evaluation.evaluate import evaluate
 from chiasm.evaluation.verify import verify
+from chiasm.models.assemble import build_model
 from chiasm.prediction.folder import predict_inputs
 from chiasm.recipe import read_recipe
 from chiasm.run.fold_model import load_fold_models
@@ -197,6 +199,26 @@ def test_watching_draws_no_random_number_of_the_training(tiny_run):
     before = torch.get_rng_state()
     assert Trainee(fold_model, fold_model.model).model.unimodal is not None
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "freeze", "share"),
+    [("efficientnet-lite0", "false", 0.1), ("efficientnet-lite0", "true", 0.0), ("small-cnn", "true", 1.0)],
+)
+def test_a_pretrained_encoder_learns_at_a_tenth_of_the_rate(tiny_run, small, encoder, freeze, share):
+    """A share of 0: it is frozen, and its weights are not in the optimizer. What is new learns at the full rate."""
+    fold_model = load_fold_models(tiny_run)[0]
+    rate = 0.004
+    image = (f"inputs.image.encoder={encoder}", f"inputs.image.freeze={freeze}", f"train.learning_rate={rate}")
+    recipe = read_recipe("report-fusion", [*small, *image])
+    model = build_model(recipe, fold_model.plan, len(fold_model.describer), len(fold_model.describer))
+    trainee = Trainee(replace(fold_model, recipe=recipe), model)
+    optimizer = trainee.configure_optimizers()["optimizer"]
+    rates = {id(p): group["initial_lr"] / rate for group in optimizer.param_groups for p in group["params"]}
+    found = {name: round(rates.pop(id(p), 0.0), 9) for name, p in trainee.model.named_parameters()}
+    assert not rates  # each weight once, and nothing else
+    assert {x for name, x in found.items() if ".backbone." in name} == {share}
+    assert {x for name, x in found.items() if ".backbone." not in name} == {1.0}
 
 
 def test_a_late_model_keeps_the_heads_it_answers_by(phantom, small, tmp_path):
