@@ -62,7 +62,7 @@ def write_labels(
     Raises:
         InputError: not one report can be labelled; or `out` or `details` is no place for a CSV file.
     """
-    beside = out.with_suffix(".notes.csv")
+    beside = notes_file(out)
     _check_places(out, beside, details)
     notes: list[tuple[str, str, str]] = []
     seen: set[str] = set()
@@ -100,6 +100,11 @@ def write_labels(
             writer.writerows([("report", "labelled", "reason"), *notes])
     lost = len(notes) - silent - repeated
     return {"reports": labelled, "silent": silent, "repeated": repeated, "rejected": lost}
+
+
+def notes_file(out: Path) -> Path:
+    """Where `write_labels` notes why reports have no row or no label: `labels.notes.csv` beside `labels.csv`."""
+    return out.with_suffix(".notes.csv")
 
 
 def _check_places(out: Path, beside: Path, details: Path | None) -> None:
