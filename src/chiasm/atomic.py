@@ -1,10 +1,8 @@
-"""Files that appear whole or not at all, and pixel files that grow."""
+"""Files and folders that appear whole or not at all, locks between processes, and pixel files that grow."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,9 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from chiasm.errors import CohortError
+from chiasm.errors import ChiasmError
 
 
 class GrowingArray:
@@ -43,43 +42,56 @@ class GrowingArray:
 
 
 @contextlib.contextmanager
-def whole_or_nothing(out: Path) -> Iterator[Path]:
-    """A locked folder beside `out` that becomes `out` at the end, and disappears on an error."""
+def whole_folder(out: Path, error: type[ChiasmError]) -> Iterator[Path]:
+    """A folder OUT.partial that becomes `out` at the end, and disappears on an error.
+
+    A killed process leaves it, and the next one removes it: whoever writes holds a lock (`locked`).
+
+    Raises:
+        ChiasmError: an `error`, where `out` is a file or a folder that is not empty.
+    """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise CohortError(
+        raise error(
             "the output exists already",
             where=str(out),
             remedy="choose another --out, or remove it: nothing is overwritten",
         )
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CohortError("the output cannot be written", got=error.strerror or "", where=str(out)) from None
-    for stale in out.parent.glob(f"{glob.escape(out.name)}.partial-*"):
-        with _locked(stale):
-            shutil.rmtree(stale)
-    folder = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    folder.mkdir()
-    with _locked(folder) as handle:
-        try:
-            yield folder
-            os.fsync(handle)
-            folder.rename(out)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        yield partial
+        if out.is_dir():
+            out.rmdir()  # empty, and in the way where the system is not POSIX
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """Hold a folder; the system lets go of it when the process ends, however it ends."""
-    handle = os.open(folder, os.O_RDONLY)
+def locked(file: Path, error: type[ChiasmError], busy: str = "") -> Iterator[None]:
+    """Hold a lock file between processes, and remove it at the end; the system frees it when the process is killed.
+
+    Args:
+        busy: what to say where another process holds it; without it, wait.
+
+    Raises:
+        ChiasmError: an `error`, where another process holds the file, or the folder cannot be written.
+    """
+    lock = FileLock(file)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield handle
-    except BlockingIOError:
-        raise CohortError("another import is writing this cohort", where=str(folder), remedy="wait for it") from None
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=not busy)
+    except Timeout:
+        raise error(busy, where=str(file.parent), remedy="wait until it has finished") from None
+    except OSError as failure:
+        raise error("the folder cannot be written", got=failure.strerror or "", where=str(file.parent)) from None
+    try:
+        yield
     finally:
-        os.close(handle)
+        with contextlib.suppress(OSError):  # where an open file cannot be removed, releasing it does so
+            file.unlink()
+        lock.release()
 
 
 def sync(file: Any) -> None:
