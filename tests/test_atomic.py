@@ -1,5 +1,7 @@
-"""Locks between processes, folders that appear whole, and pixel files that grow."""
+"""Files and folders that appear whole, locks between processes, and pixel files that grow."""
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,7 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chiasm.atomic import GrowingArray, locked, whole_folder
+import chiasm
+from chiasm.atomic import (
+    GrowingArray,
+    locked,
+    whole_file,
+    whole_folder,
+    write_bytes,
+    write_csv,
+    write_json,
+    write_text,
+)
 from chiasm.errors import CohortError, RunError
 
 
@@ -28,6 +40,92 @@ def test_the_header_keeps_its_length_however_long_the_array_grows(tmp_path: Path
         array.close()
         lengths.add((tmp_path / "a.npy").stat().st_size)
     assert len(lengths) == 1
+
+
+WRITERS = {
+    "bytes": (lambda path: write_bytes(path, b"\xc3\xa9\r\n"), b"\xc3\xa9\r\n"),
+    "text": (lambda path: write_text(path, "é\r\n"), b"\xc3\xa9\r\n"),
+    "json": (lambda path: write_json(path, {"é": [1, None]}), b'{\n "\xc3\xa9": [\n  1,\n  null\n ]\n}\n'),
+    "csv": (lambda path: write_csv(path, [("a", "b"), ("é, x", 1)]), b'a,b\r\n"\xc3\xa9, x",1\r\n'),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_file_holds_what_was_written_in_place_of_what_was(tmp_path: Path, kind: str) -> None:
+    write, content = WRITERS[kind]
+    (tmp_path / "f").write_text("a longer text that was there before")
+    for _ in range(2):
+        write(tmp_path / "f")
+        assert (tmp_path / "f").read_bytes() == content
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_an_error_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old")
+
+    def rows() -> Iterator[tuple[str]]:
+        yield ("new",)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_csv(tmp_path / "f", rows())
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "f", {"value": float("nan")})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "f", {"value": object()})
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "f"):
+        pass  # nothing was written
+    assert (tmp_path / "f").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_appears_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: bool) -> None:
+    order: list[str] = []
+    replace, rename, sync = os.replace, Path.rename, os.fsync
+    monkeypatch.setattr("os.replace", lambda *paths: (order.append("appears"), replace(*paths)))
+    monkeypatch.setattr(Path, "rename", lambda *paths: (order.append("appears"), rename(*paths)))
+    monkeypatch.setattr("os.fsync", lambda handle: (order.append("sync"), sync(handle)))
+    if folder:
+        with whole_folder(tmp_path / "a", RunError) as partial:
+            (partial / "b").mkdir()
+            (partial / "b" / "file").write_text("x")
+        assert order == ["sync"] * (3 if os.name == "posix" else 1) + ["appears"]
+    else:
+        write_text(tmp_path / "a", "x")
+        assert order == ["sync", "appears"]
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from chiasm.atomic import whole_file
+path = Path(sys.argv[1])
+with whole_file(path) as partial, partial.open("w") as file:
+    file.write("half")
+    file.flush()
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old")
+    command = [sys.executable, "-c", WRITE, str(tmp_path / "f")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.kill()
+    assert (tmp_path / "f").read_text() == "old"
+    write_text(tmp_path / "f", "new")
+    assert (tmp_path / "f").read_text() == "new"
+
+
+def test_no_other_module_replaces_files_by_hand() -> None:
+    root = Path(chiasm.__file__).parent
+    hands = re.compile(r"os\.(replace|rename|fsync)\(")
+    found = [file.name for file in sorted(root.rglob("*.py")) if hands.search(file.read_text("utf-8"))]
+    assert found == ["atomic.py"]
 
 
 def test_a_folder_appears_at_the_end_or_not_at_all(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,34 +18,51 @@ from numpy.typing import NDArray
 from chiasm.errors import ChiasmError
 
 
-class GrowingArray:
-    """A .npy file that grows image by image; the header is written again with the final length."""
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A new file to write, which takes the place of `path` at the end, when it is on the disk; on an error `path` stays.
 
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.shape, self.count = shape, 0
-        self.file: BinaryIO = path.open("wb")
-        self._header()
+    >>> with whole_file(path) as partial:  # doctest: +SKIP
+    ...     table.to_parquet(partial)
+    """
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
-    def _header(self) -> None:
-        self.file.seek(0)  # NumPy leaves room in the header for the first axis to grow
-        np.lib.format.write_array_header_1_0(
-            self.file, {"descr": "|u1", "fortran_order": False, "shape": (self.count, *self.shape)}
-        )
 
-    def append(self, pixels: NDArray[np.uint8]) -> int:
-        self.file.write(np.ascontiguousarray(pixels).data)
-        self.count += 1
-        return self.count - 1
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by one with this content."""
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
 
-    def close(self) -> None:
-        self._header()
-        sync(self.file)
-        self.file.close()
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by one with this text, as UTF-8, with its line ends as they are."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a file by one with this content as JSON.
+
+    Raises:
+        ValueError: a number is not finite, which JSON has no word for.
+    """
+    write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Replace a file by one with these rows, of which the first is the header."""
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
 
 
 @contextlib.contextmanager
 def whole_folder(out: Path, error: type[ChiasmError]) -> Iterator[Path]:
-    """A folder OUT.partial that becomes `out` at the end, and disappears on an error.
+    """A folder OUT.partial that becomes `out` at the end, when all its files are on the disk, and disappears on an error.
 
     A killed process leaves it, and the next one removes it: whoever writes holds a lock (`locked`).
 
@@ -61,11 +80,26 @@ def whole_folder(out: Path, error: type[ChiasmError]) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        for path in (*partial.rglob("*"), partial):
+            _sync(path)
         if out.is_dir():
             out.rmdir()  # empty, and in the way where the system is not POSIX
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file to the disk, and the names in a folder where the system can."""
+    if not path.is_dir():
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+    elif os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager
@@ -94,7 +128,25 @@ def locked(file: Path, error: type[ChiasmError], busy: str = "") -> Iterator[Non
         lock.release()
 
 
-def sync(file: Any) -> None:
-    """Bring an open file to the disk."""
-    file.flush()
-    os.fsync(file.fileno())
+class GrowingArray:
+    """A .npy file that grows image by image; the header is written again with the final length."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.shape, self.count = shape, 0
+        self.file: BinaryIO = path.open("wb")
+        self._header()
+
+    def _header(self) -> None:
+        self.file.seek(0)  # NumPy leaves room in the header for the first axis to grow
+        np.lib.format.write_array_header_1_0(
+            self.file, {"descr": "|u1", "fortran_order": False, "shape": (self.count, *self.shape)}
+        )
+
+    def append(self, pixels: NDArray[np.uint8]) -> int:
+        self.file.write(np.ascontiguousarray(pixels).data)
+        self.count += 1
+        return self.count - 1
+
+    def close(self) -> None:
+        self._header()
+        self.file.close()

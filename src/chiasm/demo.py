@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from chiasm.atomic import write_json, write_text
 from chiasm.cohort.imports import import_cohort
 from chiasm.errors import RunError
 from chiasm.evaluation.evaluate import evaluate
@@ -84,9 +84,9 @@ def write_study(study: Study, folder: Path) -> Path:
         Image.fromarray(np.asarray(image.pixels, np.uint8)).save(home / "images" / f"{image.image_id}.png")
     if study.report is not None:
         sections = [f"{name.upper()}: {text}" for name, text in study.report.sections.items()]
-        (home / "report.txt").write_text("\n\n".join(sections) + "\n", "utf-8")
+        write_text(home / "report.txt", "\n\n".join(sections) + "\n")
     if study.record is not None:
-        (home / "record.json").write_text(json.dumps(dict(study.record.values)), "utf-8")
+        write_json(home / "record.json", dict(study.record.values))
     return home
 
 

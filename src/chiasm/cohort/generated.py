@@ -18,7 +18,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chiasm.atomic import locked, sync
+from chiasm.atomic import locked, whole_file
 from chiasm.errors import CohortError
 
 WRITTEN = {"structured_report": "structured-report", "image_description": "image-description"}
@@ -144,11 +144,8 @@ class TextFile:
 
     def _fold(self) -> None:
         ordered = sorted(self.rows.values(), key=lambda row: (row["kind"], row["study_id"]))
-        partial = self.cohort / f"{FILE}.partial"
-        with partial.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(ordered, COLUMNS), file)
-            sync(file)
-        os.replace(partial, self.cohort / FILE)
+        with whole_file(self.cohort / FILE) as partial:
+            pq.write_table(pa.Table.from_pylist(ordered, COLUMNS), partial)
         self._journal.close()
         (self.cohort / JOURNAL).unlink()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chiasm.atomic import GrowingArray, sync
+from chiasm.atomic import GrowingArray, write_csv, write_json
 from chiasm.cohort.tables import (
     SCHEMA,
     ColumnInfo,
@@ -342,22 +340,14 @@ class CohortWriter:
             "split_rule": rule,
         }
         for name, table in tables.items():
-            with (self.folder / f"{name}.parquet").open("wb") as file:
-                pq.write_table(table, file, row_group_size=10_000, compression="zstd")
-                sync(file)
-        with (self.folder / "rejected.csv").open("w", encoding="utf-8", newline="") as text:
-            csv.writer(text).writerows([("where", "reason"), *((r.where, r.reason) for r in self.rejected)])
-            sync(text)
-        with (self.folder / "cohort.json").open("w", encoding="utf-8") as text:
-            json.dump({**described, **meta}, text, indent=1)
-            sync(text)
+            pq.write_table(table, self.folder / f"{name}.parquet", row_group_size=10_000, compression="zstd")
+        write_csv(self.folder / "rejected.csv", [("where", "reason"), *((r.where, r.reason) for r in self.rejected)])
+        write_json(self.folder / "cohort.json", {**described, **meta})
 
     def _atlas(self, atlas: Atlas) -> dict[str, Any]:
         """Keep the atlas as volumes are kept; what it is, for cohort.json."""
         regions, geometry = store_atlas(atlas, self.volume_size)
-        with (self.folder / "atlas.npy").open("wb") as file:
-            np.save(file, regions[None], allow_pickle=False)
-            sync(file)
+        np.save(self.folder / "atlas.npy", regions[None], allow_pickle=False)
         names = {str(n): name for n, name in (TERRITORIES | VENTRICLES).items() if (regions == n).any()}
         return {"names": names, "geometry": geometry.to_json(), "pixel_hash": pixel_hash(regions)}
 

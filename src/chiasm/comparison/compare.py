@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from chiasm.atomic import write_json
 from chiasm.comparison.answered import Answered, common_studies, read_answers
 from chiasm.comparison.baselines import train_baselines, trained_baselines
 from chiasm.comparison.folds import fold_scores
@@ -17,7 +18,6 @@ from chiasm.errors import RunError
 from chiasm.evaluation.evaluate import publish
 from chiasm.evaluation.protocol import to_metrics, who_answered
 from chiasm.evaluation.score import Scores, score
-from chiasm.evaluation.store import write_json
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import LOWER_IS_BETTER, NEITHER_IS_BETTER, Metric, parse_name
 from chiasm.metrics.paired import FoldTest, bootstrap_p, corrected_t, holm
