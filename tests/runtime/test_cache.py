@@ -1,5 +1,8 @@
 """The cache of frozen maps: found again, and never one of other weights, pixels or levels."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +66,24 @@ def test_other_weights_pixels_or_levels_are_another_cache(encoder, tmp_path):
     assert len(frozen_features(encoder, PIXELS, "hash", tmp_path)) == 1
     assert encoder.backbone.seen == 20
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_of_two_that_ask_at_once_one_computes_and_the_other_waits(tmp_path):
+    encoders = [Extractor(Scales(), levels=2, frozen=True) for _ in range(2)]
+    computing, asked = threading.Event(), threading.Event()
+
+    def progress(_: int) -> None:
+        computing.set()
+        assert asked.wait(60)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(frozen_features, encoders[0], PIXELS, "hash", tmp_path, progress)
+        assert computing.wait(60)
+        second = pool.submit(frozen_features, encoders[1], PIXELS, "hash", tmp_path)
+        asked.set()
+        assert all(np.array_equal(a, b) for a, b in zip(first.result(), second.result(), strict=True))
+    assert [encoder.backbone.seen for encoder in encoders] == [5, 0]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_computation_that_was_cut_off_is_done_again(encoder, tmp_path):

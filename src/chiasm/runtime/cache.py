@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from chiasm.atomic import locked, whole_folder, write_json
+from chiasm.errors import CohortError
 from chiasm.models.image.encoder import Extractor
 
 Levels = list[NDArray[np.float16]]
@@ -38,7 +39,11 @@ def frozen_features(
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     home = folder / f"features-{digest.hexdigest()[:16]}"
     if not (home / "done.json").is_file():
-        _compute(encoder, pixels, home, progress, batch_size)
+        with locked(home.with_name(f"{home.name}.lock"), CohortError):  # wait for a process that computes the same
+            if not (home / "done.json").is_file():
+                shutil.rmtree(home, ignore_errors=True)
+                with whole_folder(home, CohortError) as partial:
+                    _compute(encoder, pixels, partial, progress, batch_size)
     levels = len(json.loads((home / "done.json").read_text("utf-8"))["channels"])
     return [np.load(home / f"level{i}.npy", mmap_mode="r", allow_pickle=False) for i in range(levels)]
 
@@ -46,13 +51,10 @@ def frozen_features(
 def _compute(
     encoder: Extractor,
     pixels: NDArray[np.uint8],
-    home: Path,
+    folder: Path,
     progress: Callable[[int], None] | None,
     batch_size: int,
 ) -> None:
-    partial = home.with_name(f"{home.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     device = next(encoder.parameters()).device
     was_training = encoder.training
     encoder.eval()
@@ -64,7 +66,7 @@ def _compute(
             if not files:
                 files = [
                     np.lib.format.open_memmap(
-                        partial / f"level{i}.npy", mode="w+", dtype=np.float16, shape=(len(pixels), *m.shape[1:])
+                        folder / f"level{i}.npy", mode="w+", dtype=np.float16, shape=(len(pixels), *m.shape[1:])
                     )
                     for i, m in enumerate(maps)
                 ]
@@ -75,6 +77,4 @@ def _compute(
     for file in files:
         file.flush()
     encoder.train(was_training)
-    (partial / "done.json").write_text(json.dumps({"channels": [f.shape[1] for f in files]}), "utf-8")
-    shutil.rmtree(home, ignore_errors=True)
-    os.replace(partial, home)
+    write_json(folder / "done.json", {"channels": [file.shape[1] for file in files]})
