@@ -12,8 +12,9 @@ from chiasm.cohort.generated import TextFile
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.domains.stroke.facts import Atlas
 from chiasm.evaluation.cases import choose_binary, choose_ordered, draw_cases
-from chiasm.evaluation.spec import Arm, Evidence, Pool, Question, Truth, read_truth
+from chiasm.evaluation.spec import Arm, Evidence, read_truth
 from chiasm.geometry import Geometry
+from chiasm.heads.spec import Pool, Question, Truth
 from chiasm.study import Image, Kind, Outcome, Record, Region, Study
 
 SHAPE = (16, 16, 16)

@@ -12,7 +12,8 @@ from chiasm.cohort.store import Cohort
 from chiasm.evaluation.contributions import find_shares
 from chiasm.evaluation.saliency import choose_label
 from chiasm.evaluation.score import complete
-from chiasm.evaluation.spec import FULL, NOTHING, Evidence, Truth
+from chiasm.evaluation.spec import FULL, NOTHING, Evidence
+from chiasm.heads.spec import Truth
 from chiasm.metrics.attribution import told
 from chiasm.study import Kind
 from chiasm.summary.cases import Case
