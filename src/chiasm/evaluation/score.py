@@ -17,7 +17,7 @@ from chiasm.metrics.bootstrap import Estimate, Resamples, macro
 from chiasm.metrics.description import describe, finding_f1
 from chiasm.metrics.localization import map_to_boxes, score_map, summarize
 from chiasm.metrics.metric import metric_name, parse_name, split_prefix
-from chiasm.report.findings import label_texts
+from chiasm.report.findings import label_reports
 from chiasm.vocabulary import FINDINGS
 
 Scores = dict[str, Estimate]
@@ -202,13 +202,13 @@ def _score_texts(
     scores: Scores = {}
     told = np.array([bool(text.strip()) for text in truth.references])
     names = sorted({label for target in question.findings for label in question.targets[target]} & set(FINDINGS))
-    states = label_texts([t for t in truth.references if t.strip()], names) if names else None
+    states = label_reports([t for t in truth.references if t.strip()], names) if names else None
     for prefix in DESCRIBED:
         if prefix not in descriptions:
             continue
         found = describe(list(descriptions[prefix]), list(truth.references), resamples)
         if states is not None:
-            said = label_texts([t for t, kept in zip(descriptions[prefix], told, strict=True) if kept], names)
+            said = label_reports([t for t, kept in zip(descriptions[prefix], told, strict=True) if kept], names)
             found["finding_f1"] = finding_f1(said, states, resamples.at(told))
         for metric, estimate in found.items():
             scores[metric_name("description", None, metric, **split_prefix(prefix))] = estimate
