@@ -213,7 +213,7 @@ def test_any_text_at_all_is_read_without_an_error(text: str) -> None:
         assert text[mention.start : mention.end].strip()
 
 
-def test_label_texts_is_label_report_for_many() -> None:
+def test_label_reports_is_label_report_for_many() -> None:
     texts = ["No effusion.", "", "Mass."]
     states = label_reports(texts, ["Effusion", "Mass"])
     assert states.tolist() == [
