@@ -21,7 +21,7 @@ from chiasm.cohort.store import Cohort
 from chiasm.evaluation.evaluate import evaluate
 from chiasm.recipe import read_recipe
 from chiasm.report.writers import open_writer
-from chiasm.run.fold_model import read_run
+from chiasm.run.folder import read_run
 from chiasm.training.train import train
 
 SIZE, VOLUME_SIZE, SEED = 128, (32, 32, 32), 11

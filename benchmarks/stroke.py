@@ -3,7 +3,7 @@
     python benchmarks/stroke.py [--data ../shared/data/soop] [--work FOLDER] [--part mrs|nihss]
 
 Writes benchmarks/results/stroke_mrs.json or stroke_nihss.json. Epochs, learning rate and width were chosen by the AUROC,
-or r, on the validation patients of folds like these (patients who validate one member test another).
+or r, on the validation patients of folds like these (patients who validate one fold model test another).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chiasm.comparison.compare import compare
 from chiasm.evaluation.evaluate import evaluate
 from chiasm.recipe import read_recipe
 from chiasm.report.writers import open_writer
-from chiasm.run.fold_model import read_run
+from chiasm.run.folder import read_run
 from chiasm.training.train import train
 
 PARTS = {

@@ -7,12 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import chiasm
 from chiasm.atomic import (
-    GrowingArray,
     locked,
     whole_file,
     whole_folder,
@@ -22,25 +20,6 @@ from chiasm.atomic import (
     write_text,
 )
 from chiasm.errors import CohortError, RunError
-
-
-def test_a_growing_array_is_a_plain_npy_file(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (12, 5, 3)).astype(np.uint8)
-    array = GrowingArray(tmp_path / "a.npy", (5, 3))
-    assert [array.append(image) for image in images] == list(range(12))
-    array.close()
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy", allow_pickle=False), images)
-
-
-def test_the_header_keeps_its_length_however_long_the_array_grows(tmp_path: Path) -> None:
-    lengths = set()
-    for count in (0, 9, 10, 10**6, 10**12):
-        array = GrowingArray(tmp_path / "a.npy", (224, 224))
-        array.count = count
-        array.close()
-        lengths.add((tmp_path / "a.npy").stat().st_size)
-    assert len(lengths) == 1
-
 
 WRITERS = {
     "bytes": (lambda path: write_bytes(path, b"\xc3\xa9\r\n"), b"\xc3\xa9\r\n"),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,18 @@ print(json.dumps({finding.name: finding.state for finding in found if finding.sp
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the source distribution, and of the wheel that is built from it."""
     out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = out.glob("*.whl")
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
     return found
 
 
@@ -67,6 +74,20 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     for pattern in ("recipes/*.yaml", "report/lexicon/*.yaml", "summary/*.html", "summary/*.css", "py.typed"):
         assert [name for name in names if Path(name).match(f"chiasm/{pattern}")], pattern
     assert not [name for name in names if "tests" in Path(name).parts]
+
+
+def test_both_distributions_hold_the_licence_that_the_project_names(built, wheel):
+    text = (ROOT / "LICENSE").read_bytes()
+    with zipfile.ZipFile(wheel) as archive:
+        (licence,) = [name for name in archive.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
+        (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        assert archive.read(licence) == text
+        assert "License-Expression: Apache-2.0" in archive.read(metadata).decode().splitlines()
+    (source,) = built.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        (licence,) = [name for name in archive.getnames() if name.endswith("/LICENSE")]
+        member = archive.extractfile(licence)
+        assert member is not None and member.read() == text
 
 
 def test_what_is_imported_is_the_wheel(site):

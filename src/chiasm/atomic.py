@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, locks between processes, and pixel files that grow."""
+"""Files and folders that appear whole or not at all and locks between processes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from chiasm.errors import ChiasmError
 
@@ -126,27 +124,3 @@ def locked(file: Path, error: type[ChiasmError], busy: str = "") -> Iterator[Non
         with contextlib.suppress(OSError):  # where an open file cannot be removed, releasing it does so
             file.unlink()
         lock.release()
-
-
-class GrowingArray:
-    """A .npy file that grows image by image; the header is written again with the final length."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.shape, self.count = shape, 0
-        self.file: BinaryIO = path.open("wb")
-        self._header()
-
-    def _header(self) -> None:
-        self.file.seek(0)  # NumPy leaves room in the header for the first axis to grow
-        np.lib.format.write_array_header_1_0(
-            self.file, {"descr": "|u1", "fortran_order": False, "shape": (self.count, *self.shape)}
-        )
-
-    def append(self, pixels: NDArray[np.uint8]) -> int:
-        self.file.write(np.ascontiguousarray(pixels).data)
-        self.count += 1
-        return self.count - 1
-
-    def close(self) -> None:
-        self._header()
-        self.file.close()

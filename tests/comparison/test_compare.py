@@ -41,13 +41,13 @@ def compared(runs, tmp_path_factory):
 
 
 def _stored(run, phantom):
-    """(truth, known, patients, member [n, M], values [n], logits [n, M]) of the outcome."""
+    """(truth, known, patients, fold model [n, M], values [n], logits [n, M]) of the outcome."""
     with np.load(run / "evaluation" / "predictions" / "full.npz") as arrays:
         rows = [phantom.studies["study_id"].tolist().index(key.partition("/")[2]) for key in arrays["study_ids"]]
         truth, known = phantom.labels("outcome", ["event"])
         patients = phantom.studies["patient_id"].to_numpy()[rows]
         values, logits = arrays["values/outcome"][:, 0], arrays["logits/outcome"][:, :, 0]
-        return truth[rows, 0], known[rows, 0], patients, arrays["member"], values, logits
+        return truth[rows, 0], known[rows, 0], patients, arrays["fold_model"], values, logits
 
 
 def test_a_difference_is_that_of_the_two_evaluations_and_its_interval_that_of_resampled_patients(
@@ -80,10 +80,10 @@ def test_a_difference_is_that_of_the_two_evaluations_and_its_interval_that_of_re
 def test_the_fold_test_is_the_corrected_t_of_the_folds_own_scores(runs, compared, phantom):
     each = []
     for run in runs:
-        truth, known, _, member, _, logits = _stored(run, phantom)
+        truth, known, _, fold_model, _, logits = _stored(run, phantom)
         scores = []
         for number in range(6):
-            rows, slot = np.nonzero((member == number) & known[:, None])
+            rows, slot = np.nonzero((fold_model == number) & known[:, None])
             scores.append(roc_auc_score(truth[rows], logits[rows, slot]))
         each.append(scores)
     d = np.subtract(*each)

@@ -20,7 +20,7 @@ from chiasm.evaluation.spec import Arm, Evidence, Maps, Pool, Question, Truth, r
 from chiasm.geometry import Geometry
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.recipe import parse_recipe, read_recipe, write_recipe
-from chiasm.run.fold_model import SCHEMA
+from chiasm.run.folder import SCHEMA
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Report, State, Study, View
 
 TEST = [2, 3, 6, 7, 10, 11, 14, 15]
@@ -176,7 +176,7 @@ def run(tmp_path: Path, cohort: Cohort, question: Question) -> Path:
         "seed": 0,
         "folds": 1,
         "repeats": 1,
-        "members": ["."],
+        "fold_models": ["."],
         "notes": ["Target grade is switched off."],
         "versions": {"chiasm": "0.1.0"},
         "status": "finished",

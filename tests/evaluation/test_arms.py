@@ -1,4 +1,4 @@
-"""Members are stand-ins whose answers are written down here; what is tested is who is asked what, and where it goes."""
+"""Fold models are stand-ins whose answers are written down here; what is tested is who is asked what, and where it goes."""
 
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -13,7 +13,8 @@ from chiasm.cohort.store import Cohort
 from chiasm.evaluation import arms as room
 from chiasm.evaluation.arms import collect
 from chiasm.recipe import Evaluate, RecordInput
-from chiasm.run.fold_model import Answers, calibrated, fitted
+from chiasm.run.answers import Answers, calibrated, fitted
+from chiasm.run.infer import Ask
 from chiasm.study import Kind
 
 EDEMA = ("pneumonia", "edema")
@@ -34,7 +35,7 @@ class Shelf:
 
 @dataclass
 class Stand:
-    """A member that answers `level` + index / 100 on every label, 1 more without the report."""
+    """A fold model that answers `level` + index / 100 on every label, 1 more without the report."""
 
     level: float
     loader: Shelf
@@ -42,7 +43,7 @@ class Stand:
     labels: tuple[str, ...] = EDEMA
     modalities: tuple[str, ...] = ("image", "text")
     calibration: dict[str, Any] = field(default_factory=dict)
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[Ask] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.plan = SimpleNamespace(
@@ -72,21 +73,26 @@ class Stand:
         return fitted(self.calibration, "radius", target, self.labels, shown, np.nan)
 
 
-def fake_answer(member: Stand, indices: NDArray[np.int64], **options: Any) -> Answers:
-    member.asked.append({"indices": indices.tolist(), **options})
-    base = member.level + indices / 100 + (1.0 if "text" not in (options.get("subset") or ("text",)) else 0.0)
-    logits = {"findings": np.repeat(base[:, None], len(member.labels), axis=1).astype(np.float32)}
-    shown = np.full(len(indices), "+".join(options.get("subset", ("image", "text"))))
-    texts = [f"{member.level:g} says {i}" for i in indices] if options.get("describe") else None
-    if not options.get("maps", True):
+def fake_infer(fold_model: Stand, indices: NDArray[np.int64], asks: list[Ask], progress: Any = None) -> list[Answers]:
+    return [fake_answer(fold_model, indices, ask) for ask in asks]
+
+
+def fake_answer(fold_model: Stand, indices: NDArray[np.int64], ask: Ask) -> Answers:
+    fold_model.asked.append(ask)
+    shows = ("image", "text") if ask.subset is None else ask.subset
+    base = fold_model.level + indices / 100 + (1.0 if "text" not in shows and shows else 0.0)
+    logits = {"findings": np.repeat(base[:, None], len(fold_model.labels), axis=1).astype(np.float32)}
+    shown = np.full(len(indices), "+".join(shows))
+    texts = [f"{fold_model.level:g} says {i}" for i in indices] if ask.describe else None
+    if not ask.maps:
         return Answers(indices, logits, shown, descriptions=texts)
-    maps = np.full((len(indices), 1, 4, 4), member.level, np.float16)
+    maps = np.full((len(indices), 1, 4, 4), fold_model.level, np.float16)
     return Answers(indices, logits, shown, maps, np.stack([indices, indices], axis=1), texts)
 
 
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "answer", fake_answer)
+    monkeypatch.setattr(room, "infer", fake_infer)
 
 
 def folds(cohort: Cohort, **options: Any) -> list[Stand]:
@@ -102,10 +108,10 @@ def folds(cohort: Cohort, **options: Any) -> list[Stand]:
 
 
 def test_each_fold_answers_its_own_patients(cohort: Cohort) -> None:
-    members = folds(cohort)
-    evidence, shared = collect(members, members)
+    fold_models = folds(cohort)
+    evidence, shared = collect(fold_models, fold_models)
     assert evidence.pool.row.tolist() == [2, 3, 6, 7]
-    assert evidence.pool.member.tolist() == [[0], [0], [0], [1]]
+    assert evidence.pool.fold_model.tolist() == [[0], [0], [0], [1]]
     logits = np.array([0.02, 0.03, 0.06, 5.07], np.float32)
     assert evidence.arms[""].logits["findings"][:, 0, 0] == pytest.approx(logits)
     temperature = np.array([2, 2, 2, 1])
@@ -117,8 +123,8 @@ def test_each_fold_answers_its_own_patients(cohort: Cohort) -> None:
 
 
 def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
-    members = folds(cohort)
-    evidence, _ = collect(members, members)
+    fold_models = folds(cohort)
+    evidence, _ = collect(fold_models, fold_models)
     assert set(evidence.arms) == {
         "",
         "image",
@@ -131,7 +137,7 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
         "thumbnail",
     }
     assert set(evidence.descriptions) == {"", "shuffled_image", "constant", "nearest"}
-    asked = [(call.get("subset"), call.get("shuffled"), call.get("describe")) for call in members[0].asked]
+    asked = [(call.subset, call.shuffled, call.describe) for call in fold_models[0].asked]
     assert asked == [
         (None, None, True),
         (("image",), None, False),
@@ -144,9 +150,9 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
 
 
 def test_an_arm_is_calibrated_for_what_it_shows(cohort: Cohort) -> None:
-    members = folds(cohort)
-    members[0].calibration["findings"]["pneumonia"]["shown"] = {"image": {"temperature": 5.0, "threshold": 0.2}}
-    evidence, _ = collect(members, members)
+    fold_models = folds(cohort)
+    fold_models[0].calibration["findings"]["pneumonia"]["shown"] = {"image": {"temperature": 5.0, "threshold": 0.2}}
+    evidence, _ = collect(fold_models, fold_models)
     for prefix, temperature, cut in (("", 2.0, 0.6), ("image", 5.0, 0.2), ("text", 2.0, 0.6)):
         arm = evidence.arms[prefix]
         assert arm.shown is not None
@@ -156,49 +162,52 @@ def test_an_arm_is_calibrated_for_what_it_shows(cohort: Cohort) -> None:
 
 
 def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
-    members = folds(cohort)
-    members[0].calibration["findings"]["pneumonia"]["radius"] = 0.75
-    other = [replace(members[0]), replace(members[1])]  # the second repeat deals the same four studies out otherwise
-    for member, level, test in zip(other, (10.0, 20.0), ([3, 7], [2, 6]), strict=True):
-        member.level, member.asked = level, []
-        member.calibration = {"findings": {"pneumonia": {"radius": 0.25}}}
-        member.split = {**member.split, "test": np.array(test)}
-    evidence, _ = collect([*members, *other], [*members, *other])
+    fold_models = folds(cohort)
+    fold_models[0].calibration["findings"]["pneumonia"]["radius"] = 0.75
+    other = [
+        replace(fold_models[0]),
+        replace(fold_models[1]),
+    ]  # the second repeat deals the same four studies out otherwise
+    for fold_model, level, test in zip(other, (10.0, 20.0), ([3, 7], [2, 6]), strict=True):
+        fold_model.level, fold_model.asked = level, []
+        fold_model.calibration = {"findings": {"pneumonia": {"radius": 0.25}}}
+        fold_model.split = {**fold_model.split, "test": np.array(test)}
+    evidence, _ = collect([*fold_models, *other], [*fold_models, *other])
     assert evidence.pool.row.tolist() == [2, 3, 6, 7], "each study once"
-    assert evidence.pool.member.tolist() == [[0, 3], [0, 2], [0, 3], [1, 2]]
+    assert evidence.pool.fold_model.tolist() == [[0, 3], [0, 2], [0, 3], [1, 2]]
     logits = np.array([[0.02, 20.02], [0.03, 10.03], [0.06, 20.06], [5.07, 10.07]], np.float32)
     assert evidence.arms[""].logits["findings"][:, :, 0] == pytest.approx(logits)
     temperature = np.array([[2, 1]] * 3 + [[1, 1]])
     assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature).mean(axis=1))
     assert evidence.arms[""].radii["findings"][:, 0].tolist() == [0.5, 0.5, 0.5, 0.25], "of those that have one"
     assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"], "the first repeat describes"
-    assert [call.get("describe") for call in other[0].asked] == [False] * 6
+    assert [call.describe for call in other[0].asked] == [False] * 6
     assert evidence.maps is not None
     assert evidence.maps.study.tolist() == [0, 1, 2, 3]
 
 
 def test_a_fold_that_lacks_a_label_leaves_it_open(cohort: Cohort) -> None:
-    members = folds(cohort, labels=("edema",))
-    evidence, _ = collect(members, members)
+    fold_models = folds(cohort, labels=("edema",))
+    evidence, _ = collect(fold_models, fold_models)
     assert list(evidence.question.targets["findings"]) == list(EDEMA)
     unknown = np.isnan(evidence.arms[""].values["findings"])
     assert unknown.tolist() == [[False, False]] * 3 + [[True, False]]
     assert np.isnan(evidence.arms["prior"].values["findings"][:, 0]).sum() == 0, "a prior needs no model"
 
 
-def test_another_cohort_is_answered_by_all_members_together(cohort: Cohort) -> None:
+def test_another_cohort_is_answered_by_all_fold_models_together(cohort: Cohort) -> None:
     shelf = Shelf(cohort)
-    members = [Stand(0.0, shelf, {}), Stand(5.0, shelf, {})]
-    evidence, _ = collect(members, None)
+    fold_models = [Stand(0.0, shelf, {}), Stand(5.0, shelf, {})]
+    evidence, _ = collect(fold_models, None)
     assert evidence.question.external
     assert len(evidence.pool) == 16
-    assert evidence.pool.member.tolist() == [[0, 1]] * 16
+    assert evidence.pool.fold_model.tolist() == [[0, 1]] * 16
     values = evidence.arms[""].values["findings"][:, 0]
     assert values == pytest.approx((expit(np.arange(16) / 100) + expit(5 + np.arange(16) / 100)) / 2, abs=1e-6)
     assert set(evidence.arms) == {"", "image", "text", "nothing", "shuffled_text"}, (
         "no training patients, no fitted control"
     )
-    assert [call.get("describe") for call in members[1].asked] == [False] * 6, "the first member alone describes"
+    assert [call.describe for call in fold_models[1].asked] == [False] * 6, "the first fold model alone describes"
     assert evidence.descriptions[""][3] == "0 says 3"
     assert evidence.maps is not None
     assert evidence.maps.values[0] == pytest.approx((0.5 + expit(5)) / 2, abs=1e-3)
@@ -216,8 +225,8 @@ def test_controls_of_another_cohort_learn_from_the_own_one(cohort: Cohort) -> No
 
 
 def test_maps_keep_their_study_and_threshold(cohort: Cohort) -> None:
-    members = folds(cohort)
-    maps = collect(members, members)[0].maps
+    fold_models = folds(cohort)
+    maps = collect(fold_models, fold_models)[0].maps
     assert maps is not None
     assert maps.study.tolist() == [0, 1, 2, 3]
     assert maps.image_row.tolist() == [2, 3, 6, 7]
@@ -228,14 +237,14 @@ def test_maps_keep_their_study_and_threshold(cohort: Cohort) -> None:
 def test_one_modality_has_no_subsets(cohort: Cohort) -> None:
     shelf = Shelf(cohort)
     split = {"train": np.array([0, 1]), "validation": np.array([4]), "test": np.array([2, 3])}
-    member = Stand(0.0, shelf, split, modalities=("image",))
-    evidence, _ = collect([member], [member])
+    fold_model = Stand(0.0, shelf, split, modalities=("image",))
+    evidence, _ = collect([fold_model], [fold_model])
     assert set(evidence.arms) == {"", "prior", "metadata_only", "pixel_statistics", "thumbnail"}
 
 
 def test_columns_that_were_opted_in_are_hidden_in_an_arm_of_their_own(cohort: Cohort) -> None:
-    member = Stand(0.0, Shelf(cohort), {}, modalities=("image", "record"))
-    evidence, _ = collect([member], None)
+    fold_model = Stand(0.0, Shelf(cohort), {}, modalities=("image", "record"))
+    evidence, _ = collect([fold_model], None)
     assert evidence.question.opted_in == ("etiology",), "what no model reads is no input"
     assert "without_opt_in" in evidence.arms
-    assert [call["hidden_columns"] for call in member.asked if "hidden_columns" in call] == [("etiology",)]
+    assert [call.hidden_columns for call in fold_model.asked if call.hidden_columns] == [("etiology",)]

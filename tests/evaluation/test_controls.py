@@ -100,18 +100,20 @@ def test_what_training_and_test_share_is_said(cohort: Cohort, taught: Taught, po
     assert pixels.startswith("1 images stand")
 
 
-def test_members_that_share_a_patient_with_the_tested_count_it_once(taught: Taught, pool: Pool) -> None:
+def test_fold_models_that_share_a_patient_with_the_tested_count_it_once(taught: Taught, pool: Pool) -> None:
     """As five folds do, of which four were trained on the same patient."""
     leaky = replace(taught, train=[np.array([0, 2]), np.array([2, 4])])
-    both = replace(pool, member=np.tile([0, 1], (8, 1)))
+    both = replace(pool, fold_model=np.tile([0, 1], (8, 1)))
     patients, pixels = shared_with_training(leaky, both)
     assert patients.startswith("1 patients ")
     assert pixels.startswith("1 images ")
 
 
-def test_of_several_members_those_that_know_a_label_answer_for_the_controls(question: Question, cohort: Cohort) -> None:
+def test_of_several_fold_models_those_that_know_a_label_answer_for_the_controls(
+    question: Question, cohort: Cohort
+) -> None:
     """Edema is hedged, so unknown, in all that the second fold was trained on."""
     taught = Taught([cohort], [np.array([4, 5, 8, 9]), np.array([0, 1, 2, 3])], np.array(TEST), ndim=2)
-    member = np.tile([0, 1], (8, 1))
-    assert prior_arm(question, taught, member).values["findings"][:, 1].tolist() == [0.25] * 8
-    assert np.isfinite(shortcut_arms(question, taught, member)["thumbnail"].values["findings"][:, 1]).all()
+    fold_model = np.tile([0, 1], (8, 1))
+    assert prior_arm(question, taught, fold_model).values["findings"][:, 1].tolist() == [0.25] * 8
+    assert np.isfinite(shortcut_arms(question, taught, fold_model)["thumbnail"].values["findings"][:, 1]).all()

@@ -23,7 +23,7 @@ def test_what_is_written_is_what_is_returned(evaluated: Evaluation) -> None:
     assert {name: Metric.from_json(raw) for name, raw in document["metrics"].items()} == dict(evaluated.metrics)
     assert all(parse_name(name) for name in document["metrics"])
     assert document["metrics"]["findings/pneumonia/auroc"]["value"] == pytest.approx(15 / 16)
-    assert (document["studies"], document["patients"], document["members"]) == (8, 7, 1)
+    assert (document["studies"], document["patients"], document["fold_models"]) == (8, 7, 1)
     assert document["leads"] == ["image+record", ""], "the reports state the findings"
     assert set(document["predictions"]) == {path.name for path in (evaluated.out / "predictions").iterdir()}
 
@@ -67,18 +67,18 @@ def test_the_same_evidence_gives_the_same_figures(run: Path, evidence: Evidence,
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, evidence: Evidence, run: Path) -> list[list[str] | None]:
-    """The cohorts that `evaluate` loads the members over, None for the run's own; the answers are the hand-made ones."""
+    """The cohorts that `evaluate` loads the fold models over, None for the run's own; the answers are the hand-made ones."""
     loaded: list[list[str] | None] = []
 
-    def load_members(_: Path, cohorts: list[Cohort] | None = None) -> list[SimpleNamespace]:
+    def load_fold_models(_: Path, cohorts: list[Cohort] | None = None) -> list[SimpleNamespace]:
         loaded.append(None if cohorts is None else [cohort.source for cohort in cohorts])
         cut = SimpleNamespace(cut_reports=np.array([True, False, True]))
         return [
             SimpleNamespace(recipe=read_recipe(run / "recipe.yaml"), loader=cut, plan=SimpleNamespace(max_tokens=160))
         ]
 
-    monkeypatch.setattr(room, "load_members", load_members)
-    monkeypatch.setattr(room, "collect", lambda members, taught: (evidence, ["Shared."] if taught else []))
+    monkeypatch.setattr(room, "load_fold_models", load_fold_models)
+    monkeypatch.setattr(room, "collect", lambda fold_models, taught: (evidence, ["Shared."] if taught else []))
     return loaded
 
 
@@ -104,14 +104,14 @@ def test_a_training_cohort_that_is_gone_costs_the_controls_and_says_so(
     run: Path, cohort: Cohort, asked: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = write_cohort([cohort.study(3)], tmp_path / "clinic", source="elsewhere", options={}, size=32)
-    loaded = room.load_members
+    loaded = room.load_fold_models
 
     def gone(folder: Path, cohorts: list[Cohort] | None = None) -> object:
         if cohorts is None:
             raise CohortError("this is no cohort")
         return loaded(folder, cohorts)
 
-    monkeypatch.setattr(room, "load_members", gone)
+    monkeypatch.setattr(room, "load_fold_models", gone)
     evaluation = evaluate(run, other.path)
     assert "The cohort of the training is gone" in evaluation.facts["notes"][-1]
     with pytest.raises(CohortError):

@@ -30,12 +30,12 @@ def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples:
 
 
 def test_who_answered_is_said() -> None:
-    facts = {"external": False, "members": 1, "folds": 1, "repeats": 1}
+    facts = {"external": False, "fold_models": 1, "folds": 1, "repeats": 1}
     assert who_answered(facts) == "test split"
-    assert who_answered({**facts, "members": 5, "folds": 5}) == "5 patient folds pooled"
-    twice = {**facts, "members": 10, "folds": 5, "repeats": 2}
+    assert who_answered({**facts, "fold_models": 5, "folds": 5}) == "5 patient folds pooled"
+    twice = {**facts, "fold_models": 10, "folds": 5, "repeats": 2}
     each = "each answer, threshold and reach of a likely set the mean of"
     assert who_answered(twice) == f"5 patient folds pooled, {each} 2 models (one a repeat)"
-    external = {**facts, "members": 5, "folds": 5, "external": True}
+    external = {**facts, "fold_models": 5, "folds": 5, "external": True}
     assert who_answered(external) == f"external cohort, {each} 5 models"
     assert who_answered({**facts, "external": True}) == "external cohort"

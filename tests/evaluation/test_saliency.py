@@ -83,7 +83,7 @@ class Shelf:
         return Batch(torch.from_numpy(indices), images=images, image_mask=mask, view=torch.zeros_like(mask).long())
 
 
-def _member(space: Cohort, gain: float) -> Any:
+def _fold_model(space: Cohort, gain: float) -> Any:
     plan = SimpleNamespace(image_shape=SHAPE, targets={"outcome": ("event",)}, levels={})
     return SimpleNamespace(model=Linear(gain), plan=plan, loader=Shelf(space))
 
@@ -103,10 +103,10 @@ def test_a_linear_model_is_taken_apart_exactly() -> None:
     torch.testing.assert_close(found.sum(dim=(1, 2, 3, 4)), total, rtol=1e-4, atol=1e-2)
 
 
-def test_the_mean_is_over_members_and_over_those_who_had_the_outcome(space: Cohort) -> None:
+def test_the_mean_is_over_fold_models_and_over_those_who_had_the_outcome(space: Cohort) -> None:
     pool = Pool.find([space], [f"0/s{i}" for i in range(6)], np.tile([0, 1], (6, 1)))
     everybody = np.arange(6)
-    found = look(_question(), pool, [(_member(space, gain), everybody, everybody) for gain in (1.0, -3.0)])
+    found = look(_question(), pool, [(_fold_model(space, gain), everybody, everybody) for gain in (1.0, -3.0)])
     assert found is not None
     assert (found.target, found.label, found.studies) == ("outcome", "event", 2), "1 and 3; 5 has no volume"
     seen = WEIGHTS.numpy() * np.stack([_volume(1), _volume(3)])
@@ -118,12 +118,12 @@ def test_without_a_space_or_a_network_there_is_no_map(space: Cohort, cohort: Coh
     everybody = np.arange(6)
     pool = Pool.find([space], [f"0/s{i}" for i in range(6)], np.zeros((6, 1), np.int64))
     flat = Pool.find([cohort], [f"0/s{i:02}" for i in range(6)], np.zeros((6, 1), np.int64))
-    member = _member(space, 1.0)
-    assert look(_question(), pool, [(member, everybody, everybody)]) is not None
-    assert look(_question(), flat, [(member, everybody, everybody)]) is None, "no atlas"
-    plain = SimpleNamespace(**{**vars(member), "model": nn.Linear(1, 1)})
+    fold_model = _fold_model(space, 1.0)
+    assert look(_question(), pool, [(fold_model, everybody, everybody)]) is not None
+    assert look(_question(), flat, [(fold_model, everybody, everybody)]) is None, "no atlas"
+    plain = SimpleNamespace(**{**vars(fold_model), "model": nn.Linear(1, 1)})
     assert look(_question(), pool, [(plain, everybody, everybody)]) is None, "a baseline has no gradient"
-    assert look(_question(targets={}, kinds={}), pool, [(member, everybody, everybody)]) is None
+    assert look(_question(targets={}, kinds={}), pool, [(fold_model, everybody, everybody)]) is None
 
 
 def test_the_label_is_the_first_binary_one_else_the_first_with_an_order() -> None:
@@ -172,7 +172,7 @@ def test_a_frozen_backbone_lets_a_gradient_through_that_is_asked_for() -> None:
 def test_what_was_looked_at_is_stored_and_drawn(space: Cohort, tmp_path: Path) -> None:
     pool = Pool.find([space], [f"0/s{i}" for i in range(6)], np.zeros((6, 1), np.int64))
     everybody = np.arange(6)
-    found = look(_question(), pool, [(_member(space, 1.0), everybody, everybody)])
+    found = look(_question(), pool, [(_fold_model(space, 1.0), everybody, everybody)])
     assert found is not None
     arm = Arm({"outcome": np.full((6, 1), 0.5), "severity": np.zeros((6, 1))})
     evidence = Evidence(_question(modalities=["image"]), pool, {"": arm}, look=found)

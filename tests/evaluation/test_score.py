@@ -96,7 +96,9 @@ def test_each_row_is_cut_at_its_own_threshold(evidence: Evidence, truth: Truth, 
     assert "0.45 to 0.85" in found.metric().protocol
 
 
-def test_a_label_its_member_does_not_know_is_left_out(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
+def test_a_label_its_fold_model_does_not_know_is_left_out(
+    evidence: Evidence, truth: Truth, resamples: Resamples
+) -> None:
     values = {t: v.copy() for t, v in evidence.arms[""].values.items()}
     values["findings"][6:, 0] = np.nan
     found = score_arm(evidence.question, truth, Arm(values), resamples)["findings/pneumonia/auroc"]
@@ -155,11 +157,11 @@ def test_maps_are_scored_where_readers_drew_on_original_pixels(evidence: Evidenc
     assert beside["t_iou_0.5"] == 0.0
 
 
-def test_a_map_is_cut_at_the_threshold_of_the_member_that_answered(evidence: Evidence) -> None:
+def test_a_map_is_cut_at_the_threshold_of_the_fold_model_that_answered(evidence: Evidence) -> None:
     maps = evidence.maps
     assert maps is not None
     faint = replace(maps, values=(maps.values * 0.4).astype(np.float16), thresholds=np.array([[0.5, 0.5], [0.2, 0.2]]))
-    pool = replace(evidence.pool, member=np.array([[0], [0], [1], [1], [1], [1], [1], [1]]))
+    pool = replace(evidence.pool, fold_model=np.array([[0], [0], [1], [1], [1], [1], [1], [1]]))
     first, _, second, _ = locate(replace(evidence, maps=faint, pool=pool))
     assert (first.study, first.scores["box_iou"], first.scores["miou"]) == (1, 0.0, 0.0), "nothing reaches .5"
     assert second.study == 5

@@ -18,7 +18,7 @@ def test_evidence_comes_back_to_the_last_digit(evidence: Evidence, cohort: Cohor
     assert back.descriptions == evidence.descriptions
     assert back.neighbour == "by hand"
     assert back.pool.keys.tolist() == evidence.pool.keys.tolist()
-    assert back.pool.member.tolist() == evidence.pool.member.tolist()
+    assert back.pool.fold_model.tolist() == evidence.pool.fold_model.tolist()
     assert list(back.arms) == list(evidence.arms)
     for prefix, arm in evidence.arms.items():
         assert (back.arms[prefix].shown is None) == (arm.shown is None)

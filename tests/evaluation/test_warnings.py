@@ -15,7 +15,7 @@ def many(evidence: Evidence, control: list[float]) -> tuple[Evidence, Truth, Res
     """The 8 studies as 40 patients, answered well by the image; the thumbnail answers with `control`."""
     pool = evidence.pool
     times = np.tile(np.arange(8), 5)
-    pool = replace(pool, cohort=pool.cohort[times], row=pool.row[times], member=pool.member[times])
+    pool = replace(pool, cohort=pool.cohort[times], row=pool.row[times], fold_model=pool.fold_model[times])
     arms = {
         p: Arm({t: v[times] for t, v in arm.values.items()}, shown=np.full((40, 1), "image"))
         for p, arm in evidence.arms.items()

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from chiasm.geometry import Geometry
-from chiasm.report.content import Content, Statement, read_content, read_entities, read_image_content, render_statement
+from chiasm.report.content import (
+    Statement,
+    TextContent,
+    read_content,
+    read_entities,
+    read_image_content,
+    render_statement,
+)
 from chiasm.report.findings import label_report
 from chiasm.study import Finding, Image, Outcome, Record, Region, Report, State, Study, View
 from chiasm.vocabulary import FINDINGS
@@ -110,7 +117,7 @@ def test_image_facts_hold_nothing_of_record_outcome_label_or_report():
 def test_nothing_known_is_no_facts():
     assert not read_content(study())
     assert not read_image_content(study(findings=(Finding("mass", State.PRESENT),)))
-    assert Content().to_json() == '{"findings": [], "measured": {}}'
+    assert TextContent().to_json() == '{"findings": [], "measured": {}}'
 
 
 def test_a_side_is_said_once():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chiasm.report.content import Content, Statement, read_content
+from chiasm.report.content import Statement, TextContent, read_content
 from chiasm.report.description import build_description
 from chiasm.report.findings import label_report
 from chiasm.report.structured import build_report
@@ -28,7 +28,7 @@ LESION = {
 
 
 def test_a_lesion_reads_like_a_radiologists_paragraph():
-    description = build_description(Content(measured=LESION))
+    description = build_description(TextContent(measured=LESION))
     assert description.findings == (
         "There is a moderate ischemic lesion in the left hemisphere with a volume of 42 ml.",
         "It consists of 3 separate foci.",
@@ -59,13 +59,13 @@ def test_a_lesion_reads_like_a_radiologists_paragraph():
     ],
 )
 def test_the_size_of_a_lesion_is_named_by_its_class(volume, word):
-    (first, *_) = build_description(Content(measured={"lesion_volume_ml": volume})).findings
+    (first, *_) = build_description(TextContent(measured={"lesion_volume_ml": volume})).findings
     assert f"a {word} ischemic lesion " in first
 
 
 def test_what_is_not_known_is_not_said():
     description = build_description(
-        Content(measured={"lesion_volume_ml": 2.0, "hemisphere": "both", "flair_visible": "not visible"})
+        TextContent(measured={"lesion_volume_ml": 2.0, "hemisphere": "both", "flair_visible": "not visible"})
     )
     assert description.findings == (
         "There is a small to moderate ischemic lesion in both hemispheres with a volume of 2.0 ml.",
@@ -74,7 +74,7 @@ def test_what_is_not_known_is_not_said():
 
 
 def test_a_volume_of_zero_is_described_as_no_lesion():
-    description = build_description(Content(measured={"lesion_volume_ml": 0.0}))
+    description = build_description(TextContent(measured={"lesion_volume_ml": 0.0}))
     assert description.text == "FINDINGS: No ischemic lesion is delineated.\nIMPRESSION: No measurable ischemic lesion."
 
 
@@ -84,7 +84,7 @@ def test_drawn_regions_are_described_one_sentence_each():
         Statement("mass", State.PRESENT, side="right"),
         Statement("mass", State.PRESENT, side="left"),
     ]
-    description = build_description(Content(tuple(said)))
+    description = build_description(TextContent(tuple(said)))
     assert description.findings == ("Left pleural effusion, lower zone, 45 x 30 mm.", "Right mass.", "Left mass.")
     assert description.impression == "Pleural effusion, mass."
     read = {f.name for f in label_report(description.text) if f.state is State.PRESENT}
@@ -92,7 +92,7 @@ def test_drawn_regions_are_described_one_sentence_each():
 
 
 def test_nothing_measured_is_no_description():
-    assert build_description(Content()) is None
+    assert build_description(TextContent()) is None
 
 
 def test_the_structured_report_of_a_lesion():
@@ -109,5 +109,5 @@ def test_the_structured_report_of_a_lesion():
     [(0.001, "less than 0.01 ml"), (0.04, "0.04 ml"), (0.12, "0.1 ml"), (2.0, "2.0 ml"), (42.06, "42 ml")],
 )
 def test_no_lesion_that_is_there_has_a_volume_of_zero(volume, said):
-    (first, *_) = build_description(Content(measured={"lesion_volume_ml": volume})).findings
+    (first, *_) = build_description(TextContent(measured={"lesion_volume_ml": volume})).findings
     assert first.endswith(f"with a volume of {said}.")

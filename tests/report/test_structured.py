@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiasm.report.attributes import describe_findings
-from chiasm.report.content import Content, Statement, _implied, read_content
+from chiasm.report.content import Statement, TextContent, _implied, read_content
 from chiasm.report.findings import label_report
 from chiasm.report.structured import StructuredReport, build_report, find_differences
 from chiasm.sources.registry import SOURCES
@@ -21,7 +21,7 @@ OWN = tuple(name for name in FINDINGS if name != "normal")
 
 def facts_of(states, **details):
     said = [Statement(name, state, **details) for name, state in states.items()]
-    return Content((*said, *_implied(said)))
+    return TextContent((*said, *_implied(said)))
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,4 +1,4 @@
-"""What members say together: sums, means, and places that return to the pixels of the original."""
+"""What fold models say together: sums, means, and places that return to the pixels of the original."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from asking import answer
 from scipy.special import expit, logit
 
 from chiasm.cohort.store import write_cohort
@@ -13,15 +14,15 @@ from chiasm.geometry import Geometry
 from chiasm.metrics.localization import box_iou
 from chiasm.recipe import read_recipe
 from chiasm.run import ensemble as combine
-from chiasm.run.ensemble import predict_members
-from chiasm.run.fold_model import answer, load_members
+from chiasm.run.ensemble import predict_together
+from chiasm.run.fold_model import load_fold_models
 from chiasm.study import Finding, Image, Kind, Outcome, Region, State, Study
 from chiasm.training.train import train
 
 
 @pytest.fixture(scope="module")
-def member(tiny_run):
-    return load_members(tiny_run)[0]
+def fold_model(tiny_run):
+    return load_fold_models(tiny_run)[0]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,8 @@ def indices(phantom):
 
 
 @pytest.fixture(scope="module")
-def predictions(member, indices):
-    return predict_members([member], indices)
+def predictions(fold_model, indices):
+    return predict_together([fold_model], indices)
 
 
 def _numbers(prediction):
@@ -42,18 +43,18 @@ def _numbers(prediction):
     }
 
 
-def test_contributions_lead_from_nothing_known_to_the_answer(member, indices, predictions):
-    nothing = answer(member, indices, subset=())
-    stated, unknowing = member.probabilities(answer(member, indices)), member.probabilities(nothing)
-    for target, labels in member.plan.targets.items():
+def test_contributions_lead_from_nothing_known_to_the_answer(fold_model, indices, predictions):
+    nothing = answer(fold_model, indices, subset=())
+    stated, unknowing = fold_model.probabilities(answer(fold_model, indices)), fold_model.probabilities(nothing)
+    for target, labels in fold_model.plan.targets.items():
         for k, label in enumerate(labels):
             added = [sum(p.contributions[m][f"{target}/{label}"] for m in p.contributions) for p in predictions]
             np.testing.assert_allclose(added, (logit(stated[target]) - logit(unknowing[target]))[:, k], atol=1e-4)
     assert np.ptp(nothing.logits["findings"], axis=0).max() < 1e-6  # knowing nothing is the same for all
 
 
-def test_an_absent_modality_adds_nothing(member, indices, predictions):
-    present = member.loader.batch(indices).present()
+def test_an_absent_modality_adds_nothing(fold_model, indices, predictions):
+    present = fold_model.loader.batch(indices).present()
     lacking = [(i, m) for m, here in present.items() for i in np.flatnonzero(~here.numpy())]
     assert lacking
     for i, modality in lacking:
@@ -61,9 +62,9 @@ def test_an_absent_modality_adds_nothing(member, indices, predictions):
         assert max(map(abs, predictions[i].contributions[modality].values())) < 1e-6
 
 
-def test_without_report_is_the_answer_to_image_and_record(member, indices, predictions):
-    hidden = member.probabilities(answer(member, indices, subset=("image", "record")))
-    place = {f"{t}/{label}": (t, k) for t, labels in member.plan.targets.items() for k, label in enumerate(labels)}
+def test_without_report_is_the_answer_to_image_and_record(fold_model, indices, predictions):
+    hidden = fold_model.probabilities(answer(fold_model, indices, subset=("image", "record")))
+    place = {f"{t}/{label}": (t, k) for t, labels in fold_model.plan.targets.items() for k, label in enumerate(labels)}
     for i, prediction in enumerate(predictions):
         assert (
             (prediction.arm == "report-conditioned") == ("text" in prediction.used) == bool(prediction.without_report)
@@ -75,15 +76,15 @@ def test_without_report_is_the_answer_to_image_and_record(member, indices, predi
     assert any(_numbers(p)[n] != v for p in predictions for n, v in p.without_report.items())
 
 
-def test_states_follow_the_threshold_of_validation(member, indices):
-    label = member.plan.targets["findings"][0]
-    value = [_numbers(p)[f"findings/{label}"] for p in predict_members([member], indices[:3])]
+def test_states_follow_the_threshold_of_validation(fold_model, indices):
+    label = fold_model.plan.targets["findings"][0]
+    value = [_numbers(p)[f"findings/{label}"] for p in predict_together([fold_model], indices[:3])]
     for cut, state in ((min(value), State.PRESENT), (max(value) + 1e-6, State.ABSENT)):
-        moved = replace(member, calibration={**member.calibration, "findings": {label: {"threshold": cut}}})
-        moved.calibration["findings"][label]["temperature"] = member.calibration["findings"][label].get(
+        moved = replace(fold_model, calibration={**fold_model.calibration, "findings": {label: {"threshold": cut}}})
+        moved.calibration["findings"][label]["temperature"] = fold_model.calibration["findings"][label].get(
             "temperature", 1.0
         )
-        said = [f.state for p in predict_members([moved], indices[:3]) for f in p.findings if f.name == label]
+        said = [f.state for p in predict_together([moved], indices[:3]) for f in p.findings if f.name == label]
         assert said == [state] * 3
 
 
@@ -92,28 +93,29 @@ def test_states_follow_the_threshold_of_validation(member, indices):
 
 @pytest.fixture
 def wide(tiny_run, tmp_path):
-    """A member over one study whose image is 90 high and 140 wide; every finding counts as present."""
+    """A fold model over one study whose image is 90 high and 140 wide; every finding counts as present."""
     pixels = np.random.default_rng(0).integers(0, 256, (90, 140)).astype(np.uint8)
     study = Study("s", "p", images=(Image("i", pixels, Geometry.identity((90, 140))),))
     cohort = write_cohort([study], tmp_path / "cohort", source="test", options={}, size=64)
-    member = load_members(tiny_run, [cohort])[0]
-    keen = {t: {label: {"threshold": 0.0} for label in labels} for t, labels in member.plan.targets.items()}
-    return replace(member, calibration=keen)
+    fold_model = load_fold_models(tiny_run, [cohort])[0]
+    keen = {t: {label: {"threshold": 0.0} for label in labels} for t, labels in fold_model.plan.targets.items()}
+    return replace(fold_model, calibration=keen)
 
 
-def _paint(monkeypatch, member, logits):
+def _paint(monkeypatch, fold_model, logits):
     """Let the first channel of every map be `logits` [8, 8], the others -8."""
-    real = combine.answer
+    real = combine.infer
 
     def painted(*arguments, **options):
-        said = real(*arguments, **options)
-        if said.maps is not None:
-            said.maps[:] = -8
-            said.maps[:, 0] = logits
-        return said
+        asked = real(*arguments, **options)
+        for said in asked:
+            if said.maps is not None:
+                said.maps[:] = -8
+                said.maps[:, 0] = logits
+        return asked
 
-    monkeypatch.setattr(combine, "answer", painted)
-    return predict_members([member], np.arange(1))[0]
+    monkeypatch.setattr(combine, "infer", painted)
+    return predict_together([fold_model], np.arange(1))[0]
 
 
 def test_a_map_painted_at_a_place_returns_to_it(wide, monkeypatch):
@@ -158,6 +160,47 @@ def test_a_finding_said_absent_has_no_box(wide, monkeypatch):
     assert found.maps
 
 
+def _decided(fold_model, study, fit):
+    """Findings present, and labels with boxes, of one study; `fit`: label -> what validation gave, maps cut at 0."""
+    fitted = {label: {"map_threshold": 0.0, **fit(label)} for label in fold_model.plan.targets["findings"]}
+    (found,) = predict_together([replace(fold_model, calibration={"findings": fitted})], np.array([study]))
+    present = {f.name for f in found.findings if f.target == "findings" and f.state is State.PRESENT}
+    return found, present, {region.label for region in found.regions}
+
+
+@pytest.fixture(scope="module")
+def complete(fold_model, indices):
+    """A study with image, report and record."""
+    shown = answer(fold_model, indices, maps=False).shown
+    return int(indices[shown == "image+text+record"][0])
+
+
+@pytest.mark.parametrize(("with_report", "without"), [(0.0, 1.1), (1.1, 0.0)])
+def test_a_box_follows_the_threshold_of_what_is_seen_without_the_report(fold_model, complete, with_report, without):
+    """Each set of inputs has its own threshold; a report moves the finding, and no box with it."""
+
+    def fit(label):
+        cuts = {"image+text+record": with_report, "image+record": without}
+        return {"threshold": 0.5, "shown": {shown: {"threshold": cut} for shown, cut in cuts.items()}}
+
+    labels = {label for target, label in fold_model.plan.localized if target == "findings"}
+    _, present, boxed = _decided(fold_model, complete, fit)
+    assert present == (set(fold_model.plan.targets["findings"]) if with_report == 0.0 else set())
+    assert boxed == (labels if without == 0.0 else set())
+
+
+def test_a_box_follows_the_answer_without_the_report(fold_model, complete):
+    """Every label is cut halfway between its answers with and without the report."""
+    found, *_ = _decided(fold_model, complete, lambda label: {"threshold": 0.5})
+    seen = {f.name: (f.probability, found.without_report[f"findings/{f.name}"]) for f in found.findings}
+    _, present, boxed = _decided(fold_model, complete, lambda label: {"threshold": sum(seen[label]) / 2})
+    labels = {label for target, label in fold_model.plan.localized if target == "findings"}
+    assert present == {label for label, (read, unread) in seen.items() if read > unread}
+    assert boxed == {label for label, (read, unread) in seen.items() if unread > read} & labels
+    assert boxed
+    assert present & labels
+
+
 # --- ensembles ---------------------------------------------------------------------------------------------------------
 
 
@@ -183,24 +226,24 @@ def ensemble(small, tmp_path_factory):
     overrides = [*small, "heads.description=null", "targets=[findings, severity]", "train.epochs=1"]
     overrides = [o for o in overrides if not o.startswith("heads.description.")]
     train(read_recipe("report-fusion", overrides), [cohort.path], folder / "run", folds=2)
-    return load_members(folder / "run", [cohort])
+    return load_fold_models(folder / "run", [cohort])
 
 
-def test_members_answer_by_their_mean(ensemble):
+def test_fold_models_answer_by_their_mean(ensemble):
     indices = np.arange(5)
-    labels = [member.plan.targets["findings"] for member in ensemble]
+    labels = [fold_model.plan.targets["findings"] for fold_model in ensemble]
     assert sorted(labels, key=len) == [("edema",), ("edema", "hernia")]
     each = [m.probabilities(answer(m, indices))["findings"] for m in ensemble]
     knowing = labels.index(("edema", "hernia"))
-    for i, prediction in enumerate(predict_members(ensemble, indices)):
+    for i, prediction in enumerate(predict_together(ensemble, indices)):
         edema, hernia = (f.probability for f in prediction.findings)
         assert edema == pytest.approx((each[0][i, 0] + each[1][i, 0]) / 2, abs=1e-9)
         assert hernia == pytest.approx(each[knowing][i, 1], abs=1e-9)
     assert np.abs(each[0][:, 0] - each[1][:, 0]).max() > 1e-3
 
 
-def test_the_order_of_members_changes_no_number(ensemble):
-    a, b = (predict_members(members, np.arange(3)) for members in (ensemble, ensemble[::-1]))
+def test_the_order_of_fold_models_changes_no_number(ensemble):
+    a, b = (predict_together(fold_models, np.arange(3)) for fold_models in (ensemble, ensemble[::-1]))
     for first, second in zip(a, b, strict=True):
         assert _numbers(first) == pytest.approx(_numbers(second))
         assert {r.box for r in first.regions} == {r.box for r in second.regions}
@@ -208,9 +251,9 @@ def test_the_order_of_members_changes_no_number(ensemble):
 
 def test_maps_and_contributions_are_means_too(ensemble):
     indices = np.arange(2)
-    found = predict_members(ensemble, indices)
-    said = [answer(member, indices) for member in ensemble]
-    nothing = [answer(member, indices, subset=()) for member in ensemble]
+    found = predict_together(ensemble, indices)
+    said = [answer(fold_model, indices) for fold_model in ensemble]
+    nothing = [answer(fold_model, indices, subset=()) for fold_model in ensemble]
     for i, prediction in enumerate(found):
         mean = np.mean([expit(s.maps[i, 0].astype(float)) for s in said], axis=0)
         np.testing.assert_allclose(prediction.maps[f"i{i}", "findings/edema"], mean, atol=1e-6)
@@ -228,7 +271,7 @@ def test_a_regression_is_answered_and_explained_in_its_own_units(ensemble):
         np.mean([m.probabilities(answer(m, indices, subset=s))["severity"] for m in ensemble], axis=0)
         for s in (None, ())
     )
-    for i, prediction in enumerate(predict_members(ensemble, indices)):
+    for i, prediction in enumerate(predict_together(ensemble, indices)):
         (score,) = prediction.outcomes
         assert (score.kind, score.probability) == (Kind.REGRESSION, None)
         assert score.value == pytest.approx(full[i, 0])
@@ -237,9 +280,9 @@ def test_a_regression_is_answered_and_explained_in_its_own_units(ensemble):
         assert added == pytest.approx(full[i, 0] - nothing[i, 0], abs=1e-3)
 
 
-def test_members_decide_and_cut_at_their_mean_threshold(ensemble):
+def test_fold_models_decide_and_cut_at_their_mean_threshold(ensemble):
     indices = np.arange(4)
-    value = [p.findings[0].probability for p in predict_members(ensemble, indices)]
+    value = [p.findings[0].probability for p in predict_together(ensemble, indices)]
     temperatures = [m.calibration["findings"]["edema"].get("temperature", 1.0) for m in ensemble]
     low = min(value)
 
@@ -249,7 +292,7 @@ def test_members_decide_and_cut_at_their_mean_threshold(ensemble):
             for t, cut, map_cut in zip(temperatures, cuts, map_cuts, strict=True)
         ]
         moved = [replace(m, calibration={"findings": {"edema": f}}) for m, f in zip(ensemble, fitted, strict=True)]
-        return predict_members(moved, indices)
+        return predict_together(moved, indices)
 
     assert all(p.findings[0].state is State.PRESENT for p in with_cuts((0.0, 2 * low - 1e-9), (0.5, 0.5)))
     assert all(p.findings[0].state is State.ABSENT for p in with_cuts((0.0, 2.0), (0.5, 0.5)))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from safetensors.torch import load_file
 from chiasm.errors import RunError, TrainingError
 from chiasm.evaluation.evaluate import evaluate
 from chiasm.evaluation.verify import verify
+from chiasm.models.assemble import build_model
 from chiasm.prediction.folder import predict_inputs
 from chiasm.recipe import read_recipe
-from chiasm.run.fold_model import load_members
+from chiasm.run.fold_model import load_fold_models
 from chiasm.training.train import Trainee, keep_modalities, train
 
 LIGHT = ("heads.description=null", "train.epochs=3")
@@ -67,8 +69,8 @@ def test_dropout_acts_while_it_trains_and_not_when_it_answers(phantom, small, tm
         train(recipe, [phantom.path], tmp_path / str(dropout))
         runs[dropout] = _weights(tmp_path / str(dropout))
     assert not all(torch.equal(a, runs[0.5][name]) for name, a in runs[0.0].items())
-    member = load_members(tmp_path / "0.5")[0]
-    assert not member.model.training
+    fold_model = load_fold_models(tmp_path / "0.5")[0]
+    assert not fold_model.model.training
 
 
 def test_two_processes_train_and_validate_each_study_once(phantom, small, tmp_path):
@@ -90,12 +92,12 @@ def test_folds_hold_every_patient_out_once_and_are_resumable(phantom, small, tmp
     recipe = read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"])
     run = tmp_path / "run"
     info = train(recipe, [phantom.path], run, folds=2)
-    assert info["members"] == ["fold-0-0", "fold-0-1"]
-    members = load_members(run)
-    tested = np.concatenate([m.split["test"] for m in members])
+    assert info["fold_models"] == ["fold-0-0", "fold-0-1"]
+    fold_models = load_fold_models(run)
+    tested = np.concatenate([m.split["test"] for m in fold_models])
     assert sorted(tested) == list(range(len(phantom)))
-    for member in members:
-        patients = {s: set(member.loader.patient_ids[rows]) for s, rows in member.split.items()}
+    for fold_model in fold_models:
+        patients = {s: set(fold_model.loader.patient_ids[rows]) for s, rows in fold_model.split.items()}
         assert not patients["train"] & patients["test"]
         assert not patients["validation"] & (patients["train"] | patients["test"])
     first = (run / "fold-0-0" / "weights.safetensors").stat().st_mtime_ns
@@ -136,15 +138,15 @@ def test_a_changed_cohort_is_noticed_when_the_run_is_read(tiny_run, tmp_path):
     info["cohorts"][0]["hash"] = "0" * 64
     (run / "run.json").write_text(json.dumps(info))
     with pytest.raises(Exception, match="has changed since the run was trained"):
-        load_members(run)
+        load_fold_models(run)
     info["schema"] = 99
     (run / "run.json").write_text(json.dumps(info))
     with pytest.raises(RunError, match="schema 99"):
-        load_members(run)
+        load_fold_models(run)
 
 
 def test_modality_dropout_never_hides_the_last_one(phantom, tiny_run):
-    loader = load_members(tiny_run)[0].loader
+    loader = load_fold_models(tiny_run)[0].loader
     batch = loader.batch(np.arange(len(phantom)))
     present = batch.present()
     kept = keep_modalities(batch, 0.9, seed=0, epoch=0, keys=batch.indices.numpy())
@@ -159,8 +161,8 @@ def test_the_order_of_an_epoch_is_keyed_by_seed_and_epoch(phantom, tiny_run):
         world_size, global_rank = 1, 0
 
     def order(epoch):
-        member = load_members(tiny_run)[0]
-        trainee = Trainee(member, member.model)
+        fold_model = load_fold_models(tiny_run)[0]
+        trainee = Trainee(fold_model, fold_model.model)
         trainee.__dict__["_trainer"] = type("T", (Clock,), {"current_epoch": epoch})()
         return torch.cat([batch.indices for batch in trainee.train_dataloader()]).tolist()
 
@@ -192,19 +194,39 @@ def test_watching_the_modalities_moves_no_weight_of_the_answer(phantom, small, t
 
 
 def test_watching_draws_no_random_number_of_the_training(tiny_run):
-    member = load_members(tiny_run)[0]
+    fold_model = load_fold_models(tiny_run)[0]
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    assert Trainee(member, member.model).model.unimodal is not None
+    assert Trainee(fold_model, fold_model.model).model.unimodal is not None
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "freeze", "share"),
+    [("efficientnet-lite0", "false", 0.1), ("efficientnet-lite0", "true", 0.0), ("small-cnn", "true", 1.0)],
+)
+def test_a_pretrained_encoder_learns_at_a_tenth_of_the_rate(tiny_run, small, encoder, freeze, share):
+    """A share of 0: it is frozen, and its weights are not in the optimizer. What is new learns at the full rate."""
+    fold_model = load_fold_models(tiny_run)[0]
+    rate = 0.004
+    image = (f"inputs.image.encoder={encoder}", f"inputs.image.freeze={freeze}", f"train.learning_rate={rate}")
+    recipe = read_recipe("report-fusion", [*small, *image])
+    model = build_model(recipe, fold_model.plan, len(fold_model.describer), len(fold_model.describer))
+    trainee = Trainee(replace(fold_model, recipe=recipe), model)
+    optimizer = trainee.configure_optimizers()["optimizer"]
+    rates = {id(p): group["initial_lr"] / rate for group in optimizer.param_groups for p in group["params"]}
+    found = {name: round(rates.pop(id(p), 0.0), 9) for name, p in trainee.model.named_parameters()}
+    assert not rates  # each weight once, and nothing else
+    assert {x for name, x in found.items() if ".backbone." in name} == {share}
+    assert {x for name, x in found.items() if ".backbone." not in name} == {1.0}
 
 
 def test_a_late_model_keeps_the_heads_it_answers_by(phantom, small, tmp_path):
     recipe = read_recipe("fusion-late", [*(o for o in small if not o.startswith("heads")), "train.epochs=1"])
     train(recipe, [phantom.path], tmp_path / "run")
-    (member,) = load_members(tmp_path / "run")
+    (fold_model,) = load_fold_models(tmp_path / "run")
     with torch.no_grad():
-        outputs = member.model(member.loader.batch(member.split["test"]))
+        outputs = fold_model.model(fold_model.loader.batch(fold_model.split["test"]))
     present = torch.stack(list(outputs.present.values()))[..., None]
     assert set(outputs.unimodal_logits) == {"image", "text", "record"}
     for target, found in outputs.logits.items():

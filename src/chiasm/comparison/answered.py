@@ -103,7 +103,7 @@ def restrict(evidence: Evidence, rows: NDArray[np.int64]) -> Evidence:
     own = evidence.descriptions.get("")
     return replace(
         evidence,
-        pool=replace(pool, cohort=pool.cohort[rows], row=pool.row[rows], member=pool.member[rows]),
+        pool=replace(pool, cohort=pool.cohort[rows], row=pool.row[rows], fold_model=pool.fold_model[rows]),
         arms=arms,
         maps=maps if maps is not None and len(maps.study) else None,
         descriptions={} if own is None else {"": [own[i] for i in rows]},

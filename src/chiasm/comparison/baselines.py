@@ -9,7 +9,7 @@ from typing import Any
 from chiasm.errors import CohortError
 from chiasm.progress import say
 from chiasm.recipe import Recipe, parse_recipe, read_recipe
-from chiasm.run.fold_model import read_run
+from chiasm.run.folder import read_run
 from chiasm.training.train import train
 
 BASELINES = ("baseline-record", "baseline-frozen")

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from chiasm.comparison.answered import Answered
 from chiasm.evaluation.score import score_arm
 from chiasm.evaluation.spec import Arm
-from chiasm.evaluation.verify import member_values
+from chiasm.evaluation.verify import fold_model_values
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import parse_name
-from chiasm.run.fold_model import read_run
+from chiasm.run.folder import read_run
 
 FoldScores = dict[str, NDArray[np.float64]]
-"""Name of a figure -> [members] of each fold's own test studies; NaN where it is undefined."""
+"""Name of a figure -> [fold models] of each fold's own test studies; NaN where it is undefined."""
 
 
 def fold_scores(first: Answered, other: Answered) -> tuple[tuple[FoldScores, FoldScores], float, str]:
@@ -34,10 +34,10 @@ def fold_scores(first: Answered, other: Answered) -> tuple[tuple[FoldScores, Fol
 
 
 def _splits(run: Answered) -> Iterator[dict[str, list[str]]]:
-    """Of each member: "train", "validation", "test" -> sorted studies."""
+    """Of each fold model: "train", "validation", "test" -> sorted studies."""
     info = read_run(run.path)
     hashes = [entry["hash"] for entry in info["cohorts"]]
-    for name in info["members"]:
+    for name in info["fold_models"]:
         split = json.loads((run.path / name / "split.json").read_text("utf-8"))
         yield {
             part: sorted(f"{hashes[int(key.partition('/')[0])]}/{key.partition('/')[2]}" for key in split[part])
@@ -50,13 +50,13 @@ def _tests(splits: Sequence[Mapping[str, list[str]]]) -> list[list[str]]:
 
 
 def _by_fold(run: Answered) -> FoldScores:
-    """Each member scored by itself on the studies it tested: no answer of a repeat is averaged with another's."""
+    """Each fold model scored by itself on the studies it tested: no answer of a repeat is averaged with another's."""
     evidence, truth = run.evidence, run.truth
-    members = read_run(run.path)["members"]
+    fold_models = read_run(run.path)["fold_models"]
     found: FoldScores = {}
-    for prefix, values in member_values(run.path, members, evidence).items():
-        for member in range(len(members)):
-            rows, slot = np.nonzero(evidence.pool.member == member)
+    for prefix, values in fold_model_values(run.path, fold_models, evidence).items():
+        for fold_model in range(len(fold_models)):
+            rows, slot = np.nonzero(evidence.pool.fold_model == fold_model)
             own = Arm({target: each[rows, slot] for target, each in values.items()})
             here = replace(
                 truth,
@@ -65,7 +65,7 @@ def _by_fold(run: Answered) -> FoldScores:
             )
             alone = Resamples.draw(np.arange(len(rows)), resamples=0)
             for name, estimate in score_arm(evidence.question, here, own, alone, prefix).items():
-                found.setdefault(name, np.full(len(members), np.nan))[member] = estimate.draws[0]
+                found.setdefault(name, np.full(len(fold_models), np.nan))[fold_model] = estimate.draws[0]
     everything = "+".join(evidence.question.modalities)
     whole = {str(parse_name(name)._replace(subset=everything)): each for name, each in found.items() if ":" not in name}
     return whole | found

@@ -21,11 +21,11 @@ BLOCK = 1024  # images in memory at once
 
 @dataclass(frozen=True)
 class Taught:
-    """What each member was trained on, in one index space with the tested pool.
+    """What each fold model was trained on, in one index space with the tested pool.
 
     Attributes:
         cohorts: the run's own, then those of the pool where they are others.
-        train: of each member, the training studies: offset of the cohort + row.
+        train: of each fold model, the training studies: offset of the cohort + row.
         tested: [n] the pool's studies in the same space.
         ndim: dimensions of the images the model sees, 2 or 3.
         features: [cohort][level] cached backbone maps [n_images, c, h, w] of the stored images, or None.
@@ -52,8 +52,8 @@ class Taught:
         return values, mask
 
 
-def prior_arm(question: Question, taught: Taught, member: NDArray[np.int64]) -> Arm:
-    """Everybody gets the mean of the training studies, or how often they have each level. `member`: [n, M] as in `Pool`."""
+def prior_arm(question: Question, taught: Taught, fold_model: NDArray[np.int64]) -> Arm:
+    """Everybody gets the mean of the training studies, or how often they have each level. `fold_model`: [n, M] as in `Pool`."""
     values = {}
     for target, labels in question.targets.items():
         truth, mask = taught.labels(question, target)
@@ -68,11 +68,11 @@ def prior_arm(question: Question, taught: Taught, member: NDArray[np.int64]) -> 
                     means[number, k, : len(levels)] = np.cumprod(1 - rates) if kind is Kind.SURVIVAL else rates
                 elif len(known):
                     means[number, k] = known.mean(dtype=np.float64)
-        values[target] = mean_known(means[member], axis=1)
+        values[target] = mean_known(means[fold_model], axis=1)
     return Arm(values)
 
 
-def shortcut_arms(question: Question, taught: Taught, member: NDArray[np.int64]) -> dict[str, Arm]:
+def shortcut_arms(question: Question, taught: Taught, fold_model: NDArray[np.int64]) -> dict[str, Arm]:
     """Logistic regressions on metadata, on pixel statistics and on a thumbnail, for every binary label.
 
     Metadata are view, modality, original size, pixel spacing and number of images, with age and sex of the record; a study
@@ -93,7 +93,7 @@ def shortcut_arms(question: Question, taught: Taught, member: NDArray[np.int64])
             truth, mask = (part[needed] for part in taught.labels(question, target))
             for k in range(len(labels)):
                 if question.kinds[target] is Kind.BINARY:
-                    values[target][:, k] = _probed(rows, truth[:, k], mask[:, k], taught, needed, tested, member)
+                    values[target][:, k] = _probed(rows, truth[:, k], mask[:, k], taught, needed, tested, fold_model)
         arms[name] = Arm(values)
     return arms
 
@@ -105,12 +105,12 @@ def _probed(
     taught: Taught,
     needed: NDArray[np.int64],
     tested: NDArray[np.int64],
-    member: NDArray[np.int64],
+    fold_model: NDArray[np.int64],
 ) -> Floats:
-    """[n] mean probability of the members that answer a study; NaN where the training labels have one class."""
-    said = np.full(member.shape, np.nan)
+    """[n] mean probability of the fold models that answer a study; NaN where the training labels have one class."""
+    said = np.full(fold_model.shape, np.nan)
     for number, train in enumerate(taught.train):
-        asked, slot = np.nonzero(member == number)
+        asked, slot = np.nonzero(fold_model == number)
         own = np.searchsorted(needed, train)
         scores = probe(rows[own], truth[own], rows[tested[asked]], mask[own]) if len(asked) else None
         if scores is not None:
@@ -181,10 +181,10 @@ def _of_places(pool: Pool, ndim: int, compute: Callable[[int, NDArray[np.int64]]
 
 def shared_with_training(taught: Taught, pool: Pool) -> list[str]:
     """Patients or pixels that stand in training and among the tested: there should be none."""
-    patients: set[tuple[str, str]] = set()  # several members may have been trained on the same one
+    patients: set[tuple[str, str]] = set()  # several fold models may have been trained on the same one
     pixels: set[str] = set()
     for number, train in enumerate(taught.train):
-        tested = np.flatnonzero((pool.member == number).any(axis=1))
+        tested = np.flatnonzero((pool.fold_model == number).any(axis=1))
         seen, asked = taught.pool(train), taught.pool(taught.tested[tested])
         patients |= _people(seen) & _people(asked)
         pixels |= _pixel_hashes(seen) & _pixel_hashes(asked)
@@ -213,13 +213,13 @@ def _pixel_hashes(pool: Pool) -> set[str]:
 # --- texts -------------------------------------------------------------------------------------------------------------
 
 
-def constant_texts(question: Question, taught: Taught, member: NDArray[np.int64]) -> list[str]:
+def constant_texts(question: Question, taught: Taught, fold_model: NDArray[np.int64]) -> list[str]:
     """The training report that is nearest to all others, for everybody: the medoid by cosine of tf-idf."""
     medoids = []
     for train in taught.train:
         texts = [text for text in _texts(question, taught.pool(train)) if text.strip()]
         medoids.append(_medoid(texts) if texts else "")
-    return [medoids[number] for number in member[:, 0]]
+    return [medoids[number] for number in fold_model[:, 0]]
 
 
 def _medoid(texts: Sequence[str]) -> str:
@@ -232,7 +232,7 @@ def _medoid(texts: Sequence[str]) -> str:
     return texts[int(np.argmax(likeness))]
 
 
-def nearest_texts(question: Question, taught: Taught, member: NDArray[np.int64]) -> tuple[list[str], str]:
+def nearest_texts(question: Question, taught: Taught, fold_model: NDArray[np.int64]) -> tuple[list[str], str]:
     """For each study the report of the training study whose first image is most alike, and what likeness means."""
     if taught.features is not None:
         how = "correlation of the frozen backbone's pooled features, standardized over the training images"
@@ -240,7 +240,7 @@ def nearest_texts(question: Question, taught: Taught, member: NDArray[np.int64])
         how = "correlation of 16 x 16 thumbnails"
     answers = np.full(len(taught.tested), "", dtype=object)
     for number, train in enumerate(taught.train):
-        asked = np.flatnonzero(member[:, 0] == number)
+        asked = np.flatnonzero(fold_model[:, 0] == number)
         texts = _texts(question, taught.pool(train))
         told = np.array([bool(text.strip()) for text in texts], bool)
         known, wanted = (_vectors(taught, studies) for studies in (train[told], taught.tested[asked]))

@@ -27,7 +27,8 @@ from chiasm.metrics.metric import Metric
 from chiasm.progress import Progress
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.run.cohorts import open_recorded, record_cohort
-from chiasm.run.fold_model import load_members, read_run
+from chiasm.run.fold_model import load_fold_models
+from chiasm.run.folder import read_run
 from chiasm.summary.page import Summary, write_page
 
 
@@ -63,8 +64,8 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
     """Score a run on patients it has not seen, against its controls, and write figures, predictions and the page.
 
     Args:
-        run: of `chiasm train`. Each member answers the patients of its own test split; folds are pooled, repeats averaged.
-        cohort: another cohort (external validation): all its studies, the mean over the members. A cohort the run was
+        run: of `chiasm train`. Each fold model answers the patients of its own test split; folds are pooled, repeats averaged.
+        cohort: another cohort (external validation): all its studies, the mean over the fold models. A cohort the run was
             trained on is taken by its test split, as if none were named.
         out: default RUN/evaluation, and RUN/evaluation-NAME for another cohort.
 
@@ -78,17 +79,17 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
         other = None
     name = "evaluation" if other is None else f"evaluation-{other.path.resolve().name}"
     folder = run / name if out is None else Path(out)
-    members = load_members(run, None if other is None else [other])
+    fold_models = load_fold_models(run, None if other is None else [other])
     notes = list(info.get("notes", []))
-    if cut := int(members[0].loader.cut_reports.sum()):
-        notes.append(f"{cut} reports are read only up to their word or sign {members[0].plan.max_tokens}.")
+    if cut := int(fold_models[0].loader.cut_reports.sum()):
+        notes.append(f"{cut} reports are read only up to their word or sign {fold_models[0].plan.max_tokens}.")
     try:
-        taught = members if other is None else load_members(run)
+        taught = fold_models if other is None else load_fold_models(run)
     except CohortError:
         taught = None
         notes.append("The cohort of the training is gone: there are no controls that need its patients.")
-    evidence, shared = collect(members, taught)
-    return write_evaluation(run, evidence, members[0].recipe, folder, notes, shared)
+    evidence, shared = collect(fold_models, taught)
+    return write_evaluation(run, evidence, fold_models[0].recipe, folder, notes, shared)
 
 
 def write_evaluation(
@@ -187,7 +188,7 @@ def _facts(run: Path, info: Mapping[str, Any], evidence: Evidence, recipe: Recip
         "run": str(run.resolve()),
         "cohorts": [record_cohort(c, (*question.text_sections, *question.description_sections)) for c in pool.cohorts],
         "external": question.external,
-        "members": len(info["members"]),
+        "fold_models": len(info["fold_models"]),
         "folds": info["folds"],
         "repeats": info["repeats"],
         "modalities": list(question.modalities),
@@ -197,7 +198,7 @@ def _facts(run: Path, info: Mapping[str, Any], evidence: Evidence, recipe: Recip
         "seed": info["seed"],
         "versions": info["versions"],
         "made": datetime.now(UTC).date().isoformat(),
-        "weights": {name: file_hash(run / name / "weights.safetensors") for name in info["members"]},
+        "weights": {name: file_hash(run / name / "weights.safetensors") for name in info["fold_models"]},
         "predictions": {path.name: file_hash(path) for path in sorted((folder / "predictions").iterdir())},
     }
 
@@ -260,9 +261,9 @@ def _protocol(facts: Mapping[str, Any]) -> str:
     """The sentence under the title."""
     who = f"{facts['patients']:,} patients ({facts['studies']:,} studies)"
     if facts["external"]:
-        many = f"; answers are the mean of {facts['members']} models" if facts["members"] > 1 else ""
+        many = f"; answers are the mean of {facts['fold_models']} models" if facts["fold_models"] > 1 else ""
         return f"External validation: {who} of a cohort that took no part in training{many}."
-    if facts["members"] > 1:
+    if facts["fold_models"] > 1:
         many = f"the mean of {facts['repeats']} models" if facts["repeats"] > 1 else "a model"
         return f"{who}, each answered by {many} that never saw the patient: {facts['folds']} patient folds, pooled."
     return f"{who} of the test split: no part of training, calibration or the choice of a threshold saw them."
@@ -275,7 +276,7 @@ def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
     return {
         "Cohort": ", ".join(cohorts),
         "Inputs": ", ".join(facts["modalities"]),
-        "Models": f"{facts['members']} · weights {weights[0]}" + (" …" if len(weights) > 1 else ""),
+        "Models": f"{facts['fold_models']} · weights {weights[0]}" + (" …" if len(weights) > 1 else ""),
         "Intervals": f"95%, {facts['resamples']:,} resamples of patients",
         "Made": facts["made"],
         "Versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
@@ -286,7 +287,7 @@ def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
 def _commands(facts: Mapping[str, Any], out: Path) -> list[str]:
     run, cohorts = facts["run"], " ".join(entry["path"] for entry in facts["cohorts"])
     verify = f"chiasm verify {run if out.resolve().parent == Path(run) else out.resolve()}"
-    folds = f" --folds {facts['folds']} --repeats {facts['repeats']}" if facts["members"] > 1 else ""
+    folds = f" --folds {facts['folds']} --repeats {facts['repeats']}" if facts["fold_models"] > 1 else ""
     if facts["external"]:
         return [f"chiasm evaluate {run} {cohorts}", verify]
     train = f"chiasm train {run}/recipe.yaml {cohorts} --out NEW_RUN{folds}"

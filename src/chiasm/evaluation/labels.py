@@ -110,7 +110,7 @@ def score_binary(column: Column, whole: bool) -> Figures:
 
 
 def _decide(column: Column, cut: Floats) -> Figures:
-    """F1 and balanced accuracy at the threshold of the member that answered. Rows differ in it (folds, missing inputs): compare
+    """F1 and balanced accuracy at the threshold of the fold model that answered. Rows differ in it (folds, missing inputs): compare
     margins."""
     known = column.known & np.isfinite(cut)
     margin = np.where(known, column.values - np.nan_to_num(cut), 0.0)
@@ -119,7 +119,9 @@ def _decide(column: Column, cut: Floats) -> Figures:
     if not len(cuts):
         why = "no threshold: validation had one class only"
         return {name: replace(found[name], reason=why) for name in ("f1", "balanced_accuracy")}
-    detail = f"{cuts[0]:.3g}" if len(cuts) == 1 else f"{cuts[0]:.3g} to {cuts[-1]:.3g}, of each member and its inputs"
+    detail = (
+        f"{cuts[0]:.3g}" if len(cuts) == 1 else f"{cuts[0]:.3g} to {cuts[-1]:.3g}, of each fold model and its inputs"
+    )
     detail = f"threshold from validation: {detail}"
     return {name: replace(found[name], detail=detail) for name in ("f1", "balanced_accuracy")}
 

@@ -165,7 +165,7 @@ def _overlay(evidence: Evidence, pair: Located) -> bytes:
     target, label = evidence.question.localized[pair.channel]
     geometry = maps.geometry[pair.place]
     values = maps.values[pair.place, pair.channel].astype(np.float32)
-    cut = float(maps.thresholds[pool.member[pair.study], pair.channel].mean())
+    cut = float(maps.thresholds[pool.fold_model[pair.study], pair.channel].mean())
     predicted, _ = map_to_boxes(values, cut, geometry)
     drawn = [r for r in cohort.regions_of(image_row) if (r.target, r.label) == (target, label)]
     boxes = np.array([r.box for r in drawn if r.mask is None and r.box is not None], np.float64).reshape(-1, 4)

@@ -73,13 +73,13 @@ def _arm(name: MetricName, question: Question, neighbour: str) -> str:
 def who_answered(facts: Mapping[str, Any]) -> str:
     """Which models answered whom, from the facts of evaluation.json.
 
-    >>> who_answered({"external": False, "members": 10, "folds": 5, "repeats": 2})
+    >>> who_answered({"external": False, "fold models": 10, "folds": 5, "repeats": 2})
     '5 patient folds pooled, each answer, threshold and reach of a likely set the mean of 2 models (one a repeat)'
     """
     mean = ", each answer, threshold and reach of a likely set the mean of {} models"
     if facts["external"]:
-        return "external cohort" + (mean.format(facts["members"]) if facts["members"] > 1 else "")
-    if facts["members"] == 1:
+        return "external cohort" + (mean.format(facts["fold_models"]) if facts["fold_models"] > 1 else "")
+    if facts["fold_models"] == 1:
         return "test split"
     again = f"{mean.format(facts['repeats'])} (one a repeat)" if facts["repeats"] > 1 else ""
     return f"{facts['folds']} patient folds pooled{again}"

@@ -15,7 +15,7 @@ from chiasm.encoding.plan import Plan
 from chiasm.evaluation.spec import Look, Pool, Question
 from chiasm.models.assemble import Model
 from chiasm.progress import Progress
-from chiasm.run.fold_model import Member
+from chiasm.run.fold_model import FoldModel, find_device
 from chiasm.study import Kind
 from chiasm.tensors import Batch, Outputs
 
@@ -23,16 +23,16 @@ AT_ONCE = 16
 
 
 def look(
-    question: Question, pool: Pool, asked: Sequence[tuple[Member, NDArray[np.int64], NDArray[np.int64]]]
+    question: Question, pool: Pool, asked: Sequence[tuple[FoldModel, NDArray[np.int64], NDArray[np.int64]]]
 ) -> Look | None:
-    """The mean, over members and tested studies with the bad outcome, of what is positive in gradient x input.
+    """The mean, over fold models and tested studies with the bad outcome, of what is positive in gradient x input.
 
     The outcome is the first binary label, and bad where it is 1; without one, the first ordinal or regression label where
     it is above the median. None where there is no such label, no network that sees volumes, or no atlas in whose space
     they lie.
 
     Args:
-        asked: each member, the studies it answers as indices of its loader, their places in the pool.
+        asked: each fold model, the studies it answers as indices of its loader, their places in the pool.
     """
     chosen = choose_label(question)
     networks = [each for each in asked if isinstance(each[0].model, Model) and _sees_volumes(each[0].plan)]
@@ -43,16 +43,16 @@ def look(
     bad = _is_bad(question, pool, target, k)
     total, counted = np.zeros(pool.cohorts[0].volume_size), set[int]()
     with Progress("what it looked at", sum(int(bad[places].sum()) for _, _, places in asked)) as bar:
-        for member, indices, places in asked:
-            if label in member.plan.targets.get(target, ()):
+        for fold_model, indices, places in asked:
+            if label in fold_model.plan.targets.get(target, ()):
                 mine = bad[places]
-                total += _sum_positive(member, indices[mine], target, label, bar.advance)
+                total += _sum_positive(fold_model, indices[mine], target, label, bar.advance)
                 counted |= {
-                    p for i, p in zip(indices[mine], places[mine], strict=True) if member.loader.image_rows(int(i))
+                    p for i, p in zip(indices[mine], places[mine], strict=True) if fold_model.loader.image_rows(int(i))
                 }
     if not counted:
         return None
-    return Look((total / (len(counted) * pool.member.shape[1])).astype(np.float32), target, label, len(counted))
+    return Look((total / (len(counted) * pool.fold_model.shape[1])).astype(np.float32), target, label, len(counted))
 
 
 def choose_label(question: Question) -> tuple[str, int] | None:
@@ -87,14 +87,13 @@ def gradient_times_input(model: Model, batch: Batch, score: Callable[[Outputs], 
 
 
 def _sum_positive(
-    member: Member, indices: NDArray[np.int64], target: str, label: str, progress: Callable[[int], None]
+    fold_model: FoldModel, indices: NDArray[np.int64], target: str, label: str, progress: Callable[[int], None]
 ) -> NDArray[np.float64]:
-    """[D, H, W] of one member, over studies and their volumes."""
-    model, plan, loader = member.model, member.plan, copy(member.loader)
+    """[D, H, W] of one fold model, over studies and their volumes."""
+    model, plan, loader = fold_model.model, fold_model.plan, copy(fold_model.loader)
     assert isinstance(model, Model) and plan.image_shape is not None
     loader.features = None  # the voxels are asked, not what a frozen backbone made of them
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).eval()
+    device = find_device()
     total = torch.zeros(plan.image_shape, dtype=torch.float64)
     for start in range(0, len(indices), AT_ONCE):
         here = indices[start : start + AT_ONCE]
@@ -105,7 +104,6 @@ def _sum_positive(
             found = gradient_times_input(model, batch.to(device), lambda outputs: _score(outputs, plan, target, label))
             total += found.cpu()[batch.image_mask].clamp(min=0).sum(dim=0, dtype=torch.float64)
         progress(len(here))
-    model.cpu()
     return total.numpy()
 
 

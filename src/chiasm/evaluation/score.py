@@ -140,7 +140,7 @@ def locate(evidence: Evidence, progress: Callable[[int], None] | None = None) ->
     question, pool, maps = evidence.question, evidence.pool, evidence.maps
     assert maps is not None
     drawn = [_drawn(cohort) for cohort in pool.cohorts]
-    cuts = maps.thresholds[pool.member].mean(axis=1)  # [n, C]
+    cuts = maps.thresholds[pool.fold_model].mean(axis=1)  # [n, C]
     found = []
     for place, (study, image_row) in enumerate(zip(maps.study, maps.image_row, strict=True)):
         number = pool.cohort[study]

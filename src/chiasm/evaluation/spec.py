@@ -28,7 +28,9 @@ NOTHING = "nothing"
 """The arm of a model that is shown nothing: what every modality adds to, and no figure of its own."""
 WITHOUT_OPT_IN = "without_opt_in"
 """The arm of all inputs but the record columns of unknown time that the recipe opted in."""
-DESCRIBED = ("", "shuffled_image", "nearest", "constant")
+SHUFFLED_IMAGE = "shuffled_image"
+"""The control of descriptions that are written from another patient's image."""
+DESCRIBED = ("", SHUFFLED_IMAGE, "nearest", "constant")
 """Whose descriptions are scored: the model's, and those of its controls."""
 
 
@@ -49,7 +51,7 @@ class Question:
         modalities: inputs of the model, in the order of `chiasm.tensors.MODALITIES`.
         text_sections, description_sections: of the report, read and written.
         localized: (target, label) of each channel of the maps.
-        external: the studies are of a cohort the run was not trained on, and are answered by all members together.
+        external: the studies are of a cohort the run was not trained on, and are answered by all fold models together.
         levels: leveled target -> of each label its levels.
         opted_in: record columns that are inputs although their time is unknown.
         coverage: the chance with which likely sets are to hold the truth. net_benefit_at: chances from which one would act.
@@ -85,16 +87,16 @@ class Pool:
     Attributes:
         cohorts: those the studies are of.
         cohort, row: [n] number of the cohort, and the study's row in it.
-        member: [n, M] numbers of the models that answered: one a repeat, all for another cohort.
+        fold model: [n, M] numbers of the models that answered: one a repeat, all for another cohort.
     """
 
     cohorts: Sequence[Cohort]
     cohort: NDArray[np.int64]
     row: NDArray[np.int64]
-    member: NDArray[np.int64]
+    fold_model: NDArray[np.int64]
 
     @classmethod
-    def find(cls, cohorts: Sequence[Cohort], keys: Sequence[str], member: NDArray[np.int64]) -> Pool:
+    def find(cls, cohorts: Sequence[Cohort], keys: Sequence[str], fold_model: NDArray[np.int64]) -> Pool:
         """The pool of "COHORT NUMBER/STUDY ID" keys.
 
         Raises:
@@ -113,7 +115,7 @@ class Pool:
                 remedy="evaluate the run again",
             )
         places = np.array([rows[key] for key in keys], np.int64).reshape(-1, 2)
-        return cls(cohorts, places[:, 0], places[:, 1], member)
+        return cls(cohorts, places[:, 0], places[:, 1], fold_model)
 
     def __len__(self) -> int:
         return len(self.row)
@@ -157,11 +159,11 @@ class Arm:
 
     Attributes:
         values: target -> [n, L] calibrated probabilities, or values in the target's own units, or [n, L, Q] of levels; NaN
-            where the member that was asked does not know the label.
-        logits: target -> [n, M, L] or [n, M, L, Q] of each member, before calibration; empty for controls that have none.
-        cuts: target -> [n, L] where an answer is cut, the mean of the members; NaN where validation could not say; empty
+            where the fold model that was asked does not know the label.
+        logits: target -> [n, M, L] or [n, M, L, Q] of each fold model, before calibration; empty for controls that have none.
+        cuts: target -> [n, L] where an answer is cut, the mean of the fold models; NaN where validation could not say; empty
             for controls, which decide nothing.
-        shown: [n, M] what a study showed the member: "image+record"; None for controls.
+        shown: [n, M] what a study showed the fold model: "image+record"; None for controls.
         radii: target -> [n, L] how strange a truth may be to be held likely, as `cuts`.
     """
 
@@ -172,7 +174,7 @@ class Arm:
     radii: Mapping[str, Floats] = field(default_factory=dict)
 
     def uncalibrated(self, target: str) -> Floats | None:
-        """[n, L] mean over members of sigmoid(logit), temperature 1; None without logits."""
+        """[n, L] mean over fold models of sigmoid(logit), temperature 1; None without logits."""
         logits = self.logits.get(target)
         return None if logits is None else mean_known(expit(logits.astype(np.float64)), axis=1)
 
@@ -182,10 +184,10 @@ class Maps:
     """Localization maps of the pool's images, from the image alone.
 
     Attributes:
-        values: [m, C, h, w] (or [m, C, d, h, w]) probabilities at grid resolution, mean over members.
+        values: [m, C, h, w] (or [m, C, d, h, w]) probabilities at grid resolution, mean over fold models.
         study: [m] place in the pool; image_row: [m] row in the `images` of that study's cohort.
         geometry: [m] from the original frame to the stored pixels the grid lies on.
-        thresholds: [members, C] where a map is cut, fitted on validation.
+        thresholds: [fold models, C] where a map is cut, fitted on validation.
     """
 
     values: NDArray[np.float16]
@@ -284,8 +286,8 @@ def subgroups(pool: Pool, age_bands: Sequence[float]) -> dict[str, NDArray[np.bo
         of_cohort = [known.get(view, np.zeros(len(c), bool)) for known, c in zip(views, pool.cohorts, strict=True)]
         groups["view"][view] = pool.take(of_cohort)
     found: dict[str, NDArray[np.bool_]] = {}
-    for column, members in groups.items():
-        filled = {name: who for name, who in members.items() if who.any()}
+    for column, parts in groups.items():
+        filled = {name: who for name, who in parts.items() if who.any()}
         if len(filled) > 1:
             found |= {f"{column}={name}": who for name, who in filled.items()}
     return found

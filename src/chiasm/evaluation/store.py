@@ -1,7 +1,7 @@
 """Evidence on disk: one .npz per arm, maps with their geometry, descriptions. No pickle, every digit kept.
 
-PREDICTIONS/index.json          what was asked (`Question`), by which members, of which cohorts
-PREDICTIONS/<arm>.npz           study_ids, patient_ids, member, shown, values|logits|cuts|radii/<target>; "full" is the model
+PREDICTIONS/index.json          what was asked (`Question`), by which fold models, of which cohorts
+PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold model, shown, values|logits|cuts|radii/<target>; "full" is the model
 PREDICTIONS/maps.npz            values, study, image_row, image_ids, geometry (JSON texts), thresholds
 PREDICTIONS/look.npz            values, target, label, studies: what the model looked at
 PREDICTIONS/descriptions.json   whose -> a text a study
@@ -30,7 +30,7 @@ from chiasm.evaluation.spec import FULL, Arm, Evidence, Floats, Look, Maps, Pool
 from chiasm.geometry import Geometry
 from chiasm.study import Kind
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def write_evidence(evidence: Evidence, folder: Path) -> None:
@@ -52,7 +52,11 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         path.unlink()
     pool = evidence.pool
     for prefix, arm in evidence.arms.items():
-        arrays: dict[str, NDArray[Any]] = {"study_ids": pool.keys, "patient_ids": pool.patients, "member": pool.member}
+        arrays: dict[str, NDArray[Any]] = {
+            "study_ids": pool.keys,
+            "patient_ids": pool.patients,
+            "fold_model": pool.fold_model,
+        }
         arrays |= {f"values/{target}": values for target, values in arm.values.items()}
         arrays |= {f"logits/{target}": logits for target, logits in arm.logits.items()}
         arrays |= {f"cuts/{target}": cuts for target, cuts in arm.cuts.items()}
@@ -118,7 +122,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
     for prefix in index["arms"]:
         with (folder / f"{prefix or 'full'}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if keys is None:
-                keys, member = arrays["study_ids"], arrays["member"]
+                keys, fold_model = arrays["study_ids"], arrays["fold_model"]
             elif not np.array_equal(keys, arrays["study_ids"]):
                 raise RunError("two arms answered different studies", where=str(folder / f"{prefix}.npz"))
             parts: dict[str, dict[str, Any]] = {"values": {}, "logits": {}, "cuts": {}, "radii": {}}
@@ -133,7 +137,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
     texts = json.loads(described.read_text("utf-8")) if described.is_file() else {}
     return Evidence(
         Question(**raw),
-        Pool.find(cohorts, keys.tolist(), member),
+        Pool.find(cohorts, keys.tolist(), fold_model),
         arms,
         _read_maps(folder / "maps.npz"),
         {FULL if whose == "model" else whose: values for whose, values in texts.items()},

@@ -18,8 +18,9 @@ from chiasm.evaluation.spec import Evidence, Floats, mean_known
 from chiasm.evaluation.store import SCHEMA, file_hash, read_evidence
 from chiasm.metrics.metric import Metric
 from chiasm.recipe import read_recipe
+from chiasm.run.answers import calibrated
 from chiasm.run.cohorts import open_recorded
-from chiasm.run.fold_model import calibrated, read_run
+from chiasm.run.folder import read_run
 
 TOLERANCE = 1e-6
 """Relative difference of a figure computed again that another machine's arithmetic may make."""
@@ -70,7 +71,7 @@ def _verify(folder: Path, run: Path | None) -> list[str]:
         except CohortError as error:
             found.append(f"cohort {cohort.source}: {error.what}")
     evidence = read_evidence(folder / "predictions", cohorts)
-    found += _recalibrated(run, read_run(run)["members"], evidence)
+    found += _recalibrated(run, read_run(run)["fold_models"], evidence)
     recipe = read_recipe(run / "recipe.yaml")
     scores = score(evidence, *read_truth_of(evidence, recipe))
     again = to_metrics(scores, evidence.question, who_answered(document), evidence.neighbour)
@@ -89,10 +90,10 @@ def _changed(recorded: Mapping[str, str], path_of: Callable[[str], Path], what: 
     return found
 
 
-def _recalibrated(run: Path, members: Sequence[str], evidence: Evidence) -> list[str]:
+def _recalibrated(run: Path, fold_models: Sequence[str], evidence: Evidence) -> list[str]:
     """Are the stored probabilities those of the stored logits at the run's temperatures?"""
     found: list[str] = []
-    for prefix, each in member_values(run, members, evidence).items():
+    for prefix, each in fold_model_values(run, fold_models, evidence).items():
         for target, values in each.items():
             stored = evidence.arms[prefix].values[target]
             if not np.allclose(mean_known(values, axis=1), stored, rtol=1e-5, atol=1e-6, equal_nan=True):
@@ -100,18 +101,18 @@ def _recalibrated(run: Path, members: Sequence[str], evidence: Evidence) -> list
     return found
 
 
-def member_values(run: Path, members: Sequence[str], evidence: Evidence) -> dict[str, dict[str, Floats]]:
-    """Arm with logits -> target -> [n, M, L] (or [n, M, L, Q]): what each member says by itself, after its calibration."""
+def fold_model_values(run: Path, fold_models: Sequence[str], evidence: Evidence) -> dict[str, dict[str, Floats]]:
+    """Arm with logits -> target -> [n, M, L] (or [n, M, L, Q]): what each fold model says by itself, after its calibration."""
     layout, pool = evidence.question.layout, evidence.pool
-    plans = [Plan.from_json((run / name / "plan.json").read_text("utf-8")) for name in members]
-    fitted = [json.loads((run / name / "calibration.json").read_text("utf-8")) for name in members]
+    plans = [Plan.from_json((run / name / "plan.json").read_text("utf-8")) for name in fold_models]
+    fitted = [json.loads((run / name / "calibration.json").read_text("utf-8")) for name in fold_models]
     found: dict[str, dict[str, Floats]] = {}
     for prefix, arm in evidence.arms.items():
         for target, logits in arm.logits.items():
             assert arm.shown is not None
             values = found.setdefault(prefix, {})[target] = np.full(logits.shape, np.nan)
             for number, (plan, calibration) in enumerate(zip(plans, fitted, strict=True)):
-                at = np.nonzero(pool.member == number)
+                at = np.nonzero(pool.fold_model == number)
                 if target in plan.targets:
                     own = {target: layout.take_logits(plan, target, logits[at])}
                     values[at] = layout.place(plan, target, calibrated(own, arm.shown[at], plan, calibration)[target])

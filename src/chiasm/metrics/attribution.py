@@ -1,6 +1,6 @@
 """What each modality added: exact Shapley values over modality subsets (Shapley 1953; few modalities, so all subsets).
 
-What is shared out is the stated answer itself, after calibration and after averaging members, on a scale on which parts add
+What is shared out is the stated answer itself, after calibration and after averaging fold models, on a scale on which parts add
 up: log-odds of a probability, a value in its own units, the expected level or time.
 """
 

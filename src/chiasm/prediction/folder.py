@@ -19,8 +19,9 @@ from chiasm.encoding.plan import Plan
 from chiasm.errors import CohortError, InputError
 from chiasm.formats.cells import reason
 from chiasm.prediction.read import name_of, read_study
-from chiasm.run.ensemble import predict_members
-from chiasm.run.fold_model import load_members, read_plans, read_run
+from chiasm.run.ensemble import predict_together
+from chiasm.run.fold_model import load_fold_models, read_plans
+from chiasm.run.folder import read_run
 from chiasm.study import Prediction, Study
 from chiasm.summary.figures import overlay
 
@@ -151,10 +152,10 @@ def _gather(studies: Iterator[Study], plan: Plan, folder: Path) -> Path | None:
 def _answer(run: Path, path: Path) -> Iterator[tuple[Cohort, Prediction]]:
     """The prediction of every study of a cohort."""
     cohort = Cohort.open(path)
-    members = load_members(run, [cohort])
+    fold_models = load_fold_models(run, [cohort])
     notes = tuple(dict.fromkeys(note for entry in read_run(run)["cohorts"] for note in entry.get("notes", ())))
     for start in range(0, len(cohort), AT_ONCE):
-        for prediction in predict_members(members, np.arange(start, min(start + AT_ONCE, len(cohort)))):
+        for prediction in predict_together(fold_models, np.arange(start, min(start + AT_ONCE, len(cohort)))):
             yield cohort, replace(prediction, notes=notes)
 
 

@@ -47,7 +47,7 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Content:
+class TextContent:
     """All that a text may say of a study.
 
     Attributes:
@@ -116,7 +116,7 @@ def as_sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def read_content(study: Study) -> Content:
+def read_content(study: Study) -> TextContent:
     """What is known of a study: from its report if that states a finding, else from its labels; and its measurements."""
     if study.report and (said := _of_report(study.report)):
         return _build_content(study, said, "report")
@@ -135,15 +135,15 @@ def read_content(study: Study) -> Content:
     return _build_content(study, said, "labels")
 
 
-def read_image_content(study: Study) -> Content:
+def read_image_content(study: Study) -> TextContent:
     """What was drawn in or measured on the images of a study, and nothing else."""
     return _build_content(study, list(_of_regions(study)), "regions")
 
 
-def _build_content(study: Study, said: list[Statement], source: str) -> Content:
+def _build_content(study: Study, said: list[Statement], source: str) -> TextContent:
     measured = {name: value for name, value in study.facts.items() if value is not None}
     sources = (source * bool(said), "measurements" * bool(measured))
-    return Content((*said, *_implied(said)), measured, "+".join(filter(None, sources)))
+    return TextContent((*said, *_implied(said)), measured, "+".join(filter(None, sources)))
 
 
 def _of_report(report: Report) -> list[Statement]:
@@ -186,7 +186,7 @@ def _reading(text: str) -> tuple[State, ...]:
 
 def _implied(said: Iterable[Statement]) -> list[Statement]:
     """What follows from what was said, unless it was said as strongly: a nodule is a lung lesion."""
-    states = Content(tuple(said)).states
+    states = TextContent(tuple(said)).states
     found: dict[str, State] = {}
     for finding, state in states.items():
         for other in _broader(finding) if state in (State.PRESENT, State.UNCERTAIN) else ():

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from pydantic import BaseModel, ConfigDict
 
-from chiasm.report.content import Content, finding_name, render_statement
+from chiasm.report.content import TextContent, finding_name, render_statement
 
 _STROKE = (
     *("hemisphere", "foci", "cortical_share", "subcortical_share", "infratentorial_share", "ventricle_share"),
@@ -37,7 +37,7 @@ class ImageDescription(StrictModel):
         return f"FINDINGS: {' '.join(self.findings)}\nIMPRESSION: {self.impression}"
 
 
-def build_description(content: Content) -> ImageDescription | None:
+def build_description(content: TextContent) -> ImageDescription | None:
     """The template's description (`prompts/stroke.txt.j2`, `prompts/regions.txt.j2`), or None if nothing was measured."""
     if "lesion_volume_ml" in content.measured:
         values = {**dict.fromkeys(_STROKE), **content.measured}

@@ -12,7 +12,7 @@ from typing import Literal
 
 from chiasm.report.content import (
     MEASURED_FINDING,
-    Content,
+    TextContent,
     as_sentence,
     finding_name,
     read_entities,
@@ -67,7 +67,7 @@ class StructuredReport(StrictModel):
         return "\n".join(f"{heading}: {' '.join(words)}" for heading, words in parts.items() if words)
 
 
-def build_report(content: Content, observations: tuple[str, ...] | None = None) -> StructuredReport:
+def build_report(content: TextContent, observations: tuple[str, ...] | None = None) -> StructuredReport:
     """The report of some content.
 
     Args:

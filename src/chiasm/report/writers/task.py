@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Protocol
 
-from chiasm.report.content import Content
+from chiasm.report.content import TextContent
 from chiasm.report.description import ImageDescription, build_description
 from chiasm.report.structured import StructuredReport, build_report, find_differences
 
@@ -29,7 +29,7 @@ class Task:
     """
 
     kind: str
-    content: Content
+    content: TextContent
     report: str = ""
     pictures: tuple[bytes, ...] = ()
     withheld: str = ""
