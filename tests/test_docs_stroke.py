@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_is_understood(command):
+def test_each_command_of_the_page_is_understood(command):
     context = COMMAND.commands[command[0]].make_context(command[0], command[1:])
     if command[0] == "import":
         assert context.params["source"] in SOURCES

@@ -95,7 +95,7 @@ def test_what_is_undefined_is_no_warning(evidence: Evidence, truth: Truth, resam
 def test_a_text_that_was_written_from_the_image_says_what_it_added(
     evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warn, "writers", lambda path, section: {"s02": "template", "s03": "server a-model"})
+    monkeypatch.setattr(warn, "read_writers", lambda path, section: {"s02": "template", "s03": "server a-model"})
     read = replace(evidence.question, targets={"outcome": ["event"]}, text_sections=["image_description"])
     one = Resamples.draw([f"p{i}" for i in range(8)], 100)
     sure, unsure = (

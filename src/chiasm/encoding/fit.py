@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from chiasm.cohort.generated import WRITTEN, sources
+from chiasm.cohort.generated import SECTION_KINDS, count_sources
 from chiasm.cohort.store import Cohort
 from chiasm.cohort.tables import ColumnInfo, TargetInfo
 from chiasm.encoding.levels import Levels, find_levels, find_rates
@@ -413,14 +413,14 @@ def _written(cohorts: Sequence[Cohort], rows: Rows, read: Sequence[str], told: S
     """
     notes = []
     for sections in filter(None, (read, told)):
-        if set(sections) <= set(WRITTEN) and not _any_text(cohorts, rows, sections):
+        if set(sections) <= set(SECTION_KINDS) and not _any_text(cohorts, rows, sections):
             raise CohortError(
                 f"there is no {_or(sections)} in the cohort yet",
                 where=", ".join(str(cohort.path) for cohort in cohorts),
-                remedy=f"chiasm write {cohorts[0].path} --kind {WRITTEN[sections[0]]}",
+                remedy=f"chiasm write {cohorts[0].path} --kind {SECTION_KINDS[sections[0]]}",
             )
     for section in dict.fromkeys((*read, *told)):
-        if section in WRITTEN:
+        if section in SECTION_KINDS:
             have = sum(
                 bool(texts[row])
                 for c, own in zip(cohorts, rows, strict=True)
@@ -431,8 +431,8 @@ def _written(cohorts: Sequence[Cohort], rows: Rows, read: Sequence[str], told: S
                 notes.append(
                     f"{lacking} training studies have no {section}; chiasm write makes it where there is something to write from."
                 )
-    for section in set(read) & set(WRITTEN):
-        made = sum((Counter(sources(cohort.path, section)) for cohort in cohorts), Counter[str]())
+    for section in set(read) & set(SECTION_KINDS):
+        made = sum((Counter(count_sources(cohort.path, section)) for cohort in cohorts), Counter[str]())
         said = ", ".join(f"{name} ({made[name]})" for name in ("labels", "report", "regions") if made[name])
         if said:
             notes.append(

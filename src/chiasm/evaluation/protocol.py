@@ -59,7 +59,7 @@ def _arm(name: MetricName, question: Question, neighbour: str) -> str:
 def who_answered(facts: Mapping[str, Any]) -> str:
     """Which models answered whom, from the facts of evaluation.json.
 
-    >>> who_answered({"external": False, "fold models": 10, "folds": 5, "repeats": 2})
+    >>> who_answered({"external": False, "fold_models": 10, "folds": 5, "repeats": 2})
     '5 patient folds pooled, each answer, threshold and reach of a likely set the mean of 2 models (one a repeat)'
     """
     mean = ", each answer, threshold and reach of a likely set the mean of {} models"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.cohort.generated import writers
+from chiasm.cohort.generated import read_writers
 from chiasm.evaluation.contributions import ADDED, OVER_SHUFFLED
 from chiasm.evaluation.score import Scores, without_text
 from chiasm.evaluation.spec import FULL, WITHOUT_OPT_IN, Evidence
@@ -14,7 +14,7 @@ from chiasm.metrics.bootstrap import Estimate
 from chiasm.metrics.controls import comes_close
 from chiasm.metrics.metric import metric_name
 from chiasm.registry import CONTROLS
-from chiasm.report.findings import label_texts
+from chiasm.report.findings import label_reports
 from chiasm.study import Kind, State
 from chiasm.vocabulary import FINDINGS
 
@@ -63,7 +63,7 @@ def report_leaks(question: Question, truth: Truth, pool: Pool) -> dict[str, floa
         for k, label in enumerate(question.targets[target]):
             if label in FINDINGS:
                 present = np.flatnonzero(truth.mask[target][:, k] & (truth.labels[target][:, k] == 1))[:_MOST_READ]
-                states = label_texts([str(text) for text in texts[present]], [label])
+                states = label_reports([str(text) for text in texts[present]], [label])
                 stated, total = stated + int((states == State.PRESENT.value).sum()), total + len(present)
         if total:
             shares[target] = stated / total
@@ -83,7 +83,7 @@ def tell_added(question: Question, pool: Pool, scores: Scores) -> list[str]:
     section = "image_description"
     if section not in question.text_sections or not {"text", "image"} <= set(question.modalities):
         return []
-    by = sorted({who for cohort in pool.cohorts for who in writers(cohort.path, section).values()})
+    by = sorted({who for cohort in pool.cohorts for who in read_writers(cohort.path, section).values()})
     found = [
         f"The text was written from the study's images (by {' and '.join(by)}): it can hold nothing that they do not."
     ]

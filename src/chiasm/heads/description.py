@@ -24,7 +24,7 @@ from chiasm.metrics.description import cider, describe, finding_f1, tokenize
 from chiasm.metrics.metric import metric_name, split_prefix
 from chiasm.objectives.description import description_loss
 from chiasm.recipe import Count, Options
-from chiasm.report.findings import label_texts
+from chiasm.report.findings import label_reports
 from chiasm.tensors import Batch, Outputs
 from chiasm.vocabulary import FINDINGS
 
@@ -145,7 +145,7 @@ class DescriptionHead(Head):
         if names:
             told = np.array([bool(text.strip()) for text in references])
             said, stated = (
-                label_texts([t for t, kept in zip(texts, told, strict=True) if kept], names)
+                label_reports([t for t, kept in zip(texts, told, strict=True) if kept], names)
                 for texts in (evidence, references)
             )
             found["finding_f1"] = finding_f1(said, stated, case.resamples.at(told))

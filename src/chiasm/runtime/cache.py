@@ -1,4 +1,4 @@
-"""Maps of a frozen backbone, computed once and kept on disk: training then reads them instead of running the network."""
+"""Feature maps of a frozen backbone on disk: computed once, then read by training instead of running the network."""
 
 from __future__ import annotations
 
