@@ -139,7 +139,8 @@ class Outputs:
     Attributes:
         logits: target -> [B, L], or [B, L, Q] of a leveled target: log-probabilities of levels, logits of hazards.
         map_logits: [B, N, C, h, w] from image tokens alone, or None without a localization head.
-        description_logits: [B, T, V] for the teacher-forced description, or None.
+        description_logits: [n, V] of the word after each word of the teacher-forced descriptions, study after study: of
+            `description_ids[:, 1:][description_mask[:, 1:]]`; or None.
         fused: of the full pass.
         unimodal_logits: modality -> target -> logits of the same shape, what that modality answers alone: in training, and
             where fusion is late. Arbitrary for a study without the modality.

@@ -34,7 +34,7 @@ def outputs() -> Outputs:
         {"findings": torch.zeros(2, 1), "severity": torch.tensor([[1.6], [0.0]])},
         Fused(torch.zeros(2, 4), {}, {}),
         map_logits=torch.zeros(2, 1, 1, 1, 2),
-        description_logits=torch.zeros(2, 2, 5),
+        description_logits=torch.zeros(3, 5),
         aligned={"image": torch.eye(2), "text": torch.eye(2), "fused": torch.eye(2), "record": torch.eye(2)},
         present={m: torch.ones(2, dtype=torch.bool) for m in ("image", "text", "record")},
     )

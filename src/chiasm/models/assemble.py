@@ -111,8 +111,9 @@ class Model(nn.Module):
         logits = self.levels(logits)
         unimodal = {m: self.levels(each, watched=True) for m, each in unimodal.items()}
         words = None
-        if self.decoder is not None and batch.description_ids is not None:
-            words = self.decoder(batch.description_ids[:, :-1], *self._seen_without_report(tokens))
+        if self.decoder is not None and batch.description_ids is not None and batch.description_mask is not None:
+            ids, mask = batch.description_ids[:, :-1], batch.description_mask[:, 1:]
+            words = self.decoder(ids, mask, self._seen_without_report(tokens))
         aligned = self.alignment(tokens, fused) if self.alignment is not None else {}
         return Outputs(logits, fused, map_logits, words, unimodal, present, aligned)
 
@@ -136,9 +137,9 @@ class Model(nn.Module):
     def describe(self, batch: Batch, beams: int, max_tokens: int) -> Tensor:
         """[B, max_tokens] ids of a description of each study; the report of the batch takes no part in it."""
         assert self.decoder is not None
-        return self.decoder.search(*self._seen_without_report(_coarse(self.encode(batch))), beams, max_tokens)
+        return self.decoder.search(self._seen_without_report(_coarse(self.encode(batch))), beams, max_tokens)
 
-    def _seen_without_report(self, tokens: dict[str, Tokens]) -> tuple[Tensor, Tensor]:
+    def _seen_without_report(self, tokens: dict[str, Tokens]) -> Tokens:
         """The decoder's memory: what fusion makes of a study whose report is masked."""
         assert self.decoder is not None
         if "text" in tokens:
