@@ -7,9 +7,14 @@ from chiasm.models.decoder import BOS, EOS, PAD, UNKNOWN, Decoder, _ban_repeated
 from chiasm.tensors import Tokens
 
 
+def _joined(memory):
+    return Tokens(torch.cat([t.values for t in memory], dim=1), torch.cat([t.mask for t in memory], dim=1))
+
+
 def slow_logits(decoder, ids, memory):
     """[B, T, V]: torch's own Transformer decoder over whole texts, all of them padded."""
     length = ids.shape[1]
+    memory = _joined(memory)
     x = decoder.embedding(ids) * decoder.scale + decoder.position[:length]
     future = torch.ones(length, length, dtype=torch.bool).triu(1)
     values = memory.values.masked_fill(~memory.mask[..., None], 0.0)
@@ -19,8 +24,8 @@ def slow_logits(decoder, ids, memory):
 @torch.no_grad()
 def slow_search(decoder, memory, beams, max_tokens):
     """The beam search that computes every text anew at each word, to the end of the longest."""
-    batch = len(memory.mask)
-    memory = Tokens(memory.values.repeat_interleave(beams, 0), memory.mask.repeat_interleave(beams, 0))
+    batch = len(memory[0].mask)
+    memory = [Tokens(t.values.repeat_interleave(beams, 0), t.mask.repeat_interleave(beams, 0)) for t in memory]
     ids = torch.full((batch * beams, 1), BOS)
     scores = torch.full((batch, beams), -torch.inf)
     scores[:, 0] = 0.0
@@ -130,7 +135,8 @@ def _ragged(vocabulary=40, batch=5, layers=2, seed=0):
                 parameter.add_(torch.randn_like(parameter), alpha=0.3)
     mask = torch.rand(batch, 9) < 0.6
     mask[1] = False
-    return decoder, decoder.memory([Tokens(torch.randn(batch, 9, 16, dtype=torch.float64), mask)])
+    values = torch.randn(batch, 9, 16, dtype=torch.float64)
+    return decoder, decoder.memory([Tokens(values[:, :6], mask[:, :6]), Tokens(values[:, 6:], mask[:, 6:])])
 
 
 def test_logits_and_gradients_are_those_of_the_padded_decoder():
@@ -175,7 +181,7 @@ def test_studies_are_described_alike_in_any_company():
         decoder.embedding.weight[EOS] *= 1.5
     together = decoder.search(memory, 3, 24)
     for i in range(4):
-        alone = decoder.search(Tokens(memory.values[i : i + 1], memory.mask[i : i + 1]), 3, 24)
+        alone = decoder.search([Tokens(t.values[i : i + 1], t.mask[i : i + 1]) for t in memory], 3, 24)
         assert torch.equal(alone[0], together[i])
 
 

@@ -40,6 +40,14 @@ def test_map_head_puts_each_cell_where_its_token_stands():
     assert torch.allclose(maps[0, 1, :, 1, 2], head.net(values[0, token]))
 
 
+def test_the_maps_of_an_absent_image_are_those_of_zeros():
+    torch.manual_seed(0)
+    head = MapHead(dim=8, labels=2)
+    mask = torch.tensor([[True] * 6 + [False] * 6])
+    maps = head(Tokens(torch.randn(1, 2 * 6, 8), mask, grid=(2, 3)))
+    assert torch.allclose(maps[0, 1], head.net(torch.zeros(8))[:, None, None].expand(2, 2, 3))
+
+
 @pytest.mark.parametrize("teach", [0.0, 0.25, 1.0])
 def test_the_heads_of_single_modalities_learn_whole_and_teach_the_encoders_a_share(teach):
     grads = []

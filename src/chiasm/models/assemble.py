@@ -19,7 +19,7 @@ from chiasm.models.territories import TerritoryEncoder
 from chiasm.models.text_encoder import build_text_encoder
 from chiasm.plan import Plan
 from chiasm.recipe import Recipe
-from chiasm.tensors import MODALITIES, Batch, Outputs, Tokens
+from chiasm.tensors import MODALITIES, Batch, Fused, Outputs, Tokens
 
 
 class Model(nn.Module):
@@ -113,7 +113,7 @@ class Model(nn.Module):
         words = None
         if self.decoder is not None and batch.description_ids is not None and batch.description_mask is not None:
             ids, mask = batch.description_ids[:, :-1], batch.description_mask[:, 1:]
-            words = self.decoder(ids, mask, self._seen_without_report(tokens))
+            words = self.decoder(ids, mask, self._seen_without_report(tokens, fused, mask.any(dim=1)))
         aligned = self.alignment(tokens, fused) if self.alignment is not None else {}
         return Outputs(logits, fused, map_logits, words, unimodal, present, aligned)
 
@@ -137,16 +137,35 @@ class Model(nn.Module):
     def describe(self, batch: Batch, beams: int, max_tokens: int) -> Tensor:
         """[B, max_tokens] ids of a description of each study; the report of the batch takes no part in it."""
         assert self.decoder is not None
-        return self.decoder.search(self._seen_without_report(_coarse(self.encode(batch))), beams, max_tokens)
+        fused = self.fusion(_without_report(_coarse(self.encode(batch))))
+        return self.decoder.search(self.decoder.memory(list(_others(fused).values())), beams, max_tokens)
 
-    def _seen_without_report(self, tokens: dict[str, Tokens]) -> Tokens:
-        """The decoder's memory: what fusion makes of a study whose report is masked."""
+    def _seen_without_report(self, tokens: dict[str, Tokens], fused: Fused, told: Tensor) -> list[Tokens]:
+        """The decoder's memory: what fusion makes of a study whose report is masked.
+
+        `fused` is that already of a study without a report; a second pass takes the others of `told`, those to be described.
+        """
         assert self.decoder is not None
-        if "text" in tokens:
-            text = tokens["text"]
-            tokens = {**tokens, "text": Tokens(torch.zeros_like(text.values), torch.zeros_like(text.mask))}
-        fused = self.fusion(tokens)
-        return self.decoder.memory([t for name, t in fused.tokens.items() if name != "text"])
+        seen = _others(fused)
+        read = tokens["text"].mask.any(dim=1) if "text" in tokens else torch.zeros_like(told)
+        again = (told & read).nonzero()[:, 0]
+        if len(again):
+            rows = {m: Tokens(t.values[again], t.mask[again], t.grid) for m, t in _without_report(tokens).items()}
+            for m, t in _others(self.fusion(rows)).items():
+                seen[m] = Tokens(seen[m].values.index_copy(0, again, t.values), seen[m].mask, t.grid)
+        return self.decoder.memory(list(seen.values()))
+
+
+def _without_report(tokens: dict[str, Tokens]) -> dict[str, Tokens]:
+    """The same studies with a text of no words."""
+    if "text" not in tokens:
+        return tokens
+    text = tokens["text"]
+    return {**tokens, "text": Tokens(text.values[:, :0].detach(), text.mask[:, :0])}
+
+
+def _others(fused: Fused) -> dict[str, Tokens]:
+    return {m: t for m, t in fused.tokens.items() if m != "text"}
 
 
 def _coarse(tokens: dict[str, Tokens], side: int = 8) -> dict[str, Tokens]:

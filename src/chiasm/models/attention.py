@@ -6,48 +6,65 @@ times, and let padding cost nothing but its share of the product of queries and 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Layout:
-    """Real tokens of studies, row after row as [n, D], and padded as [B, S, D] with each study's tokens at the front.
+def places_of(mask: Tensor) -> Tensor:
+    """[B, T] -> [n] the places of its real tokens among all B * T."""
+    return mask.flatten().nonzero()[:, 0]
+
+
+def take(padded: Tensor, places: Tensor) -> Tensor:
+    """[B, T, D] -> [n, D] the rows at these places."""
+    return padded.flatten(0, 1).index_select(0, places)
+
+
+def put(rows: Tensor, places: Tensor, shape: Sequence[int]) -> Tensor:
+    """[n, D] -> [*shape, D], zeros at all other places."""
+    padded = rows.new_zeros(math.prod(shape), rows.shape[1]).index_copy_(0, places, rows)
+    return padded.view(*shape, rows.shape[1])
+
+
+class Padding:
+    """Real tokens of studies padded anew, as few as the longest study has: each study's stand at the front.
 
     Args:
-        mask: [B, T] which tokens are real; `values[mask]` are the rows.
+        masks: [B, T] which tokens are real, of one set of tokens or of several that a study has side by side; their rows come
+            set after set.
 
     Attributes:
-        study, slot: [n] where each row stands; real: [B, S] the mask of the padded form, S the most tokens of a study.
+        mask: [B, S] which places of the new form are real, S the most tokens of a study.
     """
 
-    def __init__(self, mask: Tensor) -> None:
-        self.study = mask.nonzero(as_tuple=True)[0]
-        self.slot = (mask.cumsum(dim=1) - 1)[mask]
+    def __init__(self, *masks: Tensor) -> None:
+        mask = torch.cat(masks, dim=1)
         count = mask.sum(dim=1, keepdim=True)
-        self.real = torch.arange(int(count.max()) if len(mask) else 0, device=mask.device) < count
+        self.mask = torch.arange(int(count.max()) if len(mask) else 0, device=mask.device) < count
+        start = self.mask.shape[1] * torch.arange(len(mask), device=mask.device)[:, None]
+        places = torch.split(start + mask.cumsum(dim=1) - 1, [m.shape[1] for m in masks], dim=1)
+        self.places = torch.cat([p[m] for p, m in zip(places, masks, strict=True)])  # [n] of B * S
 
     def pad(self, rows: Tensor) -> Tensor:
         """[n, D] -> [B, S, D], zeros where nothing is real."""
-        padded = rows.new_zeros(*self.real.shape, rows.shape[1])
-        padded[self.study, self.slot] = rows
-        return padded
+        return put(rows, self.places, self.mask.shape)
 
     def rows(self, padded: Tensor) -> Tensor:
         """[B, S, D] -> [n, D]."""
-        return padded[self.study, self.slot]
+        return take(padded, self.places)
 
 
-def project_queries(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """[..., D] -> [..., D]."""
-    dim = attention.embed_dim
-    return F.linear(x, attention.in_proj_weight[:dim], attention.in_proj_bias[:dim])
-
-
-def project_keys(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """[..., D] -> [..., 2 D], keys and values side by side."""
-    dim = attention.embed_dim
-    return F.linear(x, attention.in_proj_weight[dim:], attention.in_proj_bias[dim:])
+def project(attention: nn.MultiheadAttention, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """[n, D] and [m, D] -> queries [n, D], and keys and values side by side, [m, 2 D]."""
+    weight, bias = (
+        torch.split(x, [attention.embed_dim, 2 * attention.embed_dim])
+        for x in (attention.in_proj_weight, attention.in_proj_bias)
+    )
+    return F.linear(queries, weight[0], bias[0]), F.linear(keys, weight[1], bias[1])
 
 
 def look(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.models.attention import Layout, look, project_keys, project_queries
+from chiasm.models.attention import Padding, look, places_of, project, take
 from chiasm.tensors import Tokens
 
 PAD, UNKNOWN, BOS, EOS = 0, 1, 2, 3
@@ -30,19 +31,15 @@ class Decoder(nn.Module):
         self.null = nn.Parameter(torch.zeros(1, 1, dim))  # a study of which nothing else is known
         self.scale = math.sqrt(dim)
 
-    def memory(self, tokens: list[Tokens]) -> Tokens:
+    def memory(self, tokens: Sequence[Tokens]) -> list[Tokens]:
         """The tokens of several modalities as one memory, which is never empty."""
-        values, mask = [t.values for t in tokens], [t.mask for t in tokens]
-        batch = len(mask[0])
-        return Tokens(
-            torch.cat([self.null.expand(batch, 1, -1), *values], dim=1),
-            torch.cat([mask[0].new_ones(batch, 1), *mask], dim=1),
-        )
+        mask = tokens[0].mask.new_ones(len(tokens[0].mask), 1)
+        return [Tokens(self.null.expand(len(mask), -1, -1), mask), *tokens]
 
-    def forward(self, ids: Tensor, mask: Tensor, memory: Tokens) -> Tensor:
+    def forward(self, ids: Tensor, mask: Tensor, memory: Sequence[Tokens]) -> Tensor:
         """[B, T] texts and which words are real, from the first on -> [n, V] logits of the word after each real one."""
         texts = Texts(self, mask, memory)
-        return self._logits(self.dropout(self._embed(ids[mask], texts.own.slot)), texts)
+        return self._logits(self.dropout(self._embed(ids[mask], texts.places)), texts)
 
     def _embed(self, ids: Tensor, place: Tensor | int) -> Tensor:
         x: Tensor = self.embedding(ids) * self.scale + self.position[place]
@@ -51,24 +48,20 @@ class Decoder(nn.Module):
     def _logits(self, x: Tensor, looking: Texts | Beams) -> Tensor:
         """[n, D] words through the layers -> [n, V]."""
         for number, block in enumerate(self.layers.layers):
-            own, others = block.self_attn, block.multihead_attn
-            y = block.norm1(x)
-            found = looking.back(number, project_queries(own, y), project_keys(own, y))
-            x = x + block.dropout1(own.out_proj(found))
-            found = looking.around(number, project_queries(others, block.norm2(x)))
-            x = x + block.dropout2(others.out_proj(found))
+            x = x + block.dropout1(block.self_attn.out_proj(looking.back(number, block.norm1(x))))
+            x = x + block.dropout2(block.multihead_attn.out_proj(looking.around(number, block.norm2(x))))
             x = x + block.dropout3(block.linear2(block.dropout(F.gelu(block.linear1(block.norm3(x))))))
         assert self.layers.norm is not None
         logits: Tensor = self.layers.norm(x) @ self.embedding.weight.T
         return logits
 
     @torch.no_grad()
-    def search(self, memory: Tokens, beams: int, max_tokens: int) -> Tensor:
+    def search(self, memory: Sequence[Tokens], beams: int, max_tokens: int) -> Tensor:
         """Beam search without repeated trigrams (Paulus et al. 2018), scores divided by length.
 
         -> [B, max_tokens] ids of the best text of each study, without <bos>, ended by <eos> and padding.
         """
-        batch, device = len(memory.mask), memory.values.device
+        batch, device = len(memory[0].mask), memory[0].values.device
         best = torch.full((batch, max_tokens), PAD, device=device)
         going = torch.arange(batch, device=device)  # studies with a text that is not at its end
         looking = Beams(self, memory, beams, max_tokens)
@@ -99,20 +92,22 @@ class Decoder(nn.Module):
 class Texts:
     """Whole texts at once: each word looks back at those before it, and around at the memory. Only real words are computed."""
 
-    def __init__(self, decoder: Decoder, mask: Tensor, memory: Tokens) -> None:
+    def __init__(self, decoder: Decoder, mask: Tensor, memory: Sequence[Tokens]) -> None:
         told = mask.any(dim=1)  # a study with nothing to say costs nothing
-        self.own, self.seen = Layout(mask[told]), Layout(memory.mask[told])
-        self.rows = memory.values[memory.mask & told[:, None]]
+        self.own, self.seen = Padding(mask[told]), Padding(*(t.mask[told] for t in memory))
+        self.memory = torch.cat([take(t.values, places_of(t.mask & told[:, None])) for t in memory])  # [m, D]
+        self.places = (mask.cumsum(dim=1) - 1)[mask]  # [n] of each word in its text
         self.blocks = decoder.layers.layers
 
-    def back(self, number: int, queries: Tensor, keys: Tensor) -> Tensor:
-        own = self.own
-        return own.rows(look(self.blocks[number].self_attn, own.pad(queries), own.pad(keys), None, causal=True))
+    def back(self, number: int, words: Tensor) -> Tensor:
+        attention = self.blocks[number].self_attn
+        q, kv = project(attention, words, words)
+        return self.own.rows(look(attention, self.own.pad(q), self.own.pad(kv), None, causal=True))
 
-    def around(self, number: int, queries: Tensor) -> Tensor:
+    def around(self, number: int, words: Tensor) -> Tensor:
         attention = self.blocks[number].multihead_attn
-        keys = self.seen.pad(project_keys(attention, self.rows))
-        return self.own.rows(look(attention, self.own.pad(queries), keys, self.seen.real[:, None]))
+        q, kv = project(attention, words, self.memory)
+        return self.own.rows(look(attention, self.own.pad(q), self.seen.pad(kv), self.seen.mask[:, None]))
 
 
 class Beams:
@@ -122,28 +117,35 @@ class Beams:
     of these are its own.
     """
 
-    def __init__(self, decoder: Decoder, memory: Tokens, beams: int, max_tokens: int) -> None:
+    def __init__(self, decoder: Decoder, memory: Sequence[Tokens], beams: int, max_tokens: int) -> None:
         self.blocks, self.beams, self.step = decoder.layers.layers, beams, 0
-        seen, rows = Layout(memory.mask), memory.values[memory.mask]
-        self.real = seen.real[:, None]  # [B, 1, S]
-        self.seen = [seen.pad(project_keys(block.multihead_attn, rows)) for block in self.blocks]  # [B, S, 2 D] each
+        seen = Padding(*(t.mask for t in memory))
+        rows = torch.cat([take(t.values, places_of(t.mask)) for t in memory])
+        self.mask = seen.mask[:, None]  # [B, 1, S]
+        none = rows[:0]
+        self.seen = [
+            seen.pad(project(block.multihead_attn, none, rows)[1]) for block in self.blocks
+        ]  # [B, S, 2 D] each
         batch, _, width = self.seen[0].shape
         self.said = [rows.new_zeros(batch, max_tokens, beams, width) for _ in self.blocks]
-        self.own = memory.mask.new_zeros(batch, beams, max_tokens, beams)  # the words each beam is made of
+        self.own = self.mask.new_zeros(batch, beams, max_tokens, beams)  # the words each beam is made of
 
     def begin(self, step: int) -> None:
         """Every beam has said another word."""
         self.step = step
         self.own[:, range(self.beams), step, range(self.beams)] = True
 
-    def back(self, number: int, queries: Tensor, keys: Tensor) -> Tensor:
-        said, end = self.said[number], self.step + 1
-        said[:, self.step] = keys.view(*said[:, self.step].shape)
+    def back(self, number: int, words: Tensor) -> Tensor:
+        attention, said, end = self.blocks[number].self_attn, self.said[number], self.step + 1
+        q, kv = project(attention, words, words)
+        said[:, self.step] = kv.view(*said[:, self.step].shape)
         mask = self.own[:, :, :end].flatten(2)  # [B, beams, words that any of them said]
-        return self._look(self.blocks[number].self_attn, queries, said[:, :end].flatten(1, 2), mask)
+        return self._look(attention, q, said[:, :end].flatten(1, 2), mask)
 
-    def around(self, number: int, queries: Tensor) -> Tensor:
-        return self._look(self.blocks[number].multihead_attn, queries, self.seen[number], self.real)
+    def around(self, number: int, words: Tensor) -> Tensor:
+        attention = self.blocks[number].multihead_attn
+        q, _ = project(attention, words, words[:0])
+        return self._look(attention, q, self.seen[number], self.mask)
 
     def _look(self, attention: nn.MultiheadAttention, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         return look(attention, queries.view(len(keys), self.beams, -1), keys, mask).flatten(0, 1)
@@ -154,7 +156,7 @@ class Beams:
 
     def keep(self, studies: Tensor) -> None:
         """Only these go on: [B] bool."""
-        self.real, self.own = self.real[studies], self.own[studies]
+        self.mask, self.own = self.mask[studies], self.own[studies]
         self.seen, self.said = [x[studies] for x in self.seen], [x[studies] for x in self.said]
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chiasm.levels import NEVER
+from chiasm.models.attention import places_of, take
 from chiasm.models.fusion.vectors import Vectors
 from chiasm.models.text_encoder import AttentionPool
 from chiasm.plan import Plan
@@ -28,10 +29,13 @@ class MapHead(nn.Module):
         self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), last)
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """[B, N * cells, D] -> [B, N, C, *grid]."""
-        cells = math.prod(tokens.grid)
-        logits: Tensor = self.net(tokens.values)
-        batch, _, channels = logits.shape
+        """[B, N * cells, D] -> [B, N, C, *grid]; all cells of absent images are answered like a cell of zeros."""
+        cells, batch = math.prod(tokens.grid), len(tokens.mask)
+        places = places_of(tokens.mask)
+        rows = take(tokens.values, places)  # [n, D]: only real tokens are computed
+        shown, blank = self.net(torch.cat([rows, torch.zeros_like(tokens.values[0, :1])])).split([len(places), 1])
+        channels = shown.shape[1]
+        logits: Tensor = blank.repeat(tokens.mask.numel(), 1).index_copy(0, places, shown)
         return logits.view(batch, -1, cells, channels).transpose(2, 3).reshape(batch, -1, channels, *tokens.grid)
 
 
