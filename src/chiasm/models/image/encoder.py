@@ -331,7 +331,12 @@ class ImageEncoder(Extractor):
         if tuple(merged.shape[2:]) != self.grid:
             mode = "bilinear" if len(self.grid) == 2 else "trilinear"
             merged = F.interpolate(merged, size=self.grid, mode=mode, align_corners=False)
-        return self.smooth(merged)  # type: ignore[no-any-return]
+        # oneDNN runs a convolution of 3 x 3 about twice as fast with its channels last; a group norm wants them first
+        last = torch.channels_last if merged.ndim == 4 else torch.channels_last_3d
+        for layer in self.smooth:
+            order = last if isinstance(layer, (nn.Conv2d, nn.Conv3d)) else torch.contiguous_format
+            merged = layer(merged.contiguous(memory_format=order))
+        return merged
 
 
 _PRETRAINED = ("efficientnet-lite0", "hf")
