@@ -230,6 +230,13 @@ def import_command(
     seed: Annotated[int, typer.Option(help="Of the split, and of a phantom.")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Make the first rejected input an error.")] = False,
     map: Annotated[Path | None, typer.Option(help="YAML file that names the columns (source `table`).")] = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="CENTER,WIDTH[;...]", help="Of CT, in HU; several become channels.")
+    ] = None,
+    intensity: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODALITY=RULE", help="percentile, bits, stored, mask, or a window; docs/cohort.md."),
+    ] = None,
     option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the source.")] = None,
 ) -> Answer:
     """Read studies and write them as a cohort."""
@@ -239,6 +246,8 @@ def import_command(
     options: dict[str, Any] = dict(_parse_option(text) for text in option or [])
     if map is not None:
         options["map"] = map
+    rules = {} if window is None else {"CT": window}
+    rules |= dict(text.partition("=")[::2] for text in intensity or [])
     with Progress(f"importing {source}", None) as bar:
         cohort = import_cohort(
             source,
@@ -250,6 +259,7 @@ def import_command(
             seed=seed,
             strict=strict,
             options=options,
+            intensity=rules,
             progress=lambda seen: bar.advance(seen - bar.done),
         )
     counts = cohort.meta["counts"]

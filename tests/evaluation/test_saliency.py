@@ -36,7 +36,7 @@ class Linear(Model):
 
     def forward(self, batch: Batch) -> Any:
         assert batch.images is not None and batch.image_mask is not None and batch.features is None
-        each = (batch.images * WEIGHTS).sum(dim=(2, 3, 4)) * batch.image_mask
+        each = (batch.images * WEIGHTS).sum(dim=(2, 3, 4, 5)) * batch.image_mask
         return SimpleNamespace(logits={"outcome": self.gain * each.sum(dim=1, keepdim=True)})
 
 
@@ -78,7 +78,7 @@ class Shelf:
 
     def batch(self, indices: np.ndarray) -> Batch:
         assert self.features is None
-        images = torch.stack([torch.from_numpy(_volume(int(i))) for i in indices])[:, None]
+        images = torch.stack([torch.from_numpy(_volume(int(i))) for i in indices])[:, None, None]
         mask = torch.tensor([[bool(self.image_rows(int(i)))] for i in indices])
         return Batch(torch.from_numpy(indices), images=images, image_mask=mask, view=torch.zeros_like(mask).long())
 
@@ -95,12 +95,12 @@ def _question(**changes: Any) -> Question:
 
 
 def test_a_linear_model_is_taken_apart_exactly() -> None:
-    images = torch.stack([torch.from_numpy(_volume(i)) for i in (1, 2)])[:, None]
+    images = torch.stack([torch.from_numpy(_volume(i)) for i in (1, 2)])[:, None, None]
     batch = Batch(torch.arange(2), images=images, image_mask=torch.ones(2, 1, dtype=torch.bool))
     found = gradient_times_input(Linear(), batch, lambda outputs: outputs.logits["outcome"][:, 0])
     torch.testing.assert_close(found, images.float() * WEIGHTS)
     total = Linear()(replace(batch, images=images.float())).logits["outcome"][:, 0]
-    torch.testing.assert_close(found.sum(dim=(1, 2, 3, 4)), total, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(found.sum(dim=(1, 2, 3, 4, 5)), total, rtol=1e-4, atol=1e-2)
 
 
 def test_the_mean_is_over_members_and_over_those_who_had_the_outcome(space: Cohort) -> None:

@@ -115,7 +115,7 @@ def _tasks(cohort: Cohort, kind: str, pictures: int) -> Iterator[tuple[Study, Ta
     for row in range(len(cohort)):
         study = cohort.study(row)
         if kind == "image-description":
-            yield study, Task(kind, read_image_facts(study), pictures=draw_pictures(study, pictures))
+            yield study, Task(kind, read_image_facts(study), pictures=draw_pictures(cohort, row, pictures))
         else:
             facts = read_facts(study)
             text = "\n".join(t for name, t in study.report.sections.items() if name in READ) if study.report else ""
@@ -163,16 +163,18 @@ def _outcome(row: dict[str, Any]) -> str:
     return "silent" if row["text"] is None else "replaced"
 
 
-def draw_pictures(study: Study, most: int) -> tuple[bytes, ...]:
+def draw_pictures(cohort: Cohort, row: int, most: int) -> tuple[bytes, ...]:
     """PNG files of at most so many of a study's images, of volumes planes evenly spaced along the first axis."""
-    planes: list[NDArray[np.generic]] = []
-    for image in study.images[:most]:
-        if image.pixels.ndim == 2:
-            planes.append(image.pixels)
+    planes: list[NDArray[np.uint8]] = []
+    images = cohort.image_rows(row)
+    for image in images[:most]:
+        pixels = cohort.pixels(image)
+        if pixels.ndim == 2:
+            planes.append(pixels)
         else:
-            depth, many = len(image.pixels), max(1, most // len(study.images))
-            planes += [image.pixels[int((i + 0.5) * depth / many)] for i in range(many)]
-    return tuple(_png(np.asarray(plane, np.uint8)) for plane in planes[:most])
+            depth, many = len(pixels), max(1, most // len(images))
+            planes += [pixels[int((i + 0.5) * depth / many)] for i in range(many)]
+    return tuple(map(_png, planes[:most]))
 
 
 def _png(plane: NDArray[np.uint8]) -> bytes:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from chiasm.atomic import sync
 from chiasm.cohort.arrays import Pixels
+from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.cohort.tables import (
     SCHEMA,
     ColumnInfo,
@@ -29,7 +30,7 @@ from chiasm.cohort.tables import (
 )
 from chiasm.domains.stroke.facts import Atlas, store_atlas
 from chiasm.errors import CohortError, ImageError, InputError
-from chiasm.formats.pixels import INTENSITY_RULE, fit, to_uint8
+from chiasm.formats.intensity import Scale, Window, narrow, shown_values
 from chiasm.report.sections import SECTIONS
 from chiasm.splits import HASH_RULE, SPLITS, split_of
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, State, Study
@@ -43,7 +44,18 @@ RESERVED = (
     "anatomy",
 )  # prefixes of other columns, and the one target without labels
 SPLIT_RULES = ("auto", "published", "hash", "boxes-to-test")
-_IMAGE_TEXTS = ("image_id", "study_id", "name", "view", "dicom_modality", "source", "geometry", "array", "pixel_hash")
+_IMAGE_TEXTS = (
+    "image_id",
+    "study_id",
+    "name",
+    "view",
+    "dicom_modality",
+    "source",
+    "geometry",
+    "array",
+    "scale",
+    "pixel_hash",
+)
 _IMAGES = pa.schema(
     [*((name, pa.string()) for name in _IMAGE_TEXTS), ("index", pa.int64()), ("perceptual_hash", pa.uint64())]
 )
@@ -92,8 +104,7 @@ class CohortWriter:
     def __init__(
         self,
         new_array: Callable[[str, tuple[int, ...]], Pixels],
-        size: int,
-        volume_size: tuple[int, ...],
+        preprocessing: Preprocessing,
         split: str,
         seed: int,
         strict: bool,
@@ -102,10 +113,12 @@ class CohortWriter:
         if split not in SPLIT_RULES:
             raise CohortError("no such split rule", expected=f"one of {', '.join(SPLIT_RULES)}", got=split)
         self.split, self.seed = split, seed
-        self.new_array, self.size, self.volume_size, self.strict = new_array, size, tuple(volume_size), strict
+        self.new_array, self.preprocessing, self.strict = new_array, preprocessing, strict
         self.rows: dict[str, _Row] = {}
         self.image_ids: set[str] = set()
         self.arrays: dict[str, Pixels] = {}
+        self.channels: dict[str, int] = {}
+        self.unwindowed: Counter[str] = Counter()  # images of a modality with windows that carry no values for them
         self.targets: dict[str, tuple[Literal["findings", "outcomes"], Kind]] = {}
         self.columns: dict[str, str] = {}
         self.facts: dict[str, str] = {}
@@ -265,16 +278,21 @@ class CohortWriter:
         if not image.image_id or image.image_id in self.image_ids:
             self._reject(where, "the image id occurred before" if image.image_id else "the image id is empty")
             return None
-        array = "pixels_2d" if image.pixels.ndim == 2 else "pixels_3d"
-        shape = (self.size, self.size) if array == "pixels_2d" else self.volume_size
+        ndim = len(image.geometry.shape)
+        array = f"pixels_{ndim}d"
         try:
-            pixels, geometry = fit(to_uint8(image.pixels), image.geometry, shape)
+            pixels, geometry, scale = self.preprocessing.prepare(image)
+            if len(pixels) != self.channels.get(array, len(pixels)):
+                known = self.channels[array]
+                raise ImageError("The image has another number of channels", expected=str(known), got=str(len(pixels)))
         except ImageError as error:
             self._reject(where, "; ".join(filter(None, (error.what, error.got))))
             return None
-        stored = pixels.astype(np.uint8, copy=False)
         if array not in self.arrays:
-            self.arrays[array] = self.new_array(array, shape)
+            self.arrays[array] = self.new_array(array, pixels.shape)
+            self.channels[array] = len(pixels)
+        windows = self.preprocessing.intensity.of(image.dicom_modality).windows
+        self.unwindowed[image.dicom_modality] += bool(windows) and scale is not Scale.MODALITY
         self.image_ids.add(image.image_id)
         source = PurePath(image.source)
         return {
@@ -286,9 +304,10 @@ class CohortWriter:
             "source": source.name if source.is_absolute() else image.source,
             "geometry": geometry.to_json(),
             "array": array,
-            "pixel_hash": pixel_hash(stored),
-            "index": self.arrays[array].append(stored),
-            "perceptual_hash": perceptual_hash(stored),
+            "scale": scale.value,
+            "pixel_hash": pixel_hash(pixels),
+            "index": self.arrays[array].append(pixels),
+            "perceptual_hash": perceptual_hash(show_plane(pixels, scale, windows)),
         }
 
     def _region(
@@ -349,8 +368,10 @@ class CohortWriter:
         regions, place = self._atlas(atlas) if atlas is not None else (None, {})
         described = {
             "schema": SCHEMA,
-            "size": self.size,
-            "volume_size": list(self.volume_size),
+            "size": self.preprocessing.size,
+            "volume_size": list(self.preprocessing.volume_size),
+            "preprocessing": self.preprocessing.to_dict() | {"modalities": self._modalities()},
+            "channels": {array: channel_names(count) for array, count in sorted(self.channels.items())},
             "targets": {name: info.to_dict() for name, info in targets.items()},
             "record": {info.name: info.to_dict() for info in self._columns("record", self.columns)},
             "facts": {info.name: info.to_dict() for info in self._columns("facts", self.facts)},
@@ -360,8 +381,8 @@ class CohortWriter:
         }
         meta = {
             "source": source,
-            "options": {**options, "intensity": INTENSITY_RULE},
-            "notes": list(notes),
+            "options": json.loads(json.dumps(dict(options))),
+            "notes": [*notes, *self._notes()],
             "counts": self._counts(tables, targets),
             "hash": content_hash(tables, described),
             "seed": self.seed,
@@ -373,9 +394,22 @@ class CohortWriter:
 
     def _atlas(self, atlas: Atlas) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """The atlas [D, H, W] as volumes are kept; what it is, for cohort.json."""
-        regions, geometry = store_atlas(atlas, self.volume_size)
+        regions, geometry = store_atlas(atlas, self.preprocessing.volume_size)
         names = {str(n): name for n, name in (TERRITORIES | VENTRICLES).items() if (regions == n).any()}
         return regions, {"names": names, "geometry": geometry.to_json(), "pixel_hash": pixel_hash(regions)}
+
+    def _modalities(self) -> dict[str, list[str]]:
+        """Of each array, the DICOM modalities of its images."""
+        images = [image for row in self.rows.values() for image in row.images]
+        return {a: sorted({i["dicom_modality"] for i in images if i["array"] == a}) for a in sorted(self.arrays)}
+
+    def _notes(self) -> list[str]:
+        return [
+            f"{count} {modality or 'images of unknown modality'} images carry no values that a window could be applied to, as "
+            "JPEG and PNG files carry none: they are as stored."
+            for modality, count in sorted(self.unwindowed.items())
+            if count
+        ]
 
     def _split(self) -> str:
         """Give every study its split, and say by which rule."""
@@ -504,6 +538,22 @@ class CohortWriter:
             "empty_record_columns": sorted(name for name, kind in self.columns.items() if not kind),
             "rejected": len(self.rejected),
         }
+
+
+def channel_names(count: int) -> list[str]:
+    """Of stored images: gray, or so many numbered ones."""
+    return ["gray"] if count == 1 else [f"channel_{i + 1}" for i in range(count)]
+
+
+def show_plane(pixels: NDArray[Any], scale: Scale, windows: Sequence[Window]) -> NDArray[np.uint8]:
+    """[C, *S] stored values of an image -> [*S] 0 .. 255 as a person sees its first channel, through the first window."""
+    if pixels.dtype == np.uint8:
+        first: NDArray[np.uint8] = pixels[0]
+        return first
+    if scale is not Scale.MODALITY:
+        return narrow(pixels[0])
+    shown: NDArray[np.uint8] = np.rint(shown_values(scale, tuple(windows)[:1])[0][pixels[0]]).astype(np.uint8)
+    return shown
 
 
 def write_content(content: Content, folder: Path) -> None:

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from chiasm.cohort.generated import WRITTEN, sources
 from chiasm.cohort.store import Cohort
 from chiasm.cohort.tables import ColumnInfo, TargetInfo
+from chiasm.encoding.images import channel_names, join_preprocessing
 from chiasm.encoding.levels import Levels, find_levels, find_rates
 from chiasm.encoding.plan import Plan
 from chiasm.errors import CohortError, RecipeError
+from chiasm.formats.intensity import Intensity
 from chiasm.recipe import NEEDS, Recipe
 from chiasm.study import Kind
 
@@ -69,6 +71,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         notes.append(f"Description is switched off: no training study has text under {_or(description.sections)}.")
         description = None
     atlas = _atlas(recipe, cohorts) if shape else ""
+    prepared = join_preprocessing(cohorts)
     if atlas and localization:
         notes.append("Localization is switched off: images are read by territory, and maps need a grid.")
         localization = None
@@ -106,6 +109,8 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         localized=tuple((t, label) for t in findings for label in targets[t]) if localization else (),
         grid=_grid(shape, localization.stride if localization else None) if shape else None,
         atlas=atlas,
+        channels=channel_names(cohorts, len(shape), Intensity.parse(prepared["intensity"])) if shape else ("gray",),
+        preprocessing=prepared,
         findings=tuple(findings),
         views=_views(cohorts, rows, len(shape)) if shape else (),
         facts=facts,
@@ -157,7 +162,7 @@ def size_error(cohort: Cohort, shape: tuple[int, ...], fresh: bool = False) -> C
     """Stored images do not fit: the error that names the import to run, or of a fresh model the key to set."""
     flat = len(shape) == 2
     option = f"--size {shape[0]}" if flat else f"--volume-size {','.join(map(str, shape))}"
-    stored = cohort.array(len(shape)).shape[1:]
+    stored = cohort.shape(len(shape))
     other = f", or train with --set inputs.image.size={stored[0]}" if flat and fresh else ""
     return CohortError(
         "the cohort's images have another size than the model's",
@@ -286,9 +291,9 @@ def _images(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[s
         notes.append(f"The {left} of {other} training studies are not read: most studies {rule}.")
     first = next(cohort for cohort in cohorts if len(cohort.array(ndim)))
     size = recipe.inputs.image.size
-    shape = (size, size) if ndim == 2 else first.array(3).shape[1:]
+    shape = (size, size) if ndim == 2 else first.shape(3)
     for cohort in cohorts:
-        if len(cohort.array(ndim)) and cohort.array(ndim).shape[1:] != shape:
+        if len(cohort.array(ndim)) and cohort.shape(ndim) != shape:
             raise size_error(cohort, shape, fresh=True)
     return shape
 

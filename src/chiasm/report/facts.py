@@ -204,7 +204,7 @@ def _broader(finding: str) -> tuple[str, ...]:
 
 def _of_regions(study: Study, target: str | None = None) -> Iterator[Statement]:
     """A statement for each region of a finding drawn in a single image, with its place and size."""
-    images = {image.image_id: image for image in study.images if image.pixels.ndim == 2}
+    images = {image.image_id: image for image in study.images if len(image.geometry.shape) == 2}
     boxes = [(region, box) for region in study.regions if (box := _box(region)) and region.image_id in images]
     for region, box in boxes:
         if region.target != "anatomy" and target in (None, region.target):

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
+from chiasm.encoding.images import Shown
 from chiasm.encoding.levels import answers as answers_of
 from chiasm.encoding.plan import Plan
 from chiasm.errors import RunError, check_schema
@@ -31,7 +32,7 @@ from chiasm.runtime.cache import Levels, frozen_features
 from chiasm.study import Kind
 from chiasm.tensors import Batch
 
-SCHEMA = 2
+SCHEMA = 3
 SPLITS = ("train", "validation", "test")
 Calibration = dict[str, dict[str, dict[str, Any]]]
 """target -> label -> {"temperature", "threshold", "radius", "map_threshold", "shown"}, each where it could be fitted.
@@ -237,9 +238,10 @@ def _features(model: Model | Baseline, recipe: Recipe, cohorts: Sequence[Cohort]
     encoder.to(device)
     levels = []
     for cohort in cohorts:
-        pixels = cohort.array(len(plan.image_shape))
+        pixels = Shown(cohort, len(plan.image_shape), plan.intensity, len(plan.channels))
+        seen = cohort.hash if plan.channels == ("gray",) else f"{cohort.hash} {';'.join(plan.channels)}"
         with Progress("frozen features", len(pixels)) as bar:
-            levels.append(frozen_features(encoder, pixels, cohort.hash, cohort.path / "cache", bar.advance))
+            levels.append(frozen_features(encoder, pixels, seen, cohort.path / "cache", bar.advance))
     encoder.cpu()
     return levels
 

@@ -144,13 +144,12 @@ def _outcomes(row: Row) -> tuple[Outcome, ...]:
 
 
 def _read_images(root: Path, subject: str, file: Path, atlas: Atlas | None, flair: bool) -> tuple[list[Image], Facts]:
-    """The mask as 0 and 255, so that a stored cell holds the lesion's share of it; the FLAIR planes; and the facts."""
+    """The mask, of which a stored cell holds the lesion's share (the rule of SEG); the FLAIR planes; and the facts."""
     mask = read_nifti(file, image_id=f"{subject}-{MASK}", dicom_modality="SEG")
     lesion = np.asarray(mask.pixels != 0)
     if not lesion.any():
         raise ImageError("The lesion mask is empty")
-    pixels = lesion.astype(np.uint8) * np.uint8(255)
-    images = [replace(mask, pixels=pixels, source=file.relative_to(root).as_posix(), name=MASK)]
+    images = [replace(mask, source=file.relative_to(root).as_posix(), name=MASK)]
     facts = measure_lesion(lesion, mask.geometry, atlas)
     picture = find_table(root / "derivatives" / "flair_slices" / subject, "*_FLAIR.*")
     if picture is not None and lesion.shape == _GRID:

@@ -83,7 +83,7 @@ def test_a_voxel_outside_the_brain_moves_its_own_token_alone(built, strokes):
     model, batch = built
     images = batch.images.clone()
     outside = tuple(np.argwhere(strokes.atlas == 0)[0])
-    images[(slice(None), slice(None), *outside)] = 255
+    images[(..., *outside)] = 255
     before = model.encode(batch)["image"].values
     after = model.encode(replace(batch, images=images))["image"].values
     moved = (after != before).any(dim=2)
@@ -99,7 +99,7 @@ def test_a_loaded_model_knows_the_atlas_and_the_volumes_it_was_trained_with(stro
     own.loader.features = None  # the images themselves
     batch = own.loader.batch(own.split["train"])
     volumes = batch.images[batch.image_mask].numpy() / 255
-    ml = [[v[strokes.atlas == r].sum() * float(encoder.backbone.cell_ml) for r in range(REGIONS)] for v in volumes]
+    ml = [[v[0, strokes.atlas == r].sum() * float(encoder.backbone.cell_ml) for r in range(REGIONS)] for v in volumes]
     held = np.log1p(ml)
     np.testing.assert_allclose(encoder.mean.numpy(), held.mean(axis=0), atol=2e-3)  # cached in half precision
     np.testing.assert_allclose(encoder.spread.numpy(), held.std(axis=0) + RARE, atol=2e-3)
@@ -112,7 +112,7 @@ def test_a_token_is_what_its_region_holds_more_than_usual(built):
     own = torch.randn(encoder.own.shape, generator=torch.Generator().manual_seed(0))
     encoder.own.data.copy_(own)
     tokens = model.encode(batch)["image"].values[batch.image_mask[:, 0]]
-    held = encoder.backbone(batch.images[batch.image_mask][:, None].float())[0][:, 0]
+    held = encoder.backbone(batch.images[batch.image_mask].float())[0][:, 0]
     usual = [held[:, r].mean() for r in range(REGIONS)]
     spread = [held[:, r].var(correction=0).sqrt() + RARE for r in range(REGIONS)]
     view = encoder.view(batch.view[batch.image_mask])

@@ -71,7 +71,7 @@ class Territories(Backbone):
 
 
 class TerritoryEncoder(Extractor):
-    """Volumes [B, N, D, H, W] to tokens [B, N * REGIONS, D], one a region.
+    """Volumes [B, N, 1, D, H, W] to tokens [B, N * REGIONS, D], one a region.
 
     Token r = REGIONS * (W + own part of r) (log(1 + ml) in r, standardized over the training images) + what r is + view. Every
     region starts alike, by what it holds, and learns how it differs; standardized, small ones learn nearly as fast as large
@@ -108,7 +108,7 @@ class TerritoryEncoder(Extractor):
                 parts.append(batch.features[0][batch.image_mask][:, 0].to(self.mean.dtype))
             else:
                 assert batch.images is not None
-                parts.append(self.backbone.hold(batch.images[batch.image_mask][:, None].float()))
+                parts.append(self.backbone.hold(batch.images[batch.image_mask].float()))
         held = torch.cat(parts)  # [n, REGIONS]
         self.mean.copy_(held.mean(dim=0))
         self.spread.copy_(held.std(dim=0, correction=0) + RARE)

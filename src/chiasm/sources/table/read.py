@@ -10,6 +10,7 @@ from typing import Any
 
 from chiasm.errors import ImageError, InputError, TableError
 from chiasm.formats import cells as parse
+from chiasm.formats.intensity import Intensity
 from chiasm.report.sections import split_sections
 from chiasm.sources.table.boxes import frame_of
 from chiasm.sources.table.cells import VIEWS
@@ -27,7 +28,15 @@ _Images = dict[str, tuple[Image, list[int]]]
 _Findings = dict[Key, State | None]
 
 
-def read(path: Path, *, map: str | Path | Mapping[str, Any] | None = None) -> Iterator[Study | Rejected]:
+def preprocessing(*, map: str | Path | Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What an import does to pixels: the intensity rules of the map."""
+    images = None if map is None else read_map(map).images
+    return {"intensity": images.rules} if images is not None else {}
+
+
+def read(
+    path: Path, *, map: str | Path | Mapping[str, Any] | None = None, intensity: Intensity | None = None
+) -> Iterator[Study | Rejected]:
     """Read a table as studies, in the order of their first rows; images are read one study at a time.
 
     A cell, row or file that cannot be taken becomes a `Rejected` and costs nothing else. Rows are numbered as in a
@@ -37,6 +46,7 @@ def read(path: Path, *, map: str | Path | Mapping[str, Any] | None = None) -> It
         path: the table, or a folder that holds exactly one.
         map: `map.yaml` (docs/table.md), or the same keys as a mapping; None to guess the columns by their names, which
             is said in the log.
+        intensity: the rules of modalities; the defaults if None.
 
     Raises:
         TableError: the table or the map cannot be read, or they do not fit; all problems in one message.
@@ -55,10 +65,10 @@ def read(path: Path, *, map: str | Path | Mapping[str, Any] | None = None) -> It
     if given.images:
         names = dict.fromkeys(path for row in columns.paths for _, path in row)
         check_files(file.parent, given.images, list(names))
-    return chain(rejected, columns.rejected, read_studies(columns))
+    return chain(rejected, columns.rejected, read_studies(columns, intensity))
 
 
-def read_studies(columns: Columns) -> Iterator[Study | Rejected]:
+def read_studies(columns: Columns, intensity: Intensity | None = None) -> Iterator[Study | Rejected]:
     """The studies of a table's columns, in the order of their first rows, and what was not taken of them."""
     rows_of: dict[str, list[int]] = {}
     for i, (study_id, patient_id) in enumerate(zip(columns.ids, columns.patients, strict=True)):
@@ -68,14 +78,14 @@ def read_studies(columns: Columns) -> Iterator[Study | Rejected]:
         else:
             rows_of.setdefault(study_id, []).append(i)
     for study_id, rows in rows_of.items():
-        yield from _StudyReader(columns, study_id, rows).read()
+        yield from _StudyReader(columns, study_id, rows, intensity).read()
 
 
 class _StudyReader:
     """One study from its rows. What two rows say differently is not taken from either."""
 
-    def __init__(self, columns: Columns, study_id: str, rows: list[int]) -> None:
-        self.columns, self.study_id, self.rows = columns, study_id, rows
+    def __init__(self, columns: Columns, study_id: str, rows: list[int], intensity: Intensity | None) -> None:
+        self.columns, self.study_id, self.rows, self.intensity = columns, study_id, rows, intensity
         self.rejected: list[Rejected] = []
 
     def read(self) -> Iterator[Study | Rejected]:
@@ -169,7 +179,15 @@ class _StudyReader:
             view = VIEWS.get(str(c.frame[part.view].iloc[i]).lower(), View.OTHER)
         source = file.relative_to(c.root).as_posix() if file.is_relative_to(c.root) else file.name
         try:
-            return read_picture(file, image_id, source, view, frame_of(c.map.boxes, bool(c.map.masks)))
+            return read_picture(
+                file,
+                image_id,
+                source,
+                view=view,
+                frame=frame_of(c.map.boxes, bool(c.map.masks)),
+                modality=part.modality,
+                intensity=self.intensity,
+            )
         except ImageError as error:
             self._reject(c.where(i), f"image {source}: {parse.reason(error)}: not taken")
             return None
