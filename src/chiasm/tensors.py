@@ -5,7 +5,7 @@ output. Nothing is ever NaN or -1.
 
 The legend of shapes, used in every docstring:
     B studies in the batch · N images of a study (padded) · T tokens · D width of the model · R numeric and K categorical
-    record columns · L labels of a target · Q levels of a label · C labels that can be localized · V vocabulary
+    record columns · A regions of an atlas · L labels of a target · Q levels of a label · C labels that can be localized · V vocabulary
     H W (or D H W) stored pixels, *S for either · h w (or d h w) cells of the localization grid · P cells of all images of a study
 """
 

@@ -11,19 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from chiasm.cohort.store import Cohort, write_cohort
-from chiasm.domains.stroke.facts import Atlas
 from chiasm.evaluation.present import draw_glass
 from chiasm.evaluation.saliency import choose_label, gradient_times_input, look
 from chiasm.evaluation.spec import Arm, Evidence, Pool, Question
 from chiasm.evaluation.store import read_evidence, write_evidence
+from chiasm.formats.atlas import Atlas
 from chiasm.geometry import Geometry
 from chiasm.models.assemble import Model
 from chiasm.models.image.encoder import Backbone, Extractor
-from chiasm.models.image.territories import REGIONS, Territories
+from chiasm.models.image.territories import Territories
 from chiasm.study import Image, Kind, Outcome, Record, Study
 from chiasm.tensors import Batch
 
 SHAPE = (8, 8, 8)
+REGIONS = 33
 WEIGHTS = torch.from_numpy(np.random.default_rng(0).normal(size=SHAPE).astype(np.float32))
 
 
@@ -142,7 +143,7 @@ def test_a_gradient_reaches_the_voxels_through_territories() -> None:
     """The first map is log(1 + ml) of each region: its derivative by a voxel of 0..255 is cell / 255 / (1 + ml)."""
     regions = np.zeros(SHAPE, np.uint8)
     regions[4:] = 3
-    backbone = Territories(SHAPE, cell_ml=0.5, inner=None)
+    backbone = Territories(SHAPE, cell_ml=0.5, inner=None, count=REGIONS)
     backbone.place(regions)
     pixels = torch.from_numpy(_volume(0))[None, None].float().requires_grad_()
     volume = backbone(pixels)[0][0, 0]

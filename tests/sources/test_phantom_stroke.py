@@ -7,10 +7,10 @@ import pytest
 
 from chiasm.cohort.imports import import_cohort
 from chiasm.domains.stroke.outcome import KINDS, PLACES, SUBSETS, bayes, draw_latents
+from chiasm.domains.stroke.territories import TERRITORIES
 from chiasm.errors import InputError
 from chiasm.sources.phantom_stroke import read
 from chiasm.study import State, Study
-from chiasm.vocabulary import TERRITORIES
 
 SHAPE = (32, 40, 36)
 

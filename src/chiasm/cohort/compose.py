@@ -112,12 +112,13 @@ def write_texts(
 
 
 def _tasks(cohort: Cohort, kind: str, pictures: int) -> Iterator[tuple[Study, Task]]:
+    names = cohort.region_names
     for row in range(len(cohort)):
         study = cohort.study(row)
         if kind == "image-description":
-            yield study, Task(kind, read_image_facts(study), pictures=draw_pictures(cohort, row, pictures))
+            yield study, Task(kind, read_image_facts(study, names), pictures=draw_pictures(cohort, row, pictures))
         else:
-            facts = read_facts(study)
+            facts = read_facts(study, names)
             text = "\n".join(t for name, t in study.report.sections.items() if name in READ) if study.report else ""
             report, withheld = _hand_over(text, study) if facts.source.startswith("report") else ("", "")
             yield study, Task(kind, facts, report, withheld=withheld)

@@ -22,8 +22,8 @@ from chiasm.cohort.generated import WRITTEN, read_texts
 from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.cohort.tables import SCHEMA, ColumnInfo, TargetInfo, content_hash, decode_mask, pixel_hash
 from chiasm.cohort.write import CohortWriter, Content, show_plane, write_content
-from chiasm.domains.stroke.facts import Atlas
 from chiasm.errors import CohortError, check_schema
+from chiasm.formats.atlas import Atlas
 from chiasm.formats.intensity import OFFSET, Intensity, Scale, narrow
 from chiasm.geometry import Geometry
 from chiasm.study import (
@@ -205,6 +205,11 @@ class Cohort:
     def atlas(self) -> NDArray[np.uint8] | None:
         """[D, H, W] numbered regions on the grid of the stored volumes, or None; their names and place are in `meta`."""
         return self._map("atlas", 1, self.volume_size)[0] if "atlas" in self.meta else None
+
+    @property
+    def region_names(self) -> dict[int, str]:
+        """Number -> name of the regions of the atlas; {} without one."""
+        return {int(number): name for number, name in self.meta.get("atlas", {"names": {}})["names"].items()}
 
     @cached_property
     def studies(self) -> pd.DataFrame:

@@ -28,13 +28,13 @@ from chiasm.cohort.tables import (
     perceptual_hash,
     pixel_hash,
 )
-from chiasm.domains.stroke.facts import Atlas, store_atlas
 from chiasm.errors import CohortError, ImageError, InputError
+from chiasm.formats.atlas import Atlas, store_atlas
 from chiasm.formats.intensity import Scale, Window, narrow, shown_values
 from chiasm.report.sections import SECTIONS
 from chiasm.splits import HASH_RULE, SPLITS, split_of
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, State, Study
-from chiasm.vocabulary import TERRITORIES, VENTRICLES, snake_case
+from chiasm.vocabulary import snake_case
 
 RESERVED = (
     "report",
@@ -395,7 +395,8 @@ class CohortWriter:
     def _atlas(self, atlas: Atlas) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """The atlas [D, H, W] as volumes are kept; what it is, for cohort.json."""
         regions, geometry = store_atlas(atlas, self.preprocessing.volume_size)
-        names = {str(n): name for n, name in (TERRITORIES | VENTRICLES).items() if (regions == n).any()}
+        unnamed = {n: f"region {n}" for n in np.unique(atlas.regions[atlas.regions > 0]).tolist()}
+        names = {str(n): name for n, name in sorted({**unnamed, **atlas.names}.items())}
         return regions, {"names": names, "geometry": geometry.to_json(), "pixel_hash": pixel_hash(regions)}
 
     def _modalities(self) -> dict[str, list[str]]:

@@ -353,7 +353,7 @@ class Loader:
 
 
 def _check_space(cohort: Cohort, atlas: str) -> None:
-    """Do all volumes lie where the atlas does? A territory read beside its place would be a wrong number, silently."""
+    """Do all volumes lie where the atlas does? A region read beside its place would be a wrong number, silently."""
     images = cohort.table("images", ["array", "geometry"]).to_pydict()
     there = [g for array, g in zip(images["array"], images["geometry"], strict=True) if array == "pixels_3d"]
     expected = Geometry.from_json(atlas)
@@ -365,7 +365,7 @@ def _check_space(cohort: Cohort, atlas: str) -> None:
             expected=f"{expected.original_shape} voxels with the atlas' affine",
             got=f"{beside} other grids among {len(there)} volumes",
             where=str(cohort.path),
-            remedy="register and resample them to the atlas first (it is in the MNI152 space for SOOP)",
+            remedy="register and resample them to the space of the atlas first",
         )
 
 

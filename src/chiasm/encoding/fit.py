@@ -109,6 +109,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         localized=tuple((t, label) for t in findings for label in targets[t]) if localization else (),
         grid=_grid(shape, localization.stride if localization else None) if shape else None,
         atlas=atlas,
+        regions=cohorts[0].meta["atlas"]["names"] if atlas else {},
         channels=channel_names(cohorts, len(shape), Intensity.parse(prepared["intensity"])) if shape else ("gray",),
         preprocessing=prepared,
         findings=tuple(findings),
@@ -422,7 +423,7 @@ def _any_text(cohorts: Sequence[Cohort], rows: Rows, sections: Sequence[str]) ->
 
 
 def _atlas(recipe: Recipe, cohorts: Sequence[Cohort]) -> str:
-    """Where the atlas lies by whose territories images are read; "" where they are read on a grid.
+    """Where the atlas lies by whose regions volumes are read; "" where they are read on a grid.
 
     Raises:
         CohortError: a cohort has no atlas, or another one than the first.

@@ -36,7 +36,8 @@ class Plan:
         grid: cells of an image's tokens and maps, or None without images.
         channels: of an image as the model sees it: names of what is stored, or windows.
         preprocessing: what was done to the pixels (`chiasm.encoding.images.join_preprocessing`).
-        atlas: where the atlas of territories lies (`Geometry.to_json`), when images are read by territory; else "".
+        atlas: where the atlas lies (`Geometry.to_json`), when volumes are read by its regions; else "".
+        regions: number -> name of the regions of that atlas.
         findings: the targets whose labels are findings with states; the others are outcomes.
         views: of the training images, the most frequent first; an image of another view is read as the first of them.
         facts, fact_words: what was measured on the images, as `numeric` and `categories`; of a baseline only.
@@ -60,6 +61,7 @@ class Plan:
     grid: tuple[int, ...] | None
     findings: Words = ()
     atlas: str = ""
+    regions: dict[str, str] = field(default_factory=dict)
     channels: Words = ("gray",)
     preprocessing: dict[str, Any] = field(default_factory=dict)
     views: Words = ()

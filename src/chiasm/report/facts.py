@@ -19,7 +19,7 @@ from chiasm.report.attributes import Attribute, describe_findings
 from chiasm.report.findings import label_report
 from chiasm.report.sections import read_lexicon
 from chiasm.study import Box, Image, Region, Report, State, Study, View
-from chiasm.vocabulary import FINDINGS, TERRITORIES
+from chiasm.vocabulary import FINDINGS
 
 MAIN_TARGET = "findings"
 """The target whose labels are stated; those of other truths (another reader's) are never merged with them."""
@@ -53,11 +53,13 @@ class Facts:
     Attributes:
         measured: of `Study.facts`, without the unknown ones.
         source: "report", "labels", "regions", "measurements", joined by "+"; "" if nothing is known.
+        names: number -> name of the regions of an atlas, of which shares were measured.
     """
 
     statements: tuple[Statement, ...] = ()
     measured: Mapping[str, float | str] = field(default_factory=dict)
     source: str = ""
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def states(self) -> dict[str, State]:
@@ -80,10 +82,10 @@ class Facts:
 
     @property
     def territories(self) -> list[tuple[str, int]]:
-        """(name, percent) of the arterial territories that hold some of a lesion, the largest first."""
-        shares = {n: float(self.measured.get(f"territory_{n}_share", 0)) for n in TERRITORIES}
+        """(name, percent) of the named regions that hold some of a lesion, the largest first."""
+        shares = {n: float(self.measured.get(f"territory_{n}_share", 0)) for n in sorted(self.names)}
         found = [n for n in sorted(shares, key=lambda n: -shares[n]) if shares[n] >= _LEAST_SHARE]
-        return [(" of the ".join(reversed(TERRITORIES[n].split(", "))), round(100 * shares[n])) for n in found]
+        return [(" of the ".join(reversed(self.names[n].split(", "))), round(100 * shares[n])) for n in found]
 
 
 @cache
@@ -116,10 +118,14 @@ def sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def read_facts(study: Study) -> Facts:
-    """What is known of a study: of its report if that states a finding, else of its labels; and its measurements."""
+def read_facts(study: Study, names: Mapping[int, str] | None = None) -> Facts:
+    """What is known of a study: of its report if that states a finding, else of its labels; and its measurements.
+
+    Args:
+        names: of the regions of an atlas, whose shares were measured.
+    """
     if study.report and (said := _of_report(study.report)):
-        return _facts(study, said, "report")
+        return _facts(study, said, "report", names)
     placed: dict[str, list[Statement]] = {}
     for statement in _of_regions(study, MAIN_TARGET):
         placed.setdefault(statement.finding, []).append(statement)
@@ -129,19 +135,19 @@ def read_facts(study: Study) -> Facts:
             here = placed.get(label.name, []) if label.state is State.PRESENT else []
             said += here or [Statement(label.name, label.state)]
     if not said and (volume := study.facts.get("lesion_volume_ml")) is not None:
-        return _facts(study, [Statement(MEASURED, State.PRESENT if float(volume) > 0 else State.ABSENT)], "")
-    return _facts(study, said, "labels")
+        return _facts(study, [Statement(MEASURED, State.PRESENT if float(volume) > 0 else State.ABSENT)], "", names)
+    return _facts(study, said, "labels", names)
 
 
-def read_image_facts(study: Study) -> Facts:
-    """What was drawn in or measured on the images of a study, and nothing else."""
-    return _facts(study, list(_of_regions(study)), "regions")
+def read_image_facts(study: Study, names: Mapping[int, str] | None = None) -> Facts:
+    """What was drawn in or measured on the images of a study, and nothing else; `names` as in `read_facts`."""
+    return _facts(study, list(_of_regions(study)), "regions", names)
 
 
-def _facts(study: Study, said: list[Statement], source: str) -> Facts:
+def _facts(study: Study, said: list[Statement], source: str, names: Mapping[int, str] | None) -> Facts:
     measured = {name: value for name, value in study.facts.items() if value is not None}
     sources = (source * bool(said), "measurements" * bool(measured))
-    return Facts((*said, *_implied(said)), measured, "+".join(filter(None, sources)))
+    return Facts((*said, *_implied(said)), measured, "+".join(filter(None, sources)), dict(names or {}))
 
 
 def _of_report(report: Report) -> list[Statement]:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chiasm.domains.stroke.facts import Atlas
 from chiasm.errors import InputError
+from chiasm.formats.atlas import Atlas
 from chiasm.study import Rejected, Study
 
 NAMES = (

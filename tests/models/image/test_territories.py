@@ -13,13 +13,14 @@ from chiasm.encoding.fit import fit_plan
 from chiasm.errors import CohortError, RecipeError
 from chiasm.models.assemble import build_model
 from chiasm.models.image.encoder import SmallCNN
-from chiasm.models.image.territories import RARE, REGIONS, Territories
+from chiasm.models.image.territories import RARE, Territories
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.fold_model import load_member
 from chiasm.training.train import train
 
 SHAPE = (4, 6, 8)
+REGIONS = 33
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def atlas() -> np.ndarray:
 
 
 def test_what_a_region_holds_of_the_voxels_by_a_slow_sum(atlas):
-    place = Territories(SHAPE, 0.5, None)
+    place = Territories(SHAPE, 0.5, None, REGIONS)
     place.place(atlas)
     pixels = torch.randint(0, 256, (3, 1, *SHAPE), generator=torch.Generator().manual_seed(0)).float()
     (level,) = place(pixels)
@@ -45,7 +46,7 @@ def test_maps_of_another_backbone_are_averaged_by_the_share_of_each_cell(atlas):
     regions[0, 0, 0] = 30  # one voxel of a cell of 512
     torch.manual_seed(0)
     inner = SmallCNN(3, width=4)
-    place = Territories(shape, 1.0, inner)
+    place = Territories(shape, 1.0, inner, REGIONS)
     place.place(regions)
     pixels = torch.randint(0, 256, (2, 1, *shape), generator=torch.Generator().manual_seed(0)).float()
     maps, levels = inner(pixels), place(pixels)

@@ -45,7 +45,7 @@ class Place:
     """A vascular group of one side.
 
     Attributes:
-        name: of the finding. territories: numbers of `chiasm.vocabulary.TERRITORIES`. weight: w. share: how often.
+        name: of the finding. territories: numbers of `chiasm.domains.stroke.territories.TERRITORIES`. weight: w. share: how often.
         most_ml: the largest infarct.
     """
 
