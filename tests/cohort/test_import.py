@@ -286,7 +286,7 @@ def test_nothing_is_overwritten_and_nothing_empty_is_written(make_study, tmp_pat
     write([make_study(0)], tmp_path / "c")
     with pytest.raises(CohortError, match="exists already"):
         write([make_study(0)], tmp_path / "c")
-    with pytest.raises(CohortError, match="no study could be taken") as caught:
+    with pytest.raises(CohortError, match="no study could be used") as caught:
         write([Rejected("a.png", "is empty")], tmp_path / "d")
     assert "a.png: is empty" in caught.value.remedy
     (tmp_path / "e").mkdir()

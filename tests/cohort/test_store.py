@@ -350,7 +350,7 @@ def test_a_cohort_in_memory_touches_no_disk(make_study, tmp_path: Path, monkeypa
     assert (memory.path, memory.in_memory, memory.source) == (MEMORY, True, "memory")
     assert memory.texts(["image_description"]) == [""]
     assert_equal(pickle.loads(pickle.dumps(memory)), memory)
-    with pytest.raises(CohortError, match="no study could be taken"):
+    with pytest.raises(CohortError, match="no study could be used"):
         cohort_from_studies([])
     with pytest.raises(CohortError, match="no such split rule"):
         cohort_from_studies([make_study(0)], split="half")

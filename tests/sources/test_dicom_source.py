@@ -166,7 +166,7 @@ def test_sex_and_contradictions(tmp_path: Path) -> None:
     (found,), (rejected,) = split(tmp_path)
     assert found.record is not None
     assert found.record.values == {"age_years": 40.0, "sex": None}
-    assert rejected.reason == "PatientSex: 2 different values in one study: taken as missing"
+    assert rejected.reason == "PatientSex: 2 different values in one study: treated as missing"
     save(radiograph(3, PatientSex="X"), tmp_path / "c" / "c.dcm")
     (other,), (rejected,) = split(tmp_path / "c")
     assert other.record is not None

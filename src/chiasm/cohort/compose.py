@@ -1,4 +1,4 @@
-"""Have a text written for each study of a cohort: finished ones are never asked for again."""
+"""The writing of a text for each study of a cohort: finished ones are never asked for again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from chiasm.report.writers.ask import LONGEST
 from chiasm.study import Study
 
 IN_A_ROW = 3
-"""Studies without an answer after which the writer is taken to be gone."""
+"""Studies without an answer after which the writer is treated as gone."""
 _CAPITALS = 0.6  # share of capitals among letters, from which names cannot be told from other words
 
 Waiting = dict[Future[Written], tuple[Study, Task]]

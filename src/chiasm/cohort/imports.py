@@ -1,4 +1,4 @@
-"""A source as a cohort on disk."""
+"""The import of a source as a cohort on disk."""
 
 from __future__ import annotations
 

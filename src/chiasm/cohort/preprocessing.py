@@ -1,4 +1,4 @@
-"""What an import does to pixels, kept with the cohort and with every run, so that a prediction does the same."""
+"""The preprocessing of pixels at import, kept with the cohort and with every run, so that a prediction does the same."""
 
 from __future__ import annotations
 

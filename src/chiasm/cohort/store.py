@@ -468,7 +468,7 @@ def write_cohort(
         intensity, crop: as in `Preprocessing`; the default rules if None.
 
     Raises:
-        CohortError: `out` is in use, no study could be taken, or a target or column is of two kinds.
+        CohortError: `out` is in use, no study could be used, or a target or column is of two kinds.
         InputError: something was rejected, and `strict` is set.
     """
     json.dumps(dict(options))  # fails now rather than after hours
@@ -507,7 +507,7 @@ def cohort_from_studies(
     """Make a cohort in memory, equal to the one that `write_cohort` writes of the same arguments. It touches no disk.
 
     Raises:
-        CohortError: no study could be taken, or a target or column is of two kinds.
+        CohortError: no study could be used, or a target or column is of two kinds.
         InputError: something was rejected, and `strict` is set.
     """
     preprocessing = Preprocessing(size, tuple(volume_size), intensity or Intensity(), crop)

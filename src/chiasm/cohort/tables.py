@@ -1,4 +1,4 @@
-"""What the tables of a cohort hold: descriptions of targets and columns, run lengths of masks, and the hashes."""
+"""The contents of the tables of a cohort: descriptions of targets and columns, run lengths of masks, and the hashes."""
 
 from __future__ import annotations
 

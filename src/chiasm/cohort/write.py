@@ -1,4 +1,4 @@
-"""From studies to the content of a cohort, in files or in memory: pixels as they arrive, tables at the end."""
+"""The content of a cohort made of studies, in files or in memory: pixels as they arrive, tables at the end."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Content:
     """What a cohort holds: the one thing that is written to a folder or opened in memory.
 
     Attributes:
-        meta: cohort.json. tables: "studies", "images" and "regions". rejected: what was not taken.
+        meta: cohort.json. tables: "studies", "images" and "regions". rejected: what was skipped.
         arrays: "atlas" where there is one, and of a cohort in memory "pixels_2d" and "pixels_3d".
     """
 
@@ -127,7 +127,7 @@ class CohortWriter:
         self.seen = 0
 
     def add(self, item: Study | Rejected) -> None:
-        """Take a study, or write down why not; what cannot be taken of a study is left out alone.
+        """Take a study, or write down why not; what cannot be used of a study is left out alone.
 
         Raises:
             InputError: something was rejected, and the import is strict.
@@ -167,10 +167,10 @@ class CohortWriter:
     def _reject(self, where: str, reason: str) -> None:
         if self.strict:
             raise InputError(
-                "the import is strict, and something cannot be taken",
+                "the import is strict, and something cannot be used",
                 got=reason,
                 where=where,
-                remedy="mend the input, or import without --strict: what is not taken is listed in rejected.csv",
+                remedy="fix the input, or import without --strict: what is skipped is listed in rejected.csv",
             )
         self.rejected.append(Rejected(where, reason))
 
@@ -217,7 +217,7 @@ class CohortWriter:
                 clashing.add(key)
             values[key] = before if value is None else value
         for key in sorted(clashing):
-            self._reject(where, f"{key[0]}/{key[1]} has two values by one reader: neither is taken")
+            self._reject(where, f"{key[0]}/{key[1]} has two values by one reader: both are skipped")
             values[key] = None
         return values
 
@@ -238,7 +238,7 @@ class CohortWriter:
             Kind.BINARY: "0 or 1",
             Kind.SURVIVAL: "a time from 0 on, and whether the event happened then; without one, a time above 0",
         }.get(kind, "a finite number")
-        self._reject(where, f"{outcome.target}/{outcome.name} is not {what}: the value is not taken")
+        self._reject(where, f"{outcome.target}/{outcome.name} is not {what}: the value is skipped")
         return None
 
     def _record(self, record: Record | None, where: str) -> dict[str, float | str | None]:
@@ -258,7 +258,7 @@ class CohortWriter:
             elif value is not None:
                 value = None if math.isnan(value) else float(value)
             if isinstance(value, float) and math.isinf(value):
-                self._reject(where, f"{what} {name} is infinite: the value is not taken")
+                self._reject(where, f"{what} {name} is infinite: the value is skipped")
                 value = None
             values[name] = value
             kind = "" if value is None else "categorical" if isinstance(value, str) else "numeric"
@@ -327,7 +327,7 @@ class CohortWriter:
         elif box and not (all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]):
             reason = "has a box without area"
         if reason:
-            self._reject(where, f"a region {region.target}/{region.label} {reason}: the region is not taken")
+            self._reject(where, f"a region {region.target}/{region.label} {reason}: the region is skipped")
             return None
         return {
             "study_id": study_id,
@@ -357,7 +357,7 @@ class CohortWriter:
         finished = {name: array.finish() for name, array in self.arrays.items()}
         if not self.rows:
             raise CohortError(
-                "no study could be taken",
+                "no study could be used",
                 got=f"{len(self.rejected)} rejected" if self.rejected else "no study in the source",
                 remedy="; ".join(f"{r.where}: {r.reason}" for r in self.rejected[:3]) or "is this the right folder?",
             )

@@ -1,4 +1,4 @@
-"""From rows of cohorts to batches. All but pixels is encoded once, compactly; pixels are read from the mapped files."""
+"""Batches of the rows of cohorts: all but pixels is encoded once, compactly; pixels are read from the mapped files."""
 
 from __future__ import annotations
 
@@ -394,7 +394,7 @@ def _gather(
 
 
 def _framed(ids: list[int], longest: int) -> list[int]:
-    """From <bos> to <eos>; a text that was cut off has no end to learn, and an empty one is nothing to say."""
+    """Ids from <bos> to <eos>; a truncated text has no end to learn, and an empty one is nothing to say."""
     if not ids:
         return []
     return [BOS, *ids[:longest], *([EOS] if len(ids) <= longest else [])]

@@ -1,4 +1,4 @@
-"""What is cropped from a picture before it is stored: a burned-in footer."""
+"""The crop of a burned-in footer from a picture, before it is stored."""
 
 from __future__ import annotations
 

@@ -373,7 +373,7 @@ def _check_ends(dataset: pydicom.Dataset, where: str) -> None:
     for number, frame in enumerate(frames, start=1):
         if b"\xff\xd9" not in frame[-_TAIL:]:
             got = f"frame {number} of {count} without an end"
-            raise ImageError("The pixels are cut off", expected="whole JPEG streams", got=got, where=where)
+            raise ImageError("The pixels are truncated", expected="whole JPEG streams", got=got, where=where)
 
 
 def _show(stored: NDArray[np.generic], header: Any, *, voi: bool, exact: bool, where: str) -> Plane:

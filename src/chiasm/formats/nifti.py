@@ -26,7 +26,7 @@ def read_nifti(path: Path, *, image_id: str = "", dicom_modality: str = "") -> I
         dicom_modality: no NIfTI file says it. Of a CT the values are taken as Hounsfield units.
 
     Raises:
-        ImageError: no such file, not NIfTI, cut off, without orientation, a time series, or not of real finite numbers.
+        ImageError: no such file, not NIfTI, truncated, without orientation, a time series, or not of real finite numbers.
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError

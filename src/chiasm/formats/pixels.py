@@ -28,7 +28,7 @@ def read_image(path: Path) -> NDArray[np.generic]:
     turned to luminance (ITU-R BT.601), 16 bits a channel by their upper 8. What is transparent lies over black.
 
     Raises:
-        ImageError: the file is missing, empty, cut off, no image, of several pages, or larger than Pillow's limit.
+        ImageError: the file is missing, empty, truncated, no image, of several pages, or larger than Pillow's limit.
     """
     path = Path(path)
     if not path.is_file():

@@ -5,7 +5,7 @@
     *.json                                                    sidecars, by the inheritance principle
 
 A session is a study; the chart is the participant's. The columns are read as those of any table
-(`chiasm.sources.table`): what is not said is guessed from the cells, and what is not taken is said.
+(`chiasm.sources.table`): what is not said is guessed from the cells, and what is skipped is said.
 """
 
 from __future__ import annotations

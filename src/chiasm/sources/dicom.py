@@ -67,7 +67,7 @@ def read(path: Path, *, intensity: Intensity | None = None, pseudonymize: bool =
             it keeps IDs out of sight, it is no anonymization. UIDs of studies, series and objects stay.
 
     Yields:
-        A `Study`, after a `Rejected` for each file, series or header value that was not taken.
+        A `Study`, after a `Rejected` for each file, series or header value that was skipped.
 
     Raises:
         InputError: no such path.
@@ -174,7 +174,7 @@ def _patient(files: list[_File], pseudonymize: bool) -> tuple[str, Rejected | No
     known = {file.text["PatientID"] for file in files} - {""}
     where = files[0].name
     if len(known) > 1:
-        return "", Rejected(where, f"{len(files)} files of one study belong to {len(known)} patients: none is taken")
+        return "", Rejected(where, f"{len(files)} files of one study belong to {len(known)} patients: all are skipped")
     if not known:
         alone = "no PatientID: the study counts as a patient of its own, who may have other studies in another split"
         return f"unknown-{files[0].text['StudyInstanceUID']}", Rejected(where, alone)
@@ -183,7 +183,7 @@ def _patient(files: list[_File], pseudonymize: bool) -> tuple[str, Rejected | No
 
 
 def _record(files: list[_File]) -> tuple[Record, list[Rejected]]:
-    """Age and sex of a study, and what of its headers was not taken."""
+    """Age and sex of a study, and what of its headers was skipped."""
     where, faults = files[0].name, []
     values: dict[str, float | str | None] = {}
     for column, tag, parse in (("age_years", "PatientAge", parse_age_years), ("sex", "PatientSex", parse_sex)):
@@ -194,7 +194,7 @@ def _record(files: list[_File]) -> tuple[Record, list[Rejected]]:
                 age for file in files if (age := _age_by_dates(file.text["PatientBirthDate"], file.text["StudyDate"]))
             }
         if len(said) > 1:
-            faults.append(Rejected(where, f"{tag}: {len(said)} different values in one study: taken as missing"))
+            faults.append(Rejected(where, f"{tag}: {len(said)} different values in one study: treated as missing"))
         elif said:
             try:
                 values[column] = parse(said.pop())

@@ -93,7 +93,7 @@ def read(path: Path) -> Iterator[Study | Rejected]:
     for file in files.left():
         yield Rejected(str(file.relative_to(path)), "no entry in Descriptions.json")
     if unknown_ages:
-        _log.warning('%d ages of "0" stand for an unknown age: taken as missing', unknown_ages)
+        _log.warning('%d ages of "0" stand for an unknown age: treated as missing', unknown_ages)
 
 
 def _image(name: str, file: Path, modality: str, path: Path) -> Image:

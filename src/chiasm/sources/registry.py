@@ -1,4 +1,4 @@
-"""Where studies come from: one module a layout, each with `ABOUT` and `read(path, *, options)`, an iterator of studies.
+"""The sources of studies: one module a layout, each with `ABOUT` and `read(path, *, options)`, an iterator of studies.
 
 A module may also have `NOTES`, sentences that everyone who uses such a cohort must know; `find_atlas` with parameters of
 `read`, the atlas of the space in which all volumes lie; and `preprocessing` with options of its own, what is to be done to the

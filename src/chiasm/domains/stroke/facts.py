@@ -1,4 +1,4 @@
-"""What can be measured on the mask of a stroke lesion: how large, where, in which territory, how bright on FLAIR.
+"""Measurements on the mask of a stroke lesion: how large, where, in which territory, how bright on FLAIR.
 
 The facts feed writers and plain baselines, never a network. All are of the lesion as it was drawn, at the resolution at
 which it was drawn. The midsagittal plane is x = 0: the lesion must lie in a space such as MNI152.
@@ -160,7 +160,7 @@ class Plane:
     """One plane of a volume, pictured: rows from top (superior, or anterior) to bottom, columns from the left or from behind.
 
     Attributes:
-        axis, index: of the volume [D, H, W]. pixels: [h, w], cut off at the right if narrower than the volume.
+        axis, index: of the volume [D, H, W]. pixels: [h, w], truncated at the right if narrower than the volume.
     """
 
     axis: int

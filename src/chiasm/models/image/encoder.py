@@ -1,4 +1,4 @@
-"""Images to tokens: a backbone gives maps at several strides, a small top-down neck makes one grid of them.
+"""Encoders of images: a backbone gives maps at several strides, a small top-down neck makes one grid of them.
 
 Backbones are named: `efficientnet-lite0` (ImageNet weights from its package), `small-cnn` (from scratch, for phantoms and
 small sizes), `hf:ID-or-folder` (any Hugging Face vision model) and `monai:NAME` (2-D or 3-D, from scratch).

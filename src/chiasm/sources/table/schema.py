@@ -116,7 +116,7 @@ class Images(_Part):
 
 
 class ReportText(_Part):
-    """The report: a `column` that is cut into sections, a column for each of `sections`, or a column of text `file`s."""
+    """The report: a `column` that is split into sections, a column for each of `sections`, or a column of text `file`s."""
 
     column: Name | None = None
     sections: dict[str, Name] = {}
