@@ -113,8 +113,9 @@ def test_cohorts_of_one_run_must_prepare_a_modality_alike() -> None:
     with pytest.raises(CohortError, match="prepare pictures differently"):
         join_preprocessing([films, cropped])
     recipe = read_recipe("fusion-gated", ["inputs.text=null", "inputs.image.size=32", "targets=[outcome]"])
+    large = [mixed(intensity=Intensity.parse({"CT": window}), size=32) for window in ("40,400", "-600,1500")]
     with pytest.raises(CohortError, match="prepare CT images differently"):
-        fit_plan(recipe, [soft, lung], [np.arange(3), np.arange(3)])
+        fit_plan(recipe, large, [np.arange(3), np.arange(3)])
 
 
 def test_another_cohort_is_seen_through_the_windows_of_the_model_and_refused_if_it_has_none() -> None:
