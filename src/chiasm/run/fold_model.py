@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
+from chiasm.encoding.images import Shown
 from chiasm.encoding.plan import Plan
 from chiasm.errors import RunError
 from chiasm.geometry import Geometry
@@ -156,7 +157,8 @@ def _features(model: Model | Baseline, recipe: Recipe, cohorts: Sequence[Cohort]
     encoder.to(find_device())
     levels = []
     for cohort in cohorts:
-        pixels = cohort.array(len(plan.image_shape))
+        pixels = Shown(cohort, len(plan.image_shape), plan.intensity, len(plan.channels))
+        seen = cohort.hash if plan.channels == ("gray",) else f"{cohort.hash} {';'.join(plan.channels)}"
         with Progress("frozen features", len(pixels)) as bar:
-            levels.append(frozen_features(encoder, pixels, cohort.hash, cohort.path / "cache", bar.advance))
+            levels.append(frozen_features(encoder, pixels, seen, cohort.path / "cache", bar.advance))
     return levels
