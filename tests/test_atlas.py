@@ -10,7 +10,7 @@ from chiasm.formats.atlas import Atlas
 from chiasm.formats.nifti import read_nifti
 from chiasm.prediction.folder import predict_inputs
 from chiasm.recipe import read_recipe
-from chiasm.run.fold_model import load_members
+from chiasm.run.fold_model import load_fold_models
 from chiasm.study import Outcome, Study
 from chiasm.training.train import train
 
@@ -51,13 +51,13 @@ def test_a_toy_atlas_goes_from_import_to_prediction(tmp_path: Path) -> None:
     assert cohort.region_names == NAMES
     np.testing.assert_array_equal(Cohort.open(out).atlas, regions)
     train(read_recipe("fusion-gated", OVERRIDES), [out], tmp_path / "run")
-    (member,) = load_members(tmp_path / "run", [cohort])
-    assert member.plan.regions == {str(n): name for n, name in NAMES.items()}
-    assert member.model.image_encoder.grid == (7,)  # numbers 0 .. 6
+    (fold_model,) = load_fold_models(tmp_path / "run", [cohort])
+    assert fold_model.plan.regions == {str(n): name for n, name in NAMES.items()}
+    assert fold_model.model.image_encoder.grid == (7,)  # numbers 0 .. 6
     (prediction,) = predict_inputs(tmp_path / "run", [files[3]], tmp_path / "out")
     assert [outcome.name for outcome in prediction.outcomes] == ["right"]
-    member.loader.features = None  # the volumes themselves
-    batch = member.loader.batch([3])
-    held = member.model.image_encoder.backbone(batch.images[batch.image_mask].float())[0][0, 0]
-    ml = [8 * (r == 2) * float(member.model.image_encoder.backbone.cell_ml) for r in range(7)]
+    fold_model.loader.features = None  # the volumes themselves
+    batch = fold_model.loader.batch([3])
+    held = fold_model.model.image_encoder.backbone(batch.images[batch.image_mask].float())[0][0, 0]
+    ml = [8 * (r == 2) * float(fold_model.model.image_encoder.backbone.cell_ml) for r in range(7)]
     np.testing.assert_allclose(held.numpy(), np.log1p(ml), rtol=1e-5)
