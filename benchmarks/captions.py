@@ -13,11 +13,11 @@ import time
 from datetime import date
 from pathlib import Path
 
-from chiasm.cohort.sources import import_cohort
+from chiasm.cohort.imports import import_cohort
 from chiasm.cohort.store import Cohort
-from chiasm.evaluate import evaluate
+from chiasm.evaluation.evaluate import evaluate
 from chiasm.recipe import read_recipe
-from chiasm.train import train
+from chiasm.training.train import train
 
 OVERRIDES = (
     "targets=[location]",

@@ -3,8 +3,8 @@
     python benchmarks/chest_opacity.py [--data ../shared/data/nih-chestxray14] [--folds 5] [--work FOLDER]
 
 Writes benchmarks/results/chest_opacity.json. What is set beside the recipe was chosen by the mean AUROC on the validation
-patients of the 15 members: 224 px .745, 224 px with the NIH findings as further targets .763, 448 px .764. (On the test patients,
-pooled, these three reached .775, .764 and .788. Patients who validate one member test another.)
+patients of the 15 fold models: 224 px .745, 224 px with the NIH findings as further targets .763, 448 px .764. (On the test patients,
+pooled, these three reached .775, .764 and .788. Patients who validate one fold model test another.)
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import time
 from datetime import date
 from pathlib import Path
 
-from chiasm.cohort.sources import import_cohort
+from chiasm.cohort.imports import import_cohort
 from chiasm.cohort.store import Cohort
-from chiasm.evaluate import evaluate
+from chiasm.evaluation.evaluate import evaluate
 from chiasm.recipe import read_recipe
-from chiasm.train import train
+from chiasm.training.train import train
 
 SIZE = 448
 OVERRIDES = (

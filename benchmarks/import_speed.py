@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from chiasm.cohort.sources import import_cohort
-from chiasm.cohort.sources.chestxray14 import read
+from chiasm.cohort.imports import import_cohort
+from chiasm.sources.chestxray14 import read
 
 HERE = Path(__file__).resolve().parent
 FLOOR = 60.0

@@ -208,10 +208,10 @@ def _floor(texts: Sequence[Text], rules: Sequence[str], doubtful: bool) -> np.nd
 
 def _what_was_read(text: Text, name: str) -> str:
     """What the labeler took for its statement of a finding: its state, and the kind of words it stood under."""
-    members = {finding for finding, own in scheme("chestxray14").items() if own == name}
-    members |= {"Effusion": {"pericardial_effusion"}, "Pleural_Thickening": {"other_thickening"}}.get(name, set())
+    fold_models = {finding for finding, own in scheme("chestxray14").items() if own == name}
+    fold_models |= {"Effusion": {"pericardial_effusion"}, "Pleural_Thickening": {"other_thickening"}}.get(name, set())
     order = [State.PRESENT, State.UNCERTAIN, State.ABSENT]
-    said = sorted((order.index(m.state), m.cue) for m in read_mentions(text.report) if m.finding in members)
+    said = sorted((order.index(m.state), m.cue) for m in read_mentions(text.report) if m.finding in fold_models)
     if not said:
         return "not mentioned"
     state, cue = said[0]

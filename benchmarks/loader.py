@@ -74,8 +74,8 @@ def anonymous_mb() -> float:
 
 
 def chiasm_batches(folder: Path) -> Batches:
-    from chiasm.cohort.loader import Loader, fit_plan
     from chiasm.cohort.store import Cohort
+    from chiasm.encoding.batches import Loader, fit_plan
     from chiasm.recipe import read_recipe
     from chiasm.report.tokenizer import Tokenizer
 

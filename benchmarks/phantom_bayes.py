@@ -16,13 +16,13 @@ from datetime import date
 from pathlib import Path
 
 from chiasm.cohort.compose import write_texts
-from chiasm.cohort.sources import import_cohort
+from chiasm.cohort.imports import import_cohort
 from chiasm.cohort.store import Cohort
-from chiasm.evaluate import evaluate
-from chiasm.members import read_run
+from chiasm.evaluation.evaluate import evaluate
 from chiasm.recipe import read_recipe
 from chiasm.report.writers import open_writer
-from chiasm.train import train
+from chiasm.run.folder import read_run
+from chiasm.training.train import train
 
 SIZE, VOLUME_SIZE, SEED = 128, (32, 32, 32), 11
 PHANTOMS = {

@@ -3,7 +3,7 @@
     python benchmarks/stroke.py [--data ../shared/data/soop] [--work FOLDER] [--part mrs|nihss]
 
 Writes benchmarks/results/stroke_mrs.json or stroke_nihss.json. Epochs, learning rate and width were chosen by the AUROC,
-or r, on the validation patients of folds like these (patients who validate one member test another).
+or r, on the validation patients of folds like these (patients who validate one fold model test another).
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from datetime import date
 from pathlib import Path
 
 from chiasm.cohort.compose import write_texts
-from chiasm.cohort.sources import import_cohort
+from chiasm.cohort.imports import import_cohort
 from chiasm.cohort.store import Cohort
-from chiasm.compare import compare, train_baselines
-from chiasm.evaluate import evaluate
-from chiasm.members import read_run
+from chiasm.comparison.baselines import train_baselines
+from chiasm.comparison.compare import compare
+from chiasm.evaluation.evaluate import evaluate
 from chiasm.recipe import read_recipe
 from chiasm.report.writers import open_writer
-from chiasm.train import train
+from chiasm.run.folder import read_run
+from chiasm.training.train import train
 
 PARTS = {
     "mrs": {"sets": (), "folds": 5, "repeats": 4},

@@ -1,14 +1,28 @@
 """Fixtures that several rooms share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hand_made import a_study, an_image
 from hypothesis import settings
+
+from chiasm.study import Image, Study
 
 settings.register_profile("untimed", deadline=None)  # tests share their cores, and the first example loads lexicons
 settings.load_profile("untimed")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the program sets it: tests share their cores
+
+
+@pytest.fixture(scope="session")
+def make_study() -> Callable[..., Study]:
+    return a_study
+
+
+@pytest.fixture(scope="session")
+def make_image() -> Callable[..., Image]:
+    return an_image
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +37,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory):
     """A small phantom cohort of 64 px: images, reports, records, findings with regions, an outcome."""
-    from chiasm.cohort.sources import import_cohort
+    from chiasm.cohort.imports import import_cohort
 
     out = tmp_path_factory.mktemp("phantom") / "cohort"
     return import_cohort("phantom-chest", None, out, size=64, options={"studies": 60, "size": 64, "missing": 0.1})
@@ -33,7 +47,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory):
 def strokes(tmp_path_factory: pytest.TempPathFactory):
     """A small phantom-stroke cohort: volumes with an atlas, records, outcomes, and a text written from each image's facts."""
     from chiasm.cohort.compose import write_texts
-    from chiasm.cohort.sources import import_cohort
+    from chiasm.cohort.imports import import_cohort
     from chiasm.cohort.store import Cohort
     from chiasm.report.writers import open_writer
 
@@ -69,7 +83,7 @@ def small() -> tuple[str, ...]:
 def tiny_run(phantom, small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of report-fusion on the phantom cohort, one epoch: trained once, read by many; never changed."""
     from chiasm.recipe import read_recipe
-    from chiasm.train import train
+    from chiasm.training.train import train
 
     out = tmp_path_factory.mktemp("tiny") / "run"
     train(read_recipe("report-fusion", [*small, "train.epochs=1"]), [phantom.path], out)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from chiasm.cohort.sources import import_cohort
-from chiasm.cohort.sources.table import schema
-from chiasm.cohort.sources.table.schema import TableMap
+from chiasm.cohort.imports import import_cohort
 from chiasm.cohort.store import Cohort
+from chiasm.sources.table import schema
+from chiasm.sources.table.schema import TableMap
 
 PAGE = (Path(__file__).parents[1] / "docs" / "table.md").read_text("utf-8")
 

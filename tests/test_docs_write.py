@@ -9,7 +9,7 @@ import typer
 
 import chiasm
 from chiasm.cli import app
-from chiasm.cohort.written import COLUMNS, WRITTEN
+from chiasm.cohort.generated import COLUMNS, WRITTEN
 from chiasm.report.writers import KINDS
 from chiasm.report.writers.ask import LONGEST
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chiasm.cohort.sources import import_cohort
+from chiasm.cohort.imports import import_cohort
 from chiasm.cohort.store import Cohort
-from chiasm.evaluate import Evaluation, evaluate, verify
-from chiasm.members import load_members
-from chiasm.predict import predict_inputs
+from chiasm.evaluation.evaluate import Evaluation, evaluate
+from chiasm.evaluation.verify import verify
+from chiasm.prediction.folder import predict_inputs
 from chiasm.recipe import parse_recipe
+from chiasm.run.fold_model import load_fold_models
 from chiasm.study import Kind
-from chiasm.train import train
+from chiasm.training.train import train
 
 COUNT = 420
 
@@ -83,8 +84,8 @@ def test_folds_have_equal_shares_of_the_first_target(run: Path, cohort: Cohort) 
     assert "by mrs: its highest level" in info["stratified"]
     highest = cohort.studies.groupby("patient_id")["mrs.mrs"].max()
     counts = []
-    for member in info["members"]:
-        test = {key.partition("/")[2] for key in json.loads((run / member / "split.json").read_text())["test"]}
+    for fold_model in info["fold_models"]:
+        test = {key.partition("/")[2] for key in json.loads((run / fold_model / "split.json").read_text())["test"]}
         patients = cohort.studies.loc[cohort.studies["study_id"].isin(test), "patient_id"].unique()
         counts.append([int((highest[patients] == level).sum()) for level in range(7)])
     assert np.ptp(counts, axis=0).max() <= 1
@@ -152,10 +153,10 @@ def test_a_prediction_tells_the_whole_answer(run: Path, cohort: Cohort, tmp_path
 
 
 def test_levels_are_those_of_each_folds_training(run: Path, cohort: Cohort) -> None:
-    for member in load_members(run):
-        taught = member.split["train"]
+    for fold_model in load_fold_models(run):
+        taught = fold_model.split["train"]
         values, mask = cohort.labels("mrs", ["mrs"])
-        assert member.plan.levels["mrs"] == (tuple(np.unique(values[taught][mask[taught]]).tolist()),)
+        assert fold_model.plan.levels["mrs"] == (tuple(np.unique(values[taught][mask[taught]]).tolist()),)
         times, known = cohort.labels("survival", ["death"])
         events = times[taught][known[taught] & ~np.signbit(times[taught])]
-        assert member.plan.levels["survival"][0][-1] == events.max()
+        assert fold_model.plan.levels["survival"][0][-1] == events.max()

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import chiasm
-from chiasm.cohort.loader import Loader
-from chiasm.cohort.planning import fit_plan
+from chiasm.encoding.batches import Loader
+from chiasm.encoding.fit import fit_plan
 from chiasm.models.assemble import build_model
 from chiasm.objectives.total import compute_losses
 from chiasm.objectives.unimodal import unimodal_losses

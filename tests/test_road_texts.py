@@ -7,10 +7,11 @@ import pytest
 from chiasm.cohort.compose import write_texts
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError
-from chiasm.evaluate import evaluate, verify
+from chiasm.evaluation.evaluate import evaluate
+from chiasm.evaluation.verify import verify
 from chiasm.recipe import read_recipe
 from chiasm.report.writers import Template
-from chiasm.train import train
+from chiasm.training.train import train
 
 SETS = (
     *("inputs.image=null", "inputs.record=null", "heads.localization=null", "heads.description=null"),

@@ -7,8 +7,6 @@ room when it is first used.
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
@@ -27,13 +25,13 @@ _PUBLIC = {
     "State": "chiasm.study",
     "Study": "chiasm.study",
     "View": "chiasm.study",
-    "compare": "chiasm.compare",
-    "evaluate": "chiasm.evaluate",
-    "import_cohort": "chiasm.cohort.sources",
+    "compare": "chiasm.comparison.compare",
+    "evaluate": "chiasm.evaluation.evaluate",
+    "import_cohort": "chiasm.cohort.imports",
     "label_report": "chiasm.report.findings",
-    "predict": "chiasm.predict",
+    "predict": "chiasm.prediction.folder",
     "read_recipe": "chiasm.recipe",
-    "train": "chiasm.train",
+    "train": "chiasm.training.train",
 }
 _OTHERWISE_NAMED = {"predict": "predict_inputs"}
 
@@ -63,13 +61,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from chiasm.cohort.sources import import_cohort
+    from chiasm.cohort.imports import import_cohort
     from chiasm.cohort.store import Cohort
-    from chiasm.compare import compare
+    from chiasm.comparison.compare import compare
     from chiasm.errors import ChiasmError
-    from chiasm.evaluate import evaluate
+    from chiasm.evaluation.evaluate import evaluate
     from chiasm.geometry import Geometry
-    from chiasm.predict import predict_inputs as predict
+    from chiasm.prediction.folder import predict_inputs as predict
     from chiasm.recipe import Recipe, read_recipe
     from chiasm.report.findings import label_report
     from chiasm.study import (
@@ -85,7 +83,7 @@ if TYPE_CHECKING:
         Study,
         View,
     )
-    from chiasm.train import train
+    from chiasm.training.train import train
 
 
 def __getattr__(name: str) -> Any:
@@ -96,14 +94,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(types.ModuleType):
-    """`chiasm.train` is the function, though a module of that name exists: importing the module must not hide it."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in _PUBLIC or not isinstance(value, types.ModuleType):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

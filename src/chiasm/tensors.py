@@ -11,6 +11,8 @@ The legend of shapes, used in every docstring:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -114,6 +116,32 @@ class Tokens:
     values: Tensor
     mask: Tensor
     grid: tuple[int, ...] = ()
+
+    def hidden(self) -> Self:
+        """The same tokens, none of them real: the modality as if no study had it."""
+        return replace(self, mask=torch.zeros_like(self.mask))
+
+    def units(self) -> Tensor:
+        """[B, N] which images are real, or of the other modalities [B, T] which tokens are."""
+        return self.mask.view(len(self.mask), -1, math.prod(self.grid))[:, :, 0]
+
+    def take(self, rows: Tensor) -> Self:
+        """These studies [b], in this order, no longer than the longest of them needs."""
+        units, unit = self.units()[rows], math.prod(self.grid)
+        places = torch.arange(1, units.shape[1] + 1, device=units.device)
+        longest = max(1, int((units * places).max())) * unit if len(rows) else unit
+        return replace(self, values=self.values[rows, :longest], mask=self.mask[rows, :longest])
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Studies of several batches as one, padded to the longest."""
+        longest = max(part.values.shape[1] for part in parts)
+
+        def pad(x: Tensor) -> Tensor:
+            return torch.cat([x, x.new_zeros(len(x), longest - x.shape[1], *x.shape[2:])], dim=1)
+
+        values, mask = ([pad(getattr(part, name)) for part in parts] for name in ("values", "mask"))
+        return replace(parts[0], values=torch.cat(values), mask=torch.cat(mask))
 
 
 @dataclass

@@ -14,15 +14,15 @@ from chat_server import ChatServer
 from PIL import Image as Pillow
 
 from chiasm.cohort.compose import write_texts
-from chiasm.cohort.sources.phantom_chest import read
+from chiasm.cohort.generated import FILE, read_texts
 from chiasm.cohort.store import Cohort, write_cohort
-from chiasm.cohort.written import FILE, read_texts
 from chiasm.errors import InputError, WriterError
 from chiasm.geometry import Geometry
 from chiasm.report.facts import name_of
 from chiasm.report.findings import label_report
 from chiasm.report.writers import Asking, Template, Written
 from chiasm.report.writers.server import Server
+from chiasm.sources.phantom_chest import read
 from chiasm.study import Finding, Image, Outcome, Record, Region, Report, State, Study, View
 
 

@@ -1,17 +1,19 @@
 import json
 import pickle
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from chiasm.cohort.store import Cohort, write_cohort
-from chiasm.errors import CohortError
+from chiasm.cohort.store import MEMORY, Cohort, cohort_from_studies, write_cohort
+from chiasm.errors import CohortError, InputError
 from chiasm.geometry import Geometry
-from chiasm.study import Image, Kind, Region, Report, State, View
+from chiasm.sources.registry import find_source
+from chiasm.study import Image, Kind, Region, Rejected, Report, State, View
 
 
 @pytest.fixture(scope="module")
@@ -305,3 +307,70 @@ def test_a_cohort_written_before_there_were_facts_opens_as_it_was(cohort: Cohort
     opened = Cohort.open(old)
     opened.verify()
     assert (opened.study(0).facts, opened.study(0).images[0].name, opened.notes) == ({}, "", ())
+
+
+# --- in memory ---------------------------------------------------------------------------------------------------------
+
+
+def assert_equal(memory: Cohort, disk: Cohort) -> None:
+    """Every table, pixel, word of cohort.json and answer of the two is the same."""
+    assert memory.hash == disk.hash
+    assert memory.meta == disk.meta
+    assert len(memory) == len(disk)
+    for name in ("studies", "images", "regions"):
+        assert memory.table(name).schema.equals(disk.table(name).schema)
+        assert memory.table(name).to_pylist() == disk.table(name).to_pylist()
+        pd.testing.assert_frame_equal(getattr(memory, name), getattr(disk, name))
+    columns = ["patient_id", "study_id"]
+    parts = [[row for part in cohort.parts(columns) for row in part.to_pylist()] for cohort in (memory, disk)]
+    assert parts[0] == parts[1]
+    for ndim in (2, 3):
+        np.testing.assert_array_equal(memory.array(ndim), disk.array(ndim))
+    assert memory.arrays.keys() == disk.arrays.keys()
+    assert (memory.atlas is None) == (disk.atlas is None)
+    if disk.atlas is not None:
+        np.testing.assert_array_equal(memory.atlas, disk.atlas)
+    assert memory.texts(disk.sections) == disk.texts(disk.sections)
+    for target, info in disk.targets.items():
+        for own, other in zip(memory.labels(target, info.labels), disk.labels(target, info.labels), strict=True):
+            np.testing.assert_array_equal(own, other)
+    for row in range(len(disk.images)):
+        np.testing.assert_array_equal(memory.pixels(row), disk.pixels(row))
+        assert memory.geometry(row) == disk.geometry(row)
+    for row in range(len(disk)):
+        np.testing.assert_equal(asdict(memory.study(row)), asdict(disk.study(row)))
+    memory.verify()
+
+
+@pytest.mark.parametrize("source", ["phantom-chest", "phantom-stroke"])
+def test_a_cohort_of_a_phantom_is_the_same_in_memory_and_on_disk(source: str, tmp_path: Path) -> None:
+    found = find_source(source)
+    options = {"studies": 7, "size": 48} if source == "phantom-chest" else {"studies": 5, "volume_size": (24, 24, 24)}
+    stored = {"size": 48, "volume_size": (24, 24, 24), "split": "hash", "seed": 3, "notes": ("Made.",)}
+    atlas = found.atlas(volume_size=(24, 24, 24)) if found.atlas else None
+    arguments = {"source": source, "options": {"studies": 7}, "atlas": atlas, **stored}
+    memory = cohort_from_studies(found.read(**options), **arguments)
+    assert_equal(memory, write_cohort(found.read(**options), tmp_path / "cohort", **arguments))
+
+
+def test_a_cohort_of_any_studies_is_the_same_in_memory_and_on_disk(cohort: Cohort) -> None:
+    """The hand-made studies have masks, boxes, a caption, a lateral view and a volume; rejected ones are counted."""
+    studies = [*(cohort.study(row) for row in range(len(cohort))), Rejected("row 9", "unreadable")]
+    arguments = {"source": "copy", "options": {}, "size": 48, "volume_size": (8, 12, 12)}
+    memory = cohort_from_studies(studies, **arguments)
+    assert_equal(memory, write_cohort(studies, cohort.path.parent / "copy", **arguments))
+
+
+def test_a_cohort_in_memory_touches_no_disk(make_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    memory = cohort_from_studies([make_study(0)], size=48)
+    assert (memory.path, memory.in_memory, memory.source) == (MEMORY, True, "memory")
+    assert memory.texts(["image_description"]) == [""]
+    assert_equal(pickle.loads(pickle.dumps(memory)), memory)
+    with pytest.raises(CohortError, match="no study could be taken"):
+        cohort_from_studies([])
+    with pytest.raises(CohortError, match="no such split rule"):
+        cohort_from_studies([make_study(0)], split="half")
+    with pytest.raises(InputError, match="strict"):
+        cohort_from_studies([Rejected("row 1", "unreadable")], strict=True)
+    assert not list(tmp_path.iterdir())

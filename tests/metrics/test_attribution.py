@@ -1,7 +1,7 @@
 import numpy as np
 
+from chiasm.encoding.plan import Layout
 from chiasm.metrics.attribution import additive, attribute, numbers, shapley, subsets, told
-from chiasm.plan import Layout
 from chiasm.study import Kind
 
 LAYOUT = Layout(

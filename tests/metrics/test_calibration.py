@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 
+from chiasm.encoding.levels import NEVER
 from chiasm.errors import ChiasmError
-from chiasm.levels import NEVER
 from chiasm.metrics import calibration as cal
 from chiasm.metrics.bootstrap import Resamples
 

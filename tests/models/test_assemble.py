@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from chiasm.cohort.loader import Loader
-from chiasm.cohort.planning import fit_plan
+from chiasm.encoding.batches import Loader
+from chiasm.encoding.fit import fit_plan
 from chiasm.models.assemble import build_model
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer
@@ -35,7 +35,7 @@ def test_changing_the_report_changes_no_logit_of_the_description(made):
     before, after = model(batch), model(_change_report(batch))
     assert not torch.allclose(before.logits["findings"], after.logits["findings"])
     assert torch.equal(before.description_logits, after.description_logits)
-    a, b = model.describe(batch, 2, 10), model.describe(_change_report(batch), 2, 10)
+    a, b = (model.describe(model.encode(each), 2, 10) for each in (batch, _change_report(batch)))
     assert torch.equal(a, b)
 
 

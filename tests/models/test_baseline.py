@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from scipy.special import expit, logit, softmax
 
-from chiasm.cohort.loader import Loader
-from chiasm.cohort.planning import fit_plan
 from chiasm.cohort.store import write_cohort
+from chiasm.encoding.batches import Loader
+from chiasm.encoding.fit import fit_plan
 from chiasm.errors import RecipeError, RunError
 from chiasm.geometry import Geometry
 from chiasm.models.baseline import Baseline, to_logits, to_questions
-from chiasm.models.features import frozen_features
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer, build_tokenizer
+from chiasm.runtime.cache import frozen_features
 from chiasm.study import Image, Kind, Outcome, Study
 from chiasm.tensors import Batch
 

@@ -15,11 +15,11 @@ def _vectors(seed):
     return F.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=1)
 
 
-def _slow(anchors, others, positives, members, temperature):
+def _slow(anchors, others, positives, fold_models, temperature):
     """Mean over anchors of - mean over positives of the log share; `positives`: anchor -> list."""
     losses = []
     for i, own in positives.items():
-        scores = {o: math.exp(float(anchors[i] @ others[o]) / temperature) for o in members}
+        scores = {o: math.exp(float(anchors[i] @ others[o]) / temperature) for o in fold_models}
         losses.append(-sum(math.log(scores[p] / sum(scores.values())) for p in own) / len(own))
     return sum(losses) / len(losses)
 

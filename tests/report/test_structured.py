@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chiasm.cohort.sources import SOURCES
 from chiasm.report.attributes import describe_findings
 from chiasm.report.facts import Facts, Statement, _implied, read_facts
 from chiasm.report.findings import label_report
 from chiasm.report.structured import StructuredReport, build_report, unlike
+from chiasm.sources.registry import SOURCES
 from chiasm.study import Finding, Report, State, Study
 from chiasm.vocabulary import FINDINGS
 

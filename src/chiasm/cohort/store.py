@@ -1,9 +1,10 @@
-"""A cohort on disk: plain tables beside memory-mapped pixels; written once, atomically, and told apart by its hash."""
+"""A cohort: plain tables beside pixels, told apart by its hash; on disk, where it is written once and whole, or in memory."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from chiasm.cohort.files import whole_or_nothing
-from chiasm.cohort.stroke_facts import Atlas
+from chiasm.atomic import locked, whole_folder
+from chiasm.cohort.arrays import FileArray, MemoryArray, Pixels
+from chiasm.cohort.generated import WRITTEN, read_texts
 from chiasm.cohort.tables import SCHEMA, ColumnInfo, TargetInfo, content_hash, decode_mask, pixel_hash
-from chiasm.cohort.write import SPLIT_RULES, CohortWriter
-from chiasm.cohort.written import WRITTEN, read_texts
+from chiasm.cohort.write import CohortWriter, Content, write_content
+from chiasm.domains.stroke.facts import Atlas
 from chiasm.errors import CohortError, check_schema
 from chiasm.geometry import Geometry
 from chiasm.study import Box, Finding, Image, Kind, Outcome, Record, Region, Rejected, Report, State, Study, View
 
-__all__ = ["SCHEMA", "Cohort", "ColumnInfo", "TargetInfo", "write_cohort"]
+__all__ = ["SCHEMA", "Cohort", "ColumnInfo", "TargetInfo", "cohort_from_studies", "write_cohort"]
+
+MEMORY = Path("(in memory)")
+"""The path of a cohort that is in no folder."""
 
 _STATES = pa.array([State.ABSENT.value, State.PRESENT.value, State.UNCERTAIN.value])
 _DESCRIBED = ("schema", "size", "volume_size", "targets", "record", "facts", "reports", "bayes", "atlas")
@@ -34,9 +39,10 @@ class Cohort:
     """An imported cohort, opened read-only. A study is its row number in `studies`, an image its row in `images`.
 
     Tables are read when first asked for; pixels stay on disk until looked at. Studies are sorted by id, images by
-    study.
+    study. `cohort_from_studies` makes one whose tables and pixels are in memory.
 
     Attributes:
+        path: of its folder; `MEMORY` where there is none.
         hash: over content, not over file bytes, times or paths.
         targets, record: what can be learned, and what the chart holds.
         facts: what the source measured on the images; never an input of a network.
@@ -46,8 +52,9 @@ class Cohort:
         meta: cohort.json as it is.
     """
 
-    def __init__(self, path: Path, meta: dict[str, Any]) -> None:
-        self.path, self.meta = path, meta
+    def __init__(self, path: Path, meta: dict[str, Any], content: Content | None = None) -> None:
+        """Args: content: of a cohort in memory; None for the files at `path`."""
+        self.path, self.meta, self._content = path, meta, content
         self.hash: str = meta["hash"]
         self.source: str = meta["source"]
         self.size: int = meta["size"]
@@ -58,7 +65,11 @@ class Cohort:
         self.record = {name: ColumnInfo.from_dict(name, raw) for name, raw in meta["record"].items()}
         self.facts = {name: ColumnInfo.from_dict(name, raw) for name, raw in meta.get("facts", {}).items()}
         self.notes: tuple[str, ...] = tuple(meta.get("notes", ()))
-        self._length: int = pq.ParquetFile(path / "studies.parquet").metadata.num_rows
+        self._length: int = (
+            pq.ParquetFile(path / "studies.parquet").metadata.num_rows
+            if content is None
+            else content.tables["studies"].num_rows
+        )
         self.arrays = {
             f"pixels_{axes}": self._map(f"pixels_{axes}", meta["counts"][f"images_{axes}"], shape)
             for axes, shape in (("2d", (self.size,) * 2), ("3d", self.volume_size))
@@ -93,13 +104,22 @@ class Cohort:
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise _damaged(path, error) from None
 
-    def __reduce__(self) -> tuple[Callable[[Path], Cohort], tuple[Path]]:
-        return Cohort.open, (self.path,)  # a worker process opens it again: pixels are never pickled
+    def __reduce__(self) -> tuple[Callable[..., Cohort], tuple[Any, ...]]:
+        if self._content is not None:
+            return Cohort, (self.path, self.meta, self._content)
+        return Cohort.open, (self.path,)  # a worker process opens it again: mapped pixels are never pickled
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it is in no folder: nothing can be kept beside it, such as written texts or cached features."""
+        return self._content is not None
 
     def __len__(self) -> int:
         return self._length
 
     def _map(self, name: str, count: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        if self._content is not None:
+            return self._content.arrays[name]
         file = self.path / f"{name}.npy"
         try:
             array: NDArray[np.uint8] = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -121,6 +141,9 @@ class Cohort:
         Raises:
             CohortError: the file is missing or damaged.
         """
+        if self._content is not None:
+            whole = self._content.tables[name]
+            return whole if columns is None else whole.select(list(columns))
         file = self.path / f"{name}.parquet"
         try:
             return pq.read_table(file, columns=None if columns is None else list(columns))
@@ -129,6 +152,9 @@ class Cohort:
 
     def parts(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Some columns of `studies`, some thousand rows at a time: what is only passed through need not be held."""
+        if self._content is not None:
+            yield from self.table("studies", columns).to_batches(4096)
+            return
         file = self.path / "studies.parquet"
         try:
             with pq.ParquetFile(file) as reader:
@@ -255,8 +281,8 @@ class Cohort:
         return [text for part in self.text_parts(sections) for text in part]
 
     def text_parts(self, sections: Sequence[str]) -> Iterator[list[str]]:
-        """`texts`, some thousand at a time; sections of `chiasm.cohort.written.WRITTEN` are what writers made."""
-        made = {name: read_texts(self.path, name) for name in sections if name in WRITTEN}
+        """`texts`, some thousand at a time; sections of `chiasm.cohort.generated.WRITTEN` are what writers made."""
+        made = {name: {} if self.in_memory else read_texts(self.path, name) for name in sections if name in WRITTEN}
         known = [name for name in sections if name in self.sections or made.get(name)]
         if not known:
             yield [""] * len(self)
@@ -376,7 +402,7 @@ def write_cohort(
 ) -> Cohort:
     """Write studies as a cohort, streaming: pixels go to disk as they arrive. The folder appears whole or not at all.
 
-    A killed import leaves OUT.partial-PID, which the next one removes.
+    A killed import leaves OUT.partial and OUT.lock, which the next one removes.
 
     Args:
         options: of the source, kept in cohort.json; must be JSON.
@@ -392,21 +418,48 @@ def write_cohort(
         CohortError: `out` is in use, no study could be taken, or a target or column is of two kinds.
         InputError: something was rejected, and `strict` is set.
     """
-    if split not in SPLIT_RULES:
-        raise CohortError("no such split rule", expected=f"one of {', '.join(SPLIT_RULES)}", got=split)
     json.dumps(dict(options))  # fails now rather than after hours
     out = Path(out)
-    with whole_or_nothing(out) as folder:
-        writer = CohortWriter(folder, size, volume_size, strict)
-        try:
-            for study in studies:
-                writer.add(study)
-                if progress is not None:
-                    progress(writer.seen)
-            writer.finish(source=source, options=options, split=split, seed=seed, notes=notes, atlas=atlas)
-        finally:
-            writer.close()
+    lock = locked(out.with_name(f"{out.name}.lock"), CohortError, "another import is writing this cohort")
+    with lock, whole_folder(out, CohortError) as folder, ExitStack() as files:
+
+        def new_array(name: str, shape: tuple[int, ...]) -> Pixels:
+            return files.enter_context(FileArray(folder / f"{name}.npy", shape))
+
+        writer = CohortWriter(new_array, size, volume_size, split, seed, strict)
+        for study in studies:
+            writer.add(study)
+            if progress is not None:
+                progress(writer.seen)
+        content = writer.finish(source=source, options=options, notes=notes, atlas=atlas)
+        write_content(content, folder)
     return Cohort.open(out)
+
+
+def cohort_from_studies(
+    studies: Iterable[Study | Rejected],
+    *,
+    source: str = "memory",
+    options: Mapping[str, Any] | None = None,
+    size: int = 224,
+    volume_size: tuple[int, int, int] = (64, 64, 64),
+    split: str = "auto",
+    seed: int = 0,
+    strict: bool = False,
+    notes: Sequence[str] = (),
+    atlas: Atlas | None = None,
+) -> Cohort:
+    """Make a cohort in memory, equal to the one that `write_cohort` writes of the same arguments. It touches no disk.
+
+    Raises:
+        CohortError: no study could be taken, or a target or column is of two kinds.
+        InputError: something was rejected, and `strict` is set.
+    """
+    writer = CohortWriter(lambda name, shape: MemoryArray(), size, volume_size, split, seed, strict)
+    for study in studies:
+        writer.add(study)
+    content = writer.finish(source=source, options=options or {}, notes=notes, atlas=atlas)
+    return Cohort(MEMORY, content.meta, content)
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> Box | None:

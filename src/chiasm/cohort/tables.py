@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -58,7 +58,7 @@ class ColumnInfo:
     unknown_time: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "name"}
+        return {"kind": self.kind, "categories": list(self.categories), "unknown_time": self.unknown_time}
 
     @classmethod
     def from_dict(cls, name: str, raw: Mapping[str, Any]) -> ColumnInfo:

@@ -1,12 +1,10 @@
-"""From studies to the files of a cohort: pixels as they arrive, tables at the end."""
+"""From studies to the content of a cohort, in files or in memory: pixels as they arrive, tables at the end."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -14,11 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from chiasm.cohort.files import GrowingArray, sync
-from chiasm.cohort.pixels import INTENSITY_RULE, fit, to_uint8
-from chiasm.cohort.splits import HASH_RULE, SPLITS, split_of
-from chiasm.cohort.stroke_facts import Atlas, store_atlas
+from chiasm.atomic import write_csv, write_json
+from chiasm.cohort.arrays import Pixels
 from chiasm.cohort.tables import (
     SCHEMA,
     ColumnInfo,
@@ -28,8 +25,11 @@ from chiasm.cohort.tables import (
     perceptual_hash,
     pixel_hash,
 )
+from chiasm.domains.stroke.facts import Atlas, store_atlas
 from chiasm.errors import CohortError, ImageError, InputError
+from chiasm.formats.pixels import INTENSITY_RULE, fit, to_uint8
 from chiasm.report.sections import SECTIONS
+from chiasm.splits import HASH_RULE, SPLITS, split_of
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, State, Study
 from chiasm.vocabulary import TERRITORIES, VENTRICLES, snake_case
 
@@ -69,14 +69,41 @@ class _Row:
     regions: list[dict[str, Any]] = field(default_factory=list)
 
 
-class CohortWriter:
-    """Takes studies one by one into `folder`; `finish` writes the tables. Pixels alone are large, and are not kept."""
+@dataclass
+class Content:
+    """What a cohort holds: the one thing that is written to a folder or opened in memory.
 
-    def __init__(self, folder: Path, size: int, volume_size: tuple[int, ...], strict: bool) -> None:
-        self.folder, self.size, self.volume_size, self.strict = folder, size, tuple(volume_size), strict
+    Attributes:
+        meta: cohort.json. tables: "studies", "images" and "regions". rejected: what was not taken.
+        arrays: "atlas" where there is one, and of a cohort in memory "pixels_2d" and "pixels_3d".
+    """
+
+    meta: dict[str, Any]
+    tables: dict[str, pa.Table]
+    rejected: list[Rejected]
+    arrays: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+
+class CohortWriter:
+    """Takes studies one by one; `finish` makes the tables of them. Pixels alone are large, and go where `new_array` says."""
+
+    def __init__(
+        self,
+        new_array: Callable[[str, tuple[int, ...]], Pixels],
+        size: int,
+        volume_size: tuple[int, ...],
+        split: str,
+        seed: int,
+        strict: bool,
+    ) -> None:
+        """Args: new_array: called with the name and the shape of an image of each array that is needed."""
+        if split not in SPLIT_RULES:
+            raise CohortError("no such split rule", expected=f"one of {', '.join(SPLIT_RULES)}", got=split)
+        self.split, self.seed = split, seed
+        self.new_array, self.size, self.volume_size, self.strict = new_array, size, tuple(volume_size), strict
         self.rows: dict[str, _Row] = {}
         self.image_ids: set[str] = set()
-        self.arrays: dict[str, GrowingArray] = {}
+        self.arrays: dict[str, Pixels] = {}
         self.targets: dict[str, tuple[Literal["findings", "outcomes"], Kind]] = {}
         self.columns: dict[str, str] = {}
         self.facts: dict[str, str] = {}
@@ -245,7 +272,7 @@ class CohortWriter:
             return None
         stored = pixels.astype(np.uint8, copy=False)
         if array not in self.arrays:
-            self.arrays[array] = GrowingArray(self.folder / f"{array}.npy", shape)
+            self.arrays[array] = self.new_array(array, shape)
         self.image_ids.add(image.image_id)
         source = PurePath(image.source)
         return {
@@ -298,18 +325,15 @@ class CohortWriter:
         *,
         source: str,
         options: Mapping[str, Any],
-        split: str,
-        seed: int,
         notes: Sequence[str] = (),
         atlas: Atlas | None = None,
-    ) -> None:
-        """Write tables, cohort.json and rejected.csv.
+    ) -> Content:
+        """Make tables and cohort.json of all that was taken.
 
         Raises:
             CohortError: no study was taken, or the split rule does not fit.
         """
-        for array in self.arrays.values():
-            array.close()
+        finished = {name: array.finish() for name, array in self.arrays.items()}
         if not self.rows:
             raise CohortError(
                 "no study could be taken",
@@ -317,10 +341,10 @@ class CohortWriter:
                 remedy="; ".join(f"{r.where}: {r.reason}" for r in self.rejected[:3]) or "is this the right folder?",
             )
         self.rows = dict(sorted(self.rows.items()))
-        rule = self._split(split, seed)
+        rule = self._split()
         targets, names = self._targets()
         tables = {"studies": self._studies(targets, names), "images": self._images(), "regions": self._regions(names)}
-        counts = self._counts(tables, targets)
+        regions, place = self._atlas(atlas) if atlas is not None else (None, {})
         described = {
             "schema": SCHEMA,
             "size": self.size,
@@ -330,40 +354,30 @@ class CohortWriter:
             "facts": {info.name: info.to_dict() for info in self._columns("facts", self.facts)},
             "reports": self._sections(),
             "bayes": self._bayes(),
-            **({"atlas": self._atlas(atlas)} if atlas is not None else {}),
+            **({"atlas": place} if atlas is not None else {}),
         }
         meta = {
             "source": source,
             "options": {**options, "intensity": INTENSITY_RULE},
             "notes": list(notes),
-            "counts": counts,
+            "counts": self._counts(tables, targets),
             "hash": content_hash(tables, described),
-            "seed": seed,
+            "seed": self.seed,
             "split_rule": rule,
         }
-        for name, table in tables.items():
-            with (self.folder / f"{name}.parquet").open("wb") as file:
-                pq.write_table(table, file, row_group_size=10_000, compression="zstd")
-                sync(file)
-        with (self.folder / "rejected.csv").open("w", encoding="utf-8", newline="") as text:
-            csv.writer(text).writerows([("where", "reason"), *((r.where, r.reason) for r in self.rejected)])
-            sync(text)
-        with (self.folder / "cohort.json").open("w", encoding="utf-8") as text:
-            json.dump({**described, **meta}, text, indent=1)
-            sync(text)
+        arrays = {name: array for name, array in finished.items() if array is not None}
+        arrays |= {} if regions is None else {"atlas": regions[None]}
+        return Content({**described, **meta}, tables, self.rejected, arrays)
 
-    def _atlas(self, atlas: Atlas) -> dict[str, Any]:
-        """Keep the atlas as volumes are kept; what it is, for cohort.json."""
+    def _atlas(self, atlas: Atlas) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """The atlas [D, H, W] as volumes are kept; what it is, for cohort.json."""
         regions, geometry = store_atlas(atlas, self.volume_size)
-        with (self.folder / "atlas.npy").open("wb") as file:
-            np.save(file, regions[None], allow_pickle=False)
-            sync(file)
         names = {str(n): name for n, name in (TERRITORIES | VENTRICLES).items() if (regions == n).any()}
-        return {"names": names, "geometry": geometry.to_json(), "pixel_hash": pixel_hash(regions)}
+        return regions, {"names": names, "geometry": geometry.to_json(), "pixel_hash": pixel_hash(regions)}
 
-    def _split(self, split: str, seed: int) -> str:
+    def _split(self) -> str:
         """Give every study its split, and say by which rule."""
-        rows = self.rows.values()
+        rows, split = self.rows.values(), self.split
         missing = sum(row.texts["split"] is None for row in rows)
         if split == "published" and missing:
             raise CohortError(
@@ -377,7 +391,7 @@ class CohortWriter:
         for row in rows:
             patient = row.texts["patient_id"] or ""
             to_test = split == "boxes-to-test" and patient in boxed
-            row.texts["split"] = "test" if to_test else split_of(patient, seed)
+            row.texts["split"] = "test" if to_test else split_of(patient, self.seed)
         return "boxes-to-test" if split == "boxes-to-test" else HASH_RULE
 
     def _targets(self) -> tuple[dict[str, TargetInfo], dict[tuple[str, str, str], str]]:
@@ -489,7 +503,12 @@ class CohortWriter:
             "rejected": len(self.rejected),
         }
 
-    def close(self) -> None:
-        """Let go of the pixel files of an import that failed."""
-        for array in self.arrays.values():
-            array.file.close()
+
+def write_content(content: Content, folder: Path) -> None:
+    """Write all but the pixels, which are there already."""
+    for name, table in content.tables.items():
+        pq.write_table(table, folder / f"{name}.parquet", row_group_size=10_000, compression="zstd")
+    if "atlas" in content.arrays:
+        np.save(folder / "atlas.npy", content.arrays["atlas"], allow_pickle=False)
+    write_csv(folder / "rejected.csv", [("where", "reason"), *((r.where, r.reason) for r in content.rejected)])
+    write_json(folder / "cohort.json", content.meta)

@@ -1,6 +1,6 @@
 """What each modality added: exact Shapley values over modality subsets (Shapley 1953; few modalities, so all subsets).
 
-What is shared out is the stated answer itself, after calibration and after averaging members, on a scale on which parts add
+What is shared out is the stated answer itself, after calibration and after averaging fold models, on a scale on which parts add
 up: log-odds of a probability, a value in its own units, the expected level or time.
 """
 
@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from chiasm.levels import expectation
-from chiasm.plan import Layout
+from chiasm.encoding.levels import expectation
+from chiasm.encoding.plan import Layout
 from chiasm.study import Kind
 
 Values = Mapping[str, NDArray[np.float64]]
-"""target -> [n, L] or [n, L, Q] calibrated answers (`chiasm.members.calibrated`)."""
+"""target -> [n, L] or [n, L, Q] calibrated answers (`chiasm.run.fold_model.calibrated`)."""
 SURE = 1e-9
 """A probability nearer to 0 or 1 than this has no finite log-odds, and counts as this."""
 

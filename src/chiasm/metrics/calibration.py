@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, log_softmax
 
-from chiasm.levels import NEVER
+from chiasm.encoding.levels import NEVER
 from chiasm.metrics.bootstrap import Estimate, Floats, Resamples, indicator
 from chiasm.metrics.classification import known_rows
 

@@ -1,0 +1,1 @@
+"""Encoders, fusion families and their assembly."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chiasm.encoding.plan import Plan
+from chiasm.heads.decoder import Decoder
+from chiasm.heads.heads import AlignmentHead, Levels, MapHead, TargetHeads, UnimodalHeads, pool_maps
 from chiasm.models.baseline import Baseline
-from chiasm.models.decoder import Decoder
 from chiasm.models.fusion import FAMILIES
 from chiasm.models.fusion.late import Late, LateHeads
-from chiasm.models.heads import AlignmentHead, Levels, MapHead, TargetHeads, UnimodalHeads, pool_maps
-from chiasm.models.image_encoder import Extractor, ImageEncoder
-from chiasm.models.record_encoder import RecordEncoder
-from chiasm.models.territories import TerritoryEncoder
-from chiasm.models.text_encoder import build_text_encoder
-from chiasm.plan import Plan
+from chiasm.models.image.encoder import Extractor, ImageEncoder
+from chiasm.models.image.territories import TerritoryEncoder
+from chiasm.models.record.encoder import RecordEncoder
+from chiasm.models.text.encoder import build_text_encoder
 from chiasm.recipe import Recipe
 from chiasm.tensors import MODALITIES, Batch, Outputs, Tokens
 
@@ -84,23 +85,30 @@ class Model(nn.Module):
         assert isinstance(encoder, Extractor)
         return encoder
 
-    def encode(self, batch: Batch) -> dict[str, Tokens]:
-        """Each modality of the model as tokens; one that the batch lacks is tokens that are all masked."""
+    def forward(self, batch: Batch) -> Outputs:
+        return self.answer(self.encode(batch), batch)
+
+    def encode(self, batch: Batch, modalities: Collection[str] = MODALITIES) -> dict[str, Tokens]:
+        """Each modality of the model as tokens, or those of `modalities`; what a study lacks is masked."""
         tokens = {}
-        if "image" in self.encoders:
+        if "image" in self.encoders and "image" in modalities:
             assert batch.image_mask is not None and batch.view is not None
             tokens["image"] = self.encoders["image"](batch.images, batch.image_mask, batch.view, batch.features)
-        if "text" in self.encoders:
+        if "text" in self.encoders and "text" in modalities:
             tokens["text"] = self.encoders["text"](batch.token_ids, batch.token_mask)
-        if "record" in self.encoders:
+        if "record" in self.encoders and "record" in modalities:
             tokens["record"] = self.encoders["record"](batch.record_values, batch.record_observed, batch.record_codes)
         return tokens
 
-    def forward(self, batch: Batch) -> Outputs:
-        cells = self.encode(batch)
-        tokens = _coarse(cells)
+    def answer(self, encoded: dict[str, Tokens], batch: Batch) -> Outputs:
+        """What the heads say of encoded studies; a modality whose tokens are hidden takes no part.
+
+        Args:
+            batch: of the same studies; its inputs are not read again, but for the description that is taught.
+        """
+        tokens = _coarse(encoded)
         fused = self.fusion(tokens)
-        map_logits, evidence = self._maps(cells, batch)
+        map_logits, evidence = self._maps(encoded)
         unimodal = self.unimodal(tokens, evidence) if self.unimodal is not None else {}
         present = {m: t.mask.any(dim=1) for m, t in tokens.items()}
         if isinstance(self.heads, LateHeads):
@@ -116,13 +124,12 @@ class Model(nn.Module):
         aligned = self.alignment(tokens, fused) if self.alignment is not None else {}
         return Outputs(logits, fused, map_logits, words, unimodal, present, aligned)
 
-    def _maps(self, cells: dict[str, Tokens], batch: Batch) -> tuple[Tensor | None, dict[str, Tensor]]:
+    def _maps(self, encoded: dict[str, Tokens]) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Localization maps, and what they say of each target: [B, L], zero for a label without a map."""
         if self.map_head is None:
             return None, {}
-        assert batch.image_mask is not None
-        map_logits = self.map_head(cells["image"])
-        pooled = pool_maps(map_logits, batch.image_mask)  # [B, C]
+        map_logits = self.map_head(encoded["image"])
+        pooled = pool_maps(map_logits, encoded["image"].units())  # [B, C]
         evidence: dict[str, Tensor] = {}
         for channel, target, position in self.channels:
             if target not in evidence:
@@ -133,18 +140,15 @@ class Model(nn.Module):
         return map_logits, evidence
 
     @torch.no_grad()
-    def describe(self, batch: Batch, beams: int, max_tokens: int) -> Tensor:
-        """[B, max_tokens] ids of a description of each study; the report of the batch takes no part in it."""
+    def describe(self, encoded: dict[str, Tokens], beams: int, max_tokens: int) -> Tensor:
+        """[B, max_tokens] ids of a description of each encoded study; its report takes no part in it."""
         assert self.decoder is not None
-        return self.decoder.search(*self._seen_without_report(_coarse(self.encode(batch))), beams, max_tokens)
+        return self.decoder.search(*self._seen_without_report(_coarse(encoded)), beams, max_tokens)
 
     def _seen_without_report(self, tokens: dict[str, Tokens]) -> tuple[Tensor, Tensor]:
         """The decoder's memory: what fusion makes of a study whose report is masked."""
         assert self.decoder is not None
-        if "text" in tokens:
-            text = tokens["text"]
-            tokens = {**tokens, "text": Tokens(torch.zeros_like(text.values), torch.zeros_like(text.mask))}
-        fused = self.fusion(tokens)
+        fused = self.fusion({m: t.hidden() if m == "text" else t for m, t in tokens.items()})
         return self.decoder.memory([t for name, t in fused.tokens.items() if name != "text"])
 
 

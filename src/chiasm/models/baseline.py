@@ -8,7 +8,7 @@ what it shows, so nothing that is missing is ever filled in.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
+from chiasm.encoding.levels import NEVER
+from chiasm.encoding.plan import Plan
 from chiasm.errors import RunError
-from chiasm.levels import NEVER
 from chiasm.models.classifiers import FITS, Chosen, Classifier, Floats, Linear, from_array, inner_folds
-from chiasm.models.image_encoder import Extractor, build_backbone
-from chiasm.models.text_encoder import FrozenText
-from chiasm.plan import Plan
+from chiasm.models.image.encoder import Extractor, build_backbone
+from chiasm.models.text.encoder import FrozenText
 from chiasm.recipe import Recipe
 from chiasm.study import Kind
-from chiasm.tensors import MODALITIES, Batch, Fused, Outputs
+from chiasm.tensors import MODALITIES, Batch, Fused, Outputs, Tokens
 
 ENOUGH = 20
 """Training studies below which a subset has no classifiers of its own: a smaller subset then answers."""
@@ -85,10 +85,10 @@ class Baseline(nn.Module):
     # --- a study as numbers --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def features(self, batch: Batch) -> dict[str, Floats]:
+    def features(self, batch: Batch, modalities: Collection[str] = MODALITIES) -> dict[str, Floats]:
         """Modality -> [B, F] numbers; of a study that lacks the modality they mean nothing."""
         make = {"image": self._image, "text": self._text, "record": self._record}
-        return {m: make[m](batch).astype(np.float64) for m in self.modalities}
+        return {m: make[m](batch).astype(np.float64) for m in self.modalities if m in modalities}
 
     def _image(self, batch: Batch) -> NDArray[np.float32]:
         """The mean over a study's pictures of their pooled maps, beside facts; of volumes the facts alone, if there are any.
@@ -139,9 +139,22 @@ class Baseline(nn.Module):
     # --- answering -----------------------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch) -> Outputs:
-        x = self.features(batch)
-        present = {m: here for m, here in batch.present().items() if m in self.modalities}
-        shown = np.stack([present[m].cpu().numpy() for m in self.modalities if m in present], axis=1)
+        return self.answer(self.encode(batch), batch)
+
+    def encode(self, batch: Batch, modalities: Collection[str] = MODALITIES) -> dict[str, Tokens]:
+        """Each modality, or those of `modalities`, as one token: its numbers in float64."""
+        present = batch.present()
+        return {
+            m: Tokens(torch.from_numpy(values)[:, None], present[m].cpu()[:, None])
+            for m, values in self.features(batch, modalities).items()
+            if m in present
+        }
+
+    def answer(self, encoded: Mapping[str, Tokens], batch: Batch) -> Outputs:
+        """What the classifiers say of encoded studies; a modality whose token is hidden takes no part."""
+        x = {m: tokens.values[:, 0].numpy() for m, tokens in encoded.items()}
+        present = {m: tokens.mask[:, 0] for m, tokens in encoded.items()}
+        shown = np.stack([here.numpy() for here in present.values()], axis=1)
         logits = {}
         for target, labels in self.plan.targets.items():
             answers = np.zeros((len(batch), *self.plan.shape(target)))
@@ -153,7 +166,7 @@ class Baseline(nn.Module):
                         target, label, {m: v[here] for m, v in x.items()}, subset, here.sum()
                     )
             logits[target] = torch.from_numpy(answers).float().to(batch.indices.device)
-        vectors = {m: torch.from_numpy(v).float() * present[m].cpu()[:, None] for m, v in x.items() if m in present}
+        vectors = {m: torch.from_numpy(v).float() * present[m][:, None] for m, v in x.items()}
         return Outputs(logits, Fused(torch.cat(list(vectors.values()), dim=1), vectors, {}), present=present)
 
     def _answer(self, target: str, label: str, x: Mapping[str, Floats], shown: Subset, n: int) -> Floats:
@@ -270,7 +283,7 @@ def _join(x: Mapping[str, Floats], subset: Subset, n: int) -> Floats:
 
 
 def to_questions(truth: Floats, kind: Kind, levels: int) -> list[tuple[Floats, NDArray[np.bool_]]]:
-    """[n] truths as a loss takes them (`chiasm.levels.encode`) -> for each question [n] its answer, and who is asked.
+    """[n] truths as a loss takes them (`chiasm.encoding.levels.encode`) -> for each question [n] its answer, and who is asked.
 
     A number is one question. Else each is a yes or no: above level k? (Frank & Hall 2001); of class k?; an event in interval
     k, asked of those who came to it (Brown 1975).

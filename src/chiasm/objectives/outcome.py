@@ -22,7 +22,7 @@ def label_losses(logits: Tensor, labels: Tensor, kind: Kind) -> Tensor:
     """The loss of each label, [B, L]: minus the log of how likely the truth was; Huber of standardized numbers.
 
     Survival: log(1 - h_j) over the intervals that were come through, and log h_k of the one with the event (Gensheimer &
-    Narasimhan 2019, eq. 3); labels as `chiasm.levels.encode` gives them.
+    Narasimhan 2019, eq. 3); labels as `chiasm.encoding.levels.encode` gives them.
     """
     if kind is Kind.BINARY:
         return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from chiasm.models.text_encoder import AttentionPool
+from chiasm.models.text.encoder import AttentionPool
 from chiasm.tensors import Fused, Tokens
 
 

@@ -1,0 +1,1 @@
+"""Checks that `chiasm inspect` makes of a cohort."""

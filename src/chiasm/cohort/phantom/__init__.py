@@ -1,1 +1,0 @@
-"""Generative models with known truth: what the phantom sources are made of."""

@@ -1,0 +1,1 @@
+"""The chest: phantom, anatomy, lesions, reports, outcome."""

@@ -1,0 +1,1 @@
+"""Stroke: atlas, measurements of lesions, phantom brain and outcome."""

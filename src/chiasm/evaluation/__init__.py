@@ -1,0 +1,1 @@
+"""Figures, controls, evidence and the page of a run."""

@@ -1,0 +1,106 @@
+"""What each modality added: to a figure, as a paired difference of two arms; to a patient's answer, as its Shapley value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from chiasm.evaluation.spec import FULL, NOTHING, WITHOUT_OPT_IN, Evidence, Floats, Question
+from chiasm.metrics.attribution import additive, attribute, numbers, subsets
+from chiasm.metrics.bootstrap import Estimate, Resamples
+from chiasm.metrics.metric import metric_name, parse_name, split_prefix
+from chiasm.study import Kind
+
+COMPLETE = "inputs=complete"
+"""The subgroup of those who have every modality of the model."""
+ADDED = "added_"
+"""Before the name of a modality: the control whose figures are all inputs minus all but this one."""
+OVER = f"{ADDED}over_"
+"""Before the name of a modality: all inputs minus this one alone."""
+OVER_SHUFFLED, OVER_OPT_IN = f"{OVER}shuffled_text", f"{ADDED}opt_in"
+GAINS = ("auroc", "auprc", "brier", "mae", "qwk", "r", "c_index")
+"""The figures of which differences are told."""
+_SCALES = {
+    Kind.BINARY: "in log-odds",
+    Kind.ORDINAL: "in expected levels",
+    Kind.MULTICLASS: "in log-probability, mean over the classes",
+    Kind.REGRESSION: "in the target's units",
+    Kind.SURVIVAL: "in mean time",
+}
+
+Shares = Mapping[str, Mapping[str, Floats]]
+"""target -> modality -> [n, numbers] (`chiasm.metrics.attribution.numbers`) of each study."""
+
+
+def score_added(question: Question, scores: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """`added_text:TARGET/LABEL/METRIC` and its like, of all patients and of those with all inputs.
+
+    All inputs minus all but one modality, minus one modality alone (`added_over_record`, of three), minus another patient's
+    report, minus the columns that were opted in; over the same resamples, so that what both arms get wrong alike cancels.
+    """
+    modalities = question.modalities
+    rest = {f"{ADDED}{m}": "+".join(x for x in modalities if x != m) for m in modalities} if len(modalities) > 1 else {}
+    rest |= {f"{OVER}{m}": m for m in modalities} if len(modalities) > 2 else {}
+    rest |= {OVER_SHUFFLED: "shuffled_text", OVER_OPT_IN: WITHOUT_OPT_IN}
+    found = {}
+    for name, own in scores.items():
+        parts = parse_name(name)
+        if parts.control or parts.subset or parts.metric not in GAINS or parts.subgroup not in (None, COMPLETE):
+            continue
+        for control, prefix in rest.items():
+            arm = split_prefix(prefix)
+            less = scores.get(str(parts._replace(control=arm["control"], subset=arm["subset"])))
+            if less is not None:
+                found[str(parts._replace(control=control))] = own - less
+    return found
+
+
+def find_shares(evidence: Evidence) -> Shares | None:
+    """What each modality added to each answer; None of a model with one modality, or where an arm was not asked."""
+    question, modalities = evidence.question, tuple(evidence.question.modalities)
+    prefix = {s: "+".join(s) for s in subsets(modalities)} | {(): NOTHING, modalities: FULL}
+    if len(modalities) < 2 or not set(prefix.values()) <= evidence.arms.keys():
+        return None
+    return attribute({s: evidence.arms[p].values for s, p in prefix.items()}, question.layout, modalities)
+
+
+def score_shares(evidence: Evidence, resamples: Resamples) -> dict[str, Estimate]:
+    """`TARGET/LABEL/shapley_MODALITY`: how large the modality's share of an answer is in the mean, whichever its sign."""
+    shares, question = find_shares(evidence), evidence.question
+    if shares is None:
+        return {}
+    scores = {}
+    for target, labels in question.targets.items():
+        columns = [each for each in numbers(question.layout) if each.target == target]
+        for label in labels:
+            own = [each.column for each in columns if each.label == label]
+            for modality in question.modalities:
+                size = np.abs(shares[target][modality][:, own]).mean(axis=1)
+                how = f"mean |Shapley value| over all subsets of the inputs, {_SCALES[question.kinds[target]]}"
+                name = metric_name(target, question.name_of(target, label), f"shapley_{modality}")
+                scores[name] = resamples.mean(size, how)
+    return scores
+
+
+def share_table(evidence: Evidence) -> pa.Table | None:
+    """A row for each study and number: nothing + the modalities = answer, on the scale on which they add up.
+
+    Columns study_id and patient_id ("COHORT NUMBER/ID"), number ("target/label"), nothing, each modality, answer.
+    """
+    shares = find_shares(evidence)
+    if shares is None:
+        return None
+    question, pool = evidence.question, evidence.pool
+    ends = {
+        name: additive(evidence.arms[prefix].values, question.layout)
+        for name, prefix in (("nothing", NOTHING), ("answer", FULL))
+    }
+    parts = []
+    for each in numbers(question.layout):
+        own = {m: shares[each.target][m][:, each.column] for m in question.modalities}
+        nothing, answer = (ends[name][each.target][:, each.column] for name in ("nothing", "answer"))
+        ids = {"study_id": pool.keys, "patient_id": pool.patients, "number": np.full(len(pool), each.name)}
+        parts.append(pa.table({**ids, "nothing": nothing, **own, "answer": answer}))
+    return pa.concat_tables(parts)

@@ -1,0 +1,171 @@
+"""The figures of one label of one arm, by the kind of its target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from chiasm.encoding.levels import Levels, curve_at, expectation
+from chiasm.evaluation.spec import Arm, Floats, Question, Truth
+from chiasm.metrics.bootstrap import Estimate, Resamples
+from chiasm.metrics.calibration import calibration_line, ece
+from chiasm.metrics.classification import brier, decisions, prevalence, ranking
+from chiasm.metrics.conformal import least_patients, likely
+from chiasm.metrics.decision import net_benefit
+from chiasm.metrics.ordinal import dichotomized, multiclass, ordinal
+from chiasm.metrics.regression import agreement
+from chiasm.metrics.survival import concordance, horizon, integrated_brier
+from chiasm.study import Kind
+
+Figures = dict[str, Estimate]
+RANKS = ("r", "qwk", "c_index", "c_index_ipcw", "auroc")
+"""Metrics that say nothing of one answer for everybody."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One label of some rows: [n] truth, answers ([n, Q] of levels), whether both are known; unpacks as metrics take it.
+
+    Attributes:
+        cut, radius, raw: [n] where it is decided, how far the likely set reaches, the answer before calibration; None for an
+            arm that has none.
+    """
+
+    truth: NDArray[np.float32]
+    values: Floats
+    known: NDArray[np.bool_]
+    resamples: Resamples
+    cut: Floats | None = None
+    radius: Floats | None = None
+    raw: Floats | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.truth, self.values, self.resamples, self.known))
+
+    def only_known(self) -> tuple[Floats, Floats, Resamples]:
+        """Truth, answers and resamples of the known rows."""
+        return self.truth[self.known].astype(np.float64), self.values[self.known], self.resamples.at(self.known)
+
+
+def read_column(
+    question: Question, truth: Truth, arm: Arm, resamples: Resamples, target: str, k: int, rows: NDArray[np.intp]
+) -> Column:
+    """Label k of a target, of these rows."""
+    values = arm.values[target][rows, k]
+    known = truth.mask[target][rows, k] & np.isfinite(values).reshape(len(rows), -1).all(axis=1)
+    raw = arm.uncalibrated(target) if question.kinds[target] is Kind.BINARY else None
+    return Column(
+        truth.labels[target][rows, k],
+        values,
+        known,
+        resamples.at(rows),
+        arm.cuts[target][rows, k] if target in arm.cuts else None,
+        arm.radii[target][rows, k] if target in arm.radii else None,
+        None if raw is None else raw[rows, k],
+    )
+
+
+def score_label(question: Question, target: str, k: int, column: Column, whole: bool, prior: bool) -> Figures:
+    """The figures of a label.
+
+    Args:
+        whole: of all rows; some figures are not told of subgroups. prior: everybody was given the same answer.
+    """
+    kind = question.kinds[target]
+    if kind is Kind.BINARY:
+        if prior:  # nothing to rank
+            return {"auprc": prevalence(column.truth, column.resamples, column.known), "brier": brier(*column)}
+        found = score_binary(column, whole)
+        if whole:
+            found |= net_benefit(column.truth, column.values, question.net_benefit_at, column.resamples, column.known)
+    elif kind is Kind.REGRESSION:
+        found = agreement(*column)
+    else:
+        found = _score_levels(column, question.levels[target][k], kind, whole)
+    if prior:
+        return {name: figure for name, figure in found.items() if name.partition("_gt_")[0] not in RANKS}
+    if column.radius is not None and kind is not Kind.SURVIVAL:
+        found |= _cover(column, question, target, k)
+    return found
+
+
+def score_binary(column: Column, whole: bool) -> Figures:
+    """AUROC and AUPRC; with a threshold F1; on the whole pool also Brier and, where there are logits, calibration."""
+    found = ranking(*column)
+    if column.cut is not None:
+        found |= _decide(column, column.cut)
+    if whole:
+        found["brier"] = brier(*column)
+    if whole and column.raw is not None:
+        found["ece"] = ece(*column)
+        found["ece_uncalibrated"] = ece(*replace(column, values=column.raw))
+        line = calibration_line(*replace(column, values=logit(np.clip(column.values, 1e-9, 1 - 1e-9))))
+        found |= {f"calibration_{name}": figure for name, figure in line.items()}
+    return found
+
+
+def _decide(column: Column, cut: Floats) -> Figures:
+    """F1 and balanced accuracy at the threshold of the fold model that answered. Rows differ in it (folds, missing inputs): compare
+    margins."""
+    known = column.known & np.isfinite(cut)
+    margin = np.where(known, column.values - np.nan_to_num(cut), 0.0)
+    found = decisions(column.truth, margin, 0.0, column.resamples, known)
+    cuts = np.unique(cut[known])
+    if not len(cuts):
+        why = "no threshold: validation had one class only"
+        return {name: replace(found[name], reason=why) for name in ("f1", "balanced_accuracy")}
+    detail = (
+        f"{cuts[0]:.3g}" if len(cuts) == 1 else f"{cuts[0]:.3g} to {cuts[-1]:.3g}, of each fold model and its inputs"
+    )
+    detail = f"threshold from validation: {detail}"
+    return {name: replace(found[name], detail=detail) for name in ("f1", "balanced_accuracy")}
+
+
+def _score_levels(column: Column, levels: Levels, kind: Kind, whole: bool) -> Figures:
+    column = replace(column, values=column.values[:, : len(levels)])
+    truth, values, rows = column.only_known()
+    if kind is Kind.MULTICLASS:
+        return multiclass(truth, values, [str(level) for level in levels], rows)
+    numbers = [float(level) for level in levels]
+    if kind is Kind.ORDINAL:
+        found = ordinal(truth, values, numbers, rows)
+        return found | (dichotomized(truth, values, numbers, rows) if whole else {})
+    grid = horizon(truth, numbers[-1])
+    found = concordance(truth, expectation(values, levels, kind), rows)
+    return found | {"ibs": integrated_brier(truth, curve_at(values, levels, grid), grid, rows)}
+
+
+def _cover(column: Column, question: Question, target: str, k: int) -> Figures:
+    """How often the likely set or interval holds the truth, and how large it is."""
+    kind, radius = question.kinds[target], column.radius
+    assert radius is not None
+    column = replace(column, known=column.known & np.isfinite(radius))
+    truth, values, rows = column.only_known()
+    reach = radius[column.known]
+    if kind is Kind.REGRESSION:
+        inside, size, what = np.abs(truth - values) <= reach + 1e-12, 2 * reach, "interval"
+    else:
+        levels = np.array([0.0, 1.0]) if kind is Kind.BINARY else np.array(question.levels[target][k], object)
+        p = np.stack([1 - values, values], axis=1) if kind is Kind.BINARY else values[:, : len(levels)]
+        held = likely(p, reach, kind is Kind.ORDINAL)
+        numbers = np.arange(len(levels)) if kind is Kind.MULTICLASS else levels.astype(np.float64)
+        inside, size, what = (held & (truth[:, None] == numbers)).any(axis=1), held.sum(axis=1), "set"
+    stated = f"{question.coverage:.0%}"
+    found = {
+        "coverage": rows.mean(
+            inside, f"share of truths inside the {what} that validation made for {stated} of patients"
+        ),
+        "interval_width" if what == "interval" else "set_size": rows.mean(
+            size,
+            f"mean {'width of the interval' if what == 'interval' else 'number of levels in the set'} for {stated}",
+        ),
+    }
+    if len(reach) or not len(radius):
+        return found
+    why = f"no {what}: validation had too few patients; {stated} need at least {least_patients(question.coverage)}"
+    return {name: replace(figure, reason=why) for name, figure in found.items()}

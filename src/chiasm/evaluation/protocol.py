@@ -1,0 +1,90 @@
+"""Every figure says how it came about: the arm, who answered, how hedged labels count, then the metric's own protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from chiasm.evaluation.contributions import ADDED, OVER, OVER_OPT_IN, OVER_SHUFFLED
+from chiasm.evaluation.score import Scores
+from chiasm.evaluation.spec import WITHOUT_OPT_IN, Question
+from chiasm.metrics.metric import Metric, MetricName, parse_name
+
+_CONTROLS = {
+    "metadata_only": "control: logistic regression on metadata (view, modality, size, spacing, number of images, age, sex)",
+    "pixel_statistics": "control: logistic regression on statistics of all pixels of the first image",
+    "thumbnail": "control: logistic regression on a 16 x 16 thumbnail of the first image",
+    "prior": "control: the mean of the training studies for everybody",
+    "constant": "control: the training report nearest to all others (medoid by tf-idf), for everybody",
+}
+
+_ADDED = {
+    OVER_SHUFFLED: "what the own report adds to another patient's, beside all other inputs",
+    OVER_OPT_IN: "what the record columns of unknown time add to all other inputs",
+}
+
+
+def to_metrics(scores: Scores, question: Question, who: str, neighbour: str = "") -> dict[str, Metric]:
+    """Estimates as metrics, each with its whole protocol.
+
+    Args:
+        who: of `who_answered`. neighbour: how the nearest neighbour was found.
+    """
+    metrics = {}
+    for name, estimate in scores.items():
+        metric, parts = estimate.metric(), parse_name(name)
+        said = [_arm(parts, question, neighbour), who, _labels(parts, question), metric.protocol]
+        metrics[name] = replace(metric, protocol="; ".join(filter(None, said)))
+    return metrics
+
+
+def _arm(name: MetricName, question: Question, neighbour: str) -> str:
+    sections = f"report-conditioned (sections {', '.join(question.text_sections)})"
+    if (name.control or "").startswith(ADDED):
+        alone = str(name.control).startswith(OVER)
+        added = str(name.control).removeprefix(OVER if alone else ADDED)
+        usual = f"what all inputs say over the {added} alone" if alone else f"what the {added} adds to all other inputs"
+        what = _ADDED.get(str(name.control), usual)
+        return f"{what}; {sections}" if "text" in question.modalities else what
+    if name.control in _CONTROLS:
+        return _CONTROLS[name.control] + (
+            ", fitted on the same fold's training patients" * (name.target != "description")
+        )
+    if name.control == "bayes":
+        return f"best reachable from {name.subset}: the phantom's true probability"
+    if name.control == "nearest":
+        return f"control: report of the training study whose first image is most alike ({neighbour})"
+    if name.control == "shuffled_image":
+        return "control: the model on another patient's image; the report is hidden"
+    if name.control == "shuffled_text":
+        return f"control: {sections}, each report replaced by another patient's"
+    if name.control == WITHOUT_OPT_IN:
+        return f"all inputs but {', '.join(question.opted_in)}, of unknown time, which the recipe opted in"
+    if name.target == "localization":
+        return "image only"
+    if name.target == "description":
+        return f"the report is hidden; written from {' and '.join(m for m in question.modalities if m != 'text')}"
+    inputs = name.subset.split("+") if name.subset else list(question.modalities)
+    seen = f"{inputs[0]} only" if len(inputs) == 1 else " + ".join(inputs)
+    return f"{seen}; {sections}" if "text" in inputs else seen
+
+
+def who_answered(facts: Mapping[str, Any]) -> str:
+    """Which models answered whom, from the facts of evaluation.json.
+
+    >>> who_answered({"external": False, "fold models": 10, "folds": 5, "repeats": 2})
+    '5 patient folds pooled, each answer, threshold and reach of a likely set the mean of 2 models (one a repeat)'
+    """
+    mean = ", each answer, threshold and reach of a likely set the mean of {} models"
+    if facts["external"]:
+        return "external cohort" + (mean.format(facts["fold_models"]) if facts["fold_models"] > 1 else "")
+    if facts["fold_models"] == 1:
+        return "test split"
+    again = f"{mean.format(facts['repeats'])} (one a repeat)" if facts["repeats"] > 1 else ""
+    return f"{facts['folds']} patient folds pooled{again}"
+
+
+def _labels(name: MetricName, question: Question) -> str:
+    how = question.uncertain.get(name.target, "ignore") if name.target in question.findings else ""
+    return {"": "", "ignore": "uncertain findings left out"}.get(how, f"uncertain findings count as {how}")

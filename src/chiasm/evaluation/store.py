@@ -1,0 +1,173 @@
+"""Evidence on disk: one .npz per arm, maps with their geometry, descriptions. No pickle, every digit kept.
+
+PREDICTIONS/index.json          what was asked (`Question`), by which fold models, of which cohorts
+PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold model, shown, values|logits|cuts|radii/<target>; "full" is the model
+PREDICTIONS/maps.npz            values, study, image_row, image_ids, geometry (JSON texts), thresholds
+PREDICTIONS/look.npz            values, target, label, studies: what the model looked at
+PREDICTIONS/descriptions.json   whose -> a text a study
+PREDICTIONS/shares.parquet      a row for each study and number told of it: what each modality added (made of the arms)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from chiasm.atomic import whole_file, write_json
+from chiasm.cohort.store import Cohort
+from chiasm.errors import RunError, check_schema
+from chiasm.evaluation.contributions import share_table
+from chiasm.evaluation.spec import FULL, Arm, Evidence, Floats, Look, Maps, Pool, Question
+from chiasm.geometry import Geometry
+from chiasm.study import Kind
+
+SCHEMA = 2
+
+
+def write_evidence(evidence: Evidence, folder: Path) -> None:
+    """Write everything that is scored. The files hold patient data: identifiers and generated or quoted report texts.
+
+    Raises:
+        RunError: the folder holds something else; predictions of an earlier evaluation are replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stale = [path for ending in ("npz", "json", "parquet") for path in folder.glob(f"*.{ending}")]
+    if any(folder.iterdir()) and not (folder / "index.json").is_file():
+        raise RunError(
+            "the output folder holds something else",
+            expected="a new folder, or one that chiasm evaluate wrote",
+            where=str(folder),
+            remedy="choose another --out",
+        )
+    for path in stale:
+        path.unlink()
+    pool = evidence.pool
+    for prefix, arm in evidence.arms.items():
+        arrays: dict[str, NDArray[Any]] = {
+            "study_ids": pool.keys,
+            "patient_ids": pool.patients,
+            "fold_model": pool.fold_model,
+        }
+        arrays |= {f"values/{target}": values for target, values in arm.values.items()}
+        arrays |= {f"logits/{target}": logits for target, logits in arm.logits.items()}
+        arrays |= {f"cuts/{target}": cuts for target, cuts in arm.cuts.items()}
+        arrays |= {f"radii/{target}": radii for target, radii in arm.radii.items()}
+        arrays |= {} if arm.shown is None else {"shown": arm.shown}
+        _save(folder / f"{prefix or 'full'}.npz", arrays)
+    if (maps := evidence.maps) is not None:
+        image_ids = [
+            str(pool.cohorts[pool.cohort[s]].images["image_id"].iloc[i])
+            for s, i in zip(maps.study, maps.image_row, strict=True)
+        ]
+        texts = {"image_ids": image_ids, "geometry": [geometry.to_json() for geometry in maps.geometry]}
+        arrays = {name: getattr(maps, name) for name in ("values", "study", "image_row", "thresholds")}
+        _save(folder / "maps.npz", arrays | {name: np.array(values, np.str_) for name, values in texts.items()})
+    if (seen := evidence.look) is not None:
+        names = {"target": np.array(seen.target), "label": np.array(seen.label), "studies": np.array(seen.studies)}
+        _save(folder / "look.npz", {"values": seen.values, **names})
+    if evidence.descriptions:
+        write_json(folder / "descriptions.json", {k or "model": list(v) for k, v in evidence.descriptions.items()})
+    if (shares := share_table(evidence)) is not None:
+        with whole_file(folder / "shares.parquet") as partial:
+            pq.write_table(shares, partial)
+    index = {
+        "schema": SCHEMA,
+        "question": asdict(evidence.question),
+        "arms": list(evidence.arms),
+        "neighbour": evidence.neighbour,
+    }
+    write_json(folder / "index.json", index)
+
+
+def read_evidence(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
+    """The inverse of `write_evidence`.
+
+    Raises:
+        RunError: files are missing, damaged or of another schema, or name studies that the cohorts do not hold.
+    """
+    try:
+        return _read(folder, cohorts)
+    except RunError:
+        raise
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise RunError(
+            "the stored predictions cannot be read",
+            expected="the files that chiasm evaluate wrote",
+            got=type(error).__name__,
+            where=str(folder),
+            remedy="chiasm evaluate RUN writes them again",
+        ) from None
+
+
+def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
+    index = json.loads((folder / "index.json").read_text("utf-8"))
+    remedy = "chiasm evaluate RUN writes them again"
+    check_schema(index["schema"], SCHEMA, RunError, what="the predictions are", where=str(folder), remedy=remedy)
+    raw = index["question"]
+    raw["kinds"] = {target: Kind(kind) for target, kind in raw["kinds"].items()}
+    raw["levels"] = {t: [tuple(own) for own in labels] for t, labels in raw["levels"].items()}
+    raw["opted_in"] = tuple(raw.get("opted_in", ()))
+    raw["net_benefit_at"] = tuple(raw["net_benefit_at"])
+    raw["localized"] = [(target, label) for target, label in raw["localized"]]
+    arms, keys = {}, None
+    for prefix in index["arms"]:
+        with (folder / f"{prefix or 'full'}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if keys is None:
+                keys, fold_model = arrays["study_ids"], arrays["fold_model"]
+            elif not np.array_equal(keys, arrays["study_ids"]):
+                raise RunError("two arms answered different studies", where=str(folder / f"{prefix}.npz"))
+            parts: dict[str, dict[str, Any]] = {"values": {}, "logits": {}, "cuts": {}, "radii": {}}
+            for name in arrays.files:
+                kind, _, target = name.partition("/")
+                if target:
+                    parts[kind][target] = arrays[name]
+            arms[prefix] = Arm(**parts, shown=arrays["shown"] if "shown" in arrays.files else None)
+    if keys is None:
+        raise RunError("no arm is stored", where=str(folder))
+    described = folder / "descriptions.json"
+    texts = json.loads(described.read_text("utf-8")) if described.is_file() else {}
+    return Evidence(
+        Question(**raw),
+        Pool.find(cohorts, keys.tolist(), fold_model),
+        arms,
+        _read_maps(folder / "maps.npz"),
+        {FULL if whose == "model" else whose: values for whose, values in texts.items()},
+        index["neighbour"],
+        _read_look(folder / "look.npz"),
+    )
+
+
+def _read_maps(path: Path) -> Maps | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        thresholds: Floats = arrays["thresholds"]
+        geometry = [Geometry.from_json(text) for text in arrays["geometry"].tolist()]
+        return Maps(arrays["values"], arrays["study"], arrays["image_row"], geometry, thresholds)
+
+
+def _read_look(path: Path) -> Look | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return Look(arrays["values"], str(arrays["target"]), str(arrays["label"]), int(arrays["studies"]))
+
+
+def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

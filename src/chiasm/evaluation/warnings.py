@@ -1,0 +1,199 @@
+"""What a reader must know before the figures: shortcuts, leaks, and figures that rest on too little."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiasm.cohort.generated import writers
+from chiasm.evaluation.contributions import ADDED, OVER_SHUFFLED
+from chiasm.evaluation.score import Scores, without_text
+from chiasm.evaluation.spec import FULL, WITHOUT_OPT_IN, Evidence, Pool, Question, Truth
+from chiasm.metrics.bootstrap import Estimate
+from chiasm.metrics.controls import comes_close
+from chiasm.metrics.metric import metric_name
+from chiasm.report.findings import label_texts
+from chiasm.study import Kind, State
+from chiasm.vocabulary import FINDINGS
+
+FEW = 10
+"""Patients of a class below which an interval cannot be trusted."""
+LEAK = 0.5
+"""Share of positive studies whose report states the finding, from which the report is said to hold the answer."""
+SAME_TEXT = 0.1
+"""Share of distinct descriptions below which the decoder is said to repeat itself."""
+SHORTCUTS = {
+    "metadata_only": "metadata",
+    "pixel_statistics": "pixel statistics",
+    "thumbnail": "a 16 x 16 thumbnail",
+}
+_MOST_READ = 2000  # reports of a label that are read to find a leak
+
+
+def compute_warnings(evidence: Evidence, truth: Truth, scores: Scores, leaks: dict[str, float]) -> list[str]:
+    """Sentences, the gravest first. They hold no identifiers and no report text."""
+    question = evidence.question
+    found = [
+        f"The report is an input and states {share:.0%} of the present {words(target)} itself: figures that are "
+        "report-conditioned measure reading, not seeing. The arm without the report stands first."
+        for target, share in leaks.items()
+        if share >= LEAK
+    ]
+    if "structured_report" in question.text_sections:
+        found.append(
+            "The input structured_report was written from what reports or labels say of a study, so it holds the answer: "
+            "figures with the text measure reading, not seeing."
+        )
+    if question.opted_in:
+        found.append(
+            f"Opted in: {', '.join(map(words, question.opted_in))}. When it becomes known is not told by the cohort, so it may hold "
+            "the answer. What all other inputs answer without it stands first, and the rest beside it."
+        )
+    found += _shortcuts(question, scores)
+    found += _texts(evidence, scores)
+    found += _few(evidence, truth)
+    return found
+
+
+def report_leaks(question: Question, truth: Truth, pool: Pool) -> dict[str, float]:
+    """Finding target -> share of its present findings that the input report states as present."""
+    if "text" not in question.modalities:
+        return {}
+    texts = pool.gather(lambda cohort: cohort.texts(question.text_sections))
+    shares = {}
+    for target in question.findings:
+        stated = total = 0
+        for k, label in enumerate(question.targets[target]):
+            if label in FINDINGS:
+                present = np.flatnonzero(truth.mask[target][:, k] & (truth.labels[target][:, k] == 1))[:_MOST_READ]
+                states = label_texts([str(text) for text in texts[present]], [label])
+                stated, total = stated + int((states == State.PRESENT.value).sum()), total + len(present)
+        if total:
+            shares[target] = stated / total
+    return shares
+
+
+def leading_arms(question: Question, leaks: dict[str, float]) -> tuple[str, ...]:
+    """Prefixes of the arms that lead the page: the one without the report first where the report holds the answer, then the one
+    without columns of unknown time."""
+    without = without_text(question)
+    leaking = without and max(leaks.values(), default=0) >= LEAK
+    return tuple([without] * bool(leaking) + [WITHOUT_OPT_IN] * bool(question.opted_in) + [FULL])
+
+
+def tell_added(question: Question, pool: Pool, scores: Scores) -> list[str]:
+    """What a text that was written from the image added, with its interval: one sentence on it, and one a target."""
+    section = "image_description"
+    if section not in question.text_sections or not {"text", "image"} <= set(question.modalities):
+        return []
+    by = sorted({who for cohort in pool.cohorts for who in writers(cohort.path, section).values()})
+    found = [
+        f"The text was written from the study's images (by {' and '.join(by)}): it can hold nothing that they do not."
+    ]
+    for target, labels in question.targets.items():
+        label = "macro" if len(labels) > 1 else question.name_of(target, labels[0])
+        for metric, title in (("auroc", "AUROC"), ("mae", "MAE (lower is better)"), ("c_index", "C-index")):
+            own, other = (
+                _tell_gain(scores.get(metric_name(target, label, metric, control=control)))
+                for control in (f"{ADDED}text", OVER_SHUFFLED)
+            )
+            if own:
+                what = f"{title} of {words(target if label == 'all' else label)}"
+                against = f" In place of another patient's text it added {other.rstrip(',')}." * bool(other)
+                found.append(f"To all other inputs it added {own} in {what}.{against}")
+    return found
+
+
+def _tell_gain(gain: Estimate | None) -> str:
+    """A difference, its interval and what it means; "" where it is undefined."""
+    m = None if gain is None else gain.metric()
+    if m is None or m.value is None or m.low is None or m.high is None:
+        return ""
+    clear = "beyond chance" if m.low > 0 or m.high < 0 else "which cannot be told from chance"
+    return f"{m.value:+.3f} (95% interval {m.low:+.3f} to {m.high:+.3f}), {clear},"
+
+
+def _shortcuts(question: Question, scores: Scores) -> list[str]:
+    """A sentence for each target that a control comes close to (`chiasm.metrics.controls.comes_close`)."""
+    found = []
+    for target, labels in question.targets.items():
+        close: dict[str, list[tuple[float, str]]] = {}
+        for control, what in SHORTCUTS.items():
+            for label in labels:
+                name = question.name_of(target, label)
+                model = scores.get(metric_name(target, name, "auroc", subset="image"))
+                other = scores.get(metric_name(target, name, "auroc", control))
+                if model is not None and other is not None and comes_close(model, other):
+                    said = f"{words(label)}: {what} {_said(other)}, the image alone {_said(model)}"
+                    close.setdefault(what, []).append((float(other.draws[0]), said))
+        if close:
+            of = f" of {len(labels)} labels" if len(labels) > 1 else ""
+            many = [what + (f" ({len(on)}{of})" if of else "") for what, on in close.items()]
+            most = max(pair for on in close.values() for pair in on)[1]
+            found.append(
+                f"Shortcut? {words(target).capitalize()}: a linear model of {' or '.join(many)} comes close to the image "
+                f"model or beats it (AUROC on {most}). How the images were made may be what it has learned, or it has not "
+                "learned to look."
+            )
+    return found
+
+
+def _texts(evidence: Evidence, scores: Scores) -> list[str]:
+    found = []
+    if "text" in evidence.question.modalities:
+        for target, labels in evidence.question.targets.items():
+            label = "macro" if len(labels) > 1 else evidence.question.name_of(target, labels[0])
+            own, other = (scores.get(metric_name(target, label, "auroc", c)) for c in (None, "shuffled_text"))
+            if own is not None and other is not None and _beats(own, other) is False:
+                found.append(
+                    f"{words(target).capitalize()}: another patient's report serves as well as the own one "
+                    f"(AUROC {_said(other)} against {_said(own)}): the report adds nothing that can be measured here."
+                )
+    said = scores.get(metric_name("description", None, "cider"))
+    for control, whose in (("constant", "one report for everybody"), ("nearest", "the nearest neighbour's report")):
+        other = scores.get(metric_name("description", None, "cider", control))
+        if said is not None and other is not None and _beats(said, other) is False:
+            found.append(f"Descriptions do not beat {whose} beyond doubt (CIDEr {_said(said)} against {_said(other)}).")
+    distinct = scores.get(metric_name("description", None, "distinct_ratio"))
+    if distinct is not None and distinct.draws[0] < SAME_TEXT:
+        found.append(f"The descriptions repeat themselves: {distinct.draws[0]:.1%} of them are distinct.")
+    return found
+
+
+def _few(evidence: Evidence, truth: Truth) -> list[str]:
+    """Labels with fewer than `FEW` patients of a class, in one sentence a target."""
+    question, patients = evidence.question, evidence.pool.patients
+    found = []
+    for target, labels in question.targets.items():
+        if question.kinds[target] is not Kind.BINARY:
+            continue
+        rare = [
+            f"{words(label)} ({fewest})"
+            for k, label in enumerate(labels)
+            if (fewest := _fewest(truth.labels[target][:, k], truth.mask[target][:, k], patients)) < FEW
+        ]
+        if rare:
+            found.append(
+                f"{words(target).capitalize()}: fewer than {FEW} patients of a class are known for {', '.join(rare)}; "
+                "such figures and their intervals say little."
+            )
+    return found
+
+
+def _fewest(labels: NDArray[np.float32], mask: NDArray[np.bool_], patients: NDArray[np.str_]) -> int:
+    return min(len(set(patients[mask & (labels == value)])) for value in (0, 1))
+
+
+def _beats(own: Estimate, other: Estimate) -> bool | None:
+    """Is the one better beyond doubt? None where either is undefined."""
+    gain = (own - other).metric()
+    return None if gain.value is None else gain.low is not None and gain.low > 0
+
+
+def _said(estimate: Estimate) -> str:
+    return f"{estimate.draws[0]:.2f}"
+
+
+def words(name: str) -> str:
+    """A name of a target or label as words."""
+    return name.replace("_", " ")

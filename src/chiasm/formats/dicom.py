@@ -1,0 +1,379 @@
+"""DICOM objects as images: one object as it is shown, or a CT or MR series as one volume.
+
+An object comes as shown: rescaled, through its VOI LUT or window, MONOCHROME1 inverted, colour as luminance. A volume keeps
+its modality values (HU), which a window for each slice would make incomparable, unless one window is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.encaps import generate_frames
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.pixels import apply_color_lut, iter_pixels
+from pydicom.uid import UID, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
+
+from chiasm.errors import ImageError
+from chiasm.formats.grayscale import (
+    Window,
+    apply_window,
+    black_below_white,
+    modality_values,
+    numbers,
+    padding_mask,
+    voi_values,
+)
+from chiasm.formats.volume import canonical, slice_order
+from chiasm.geometry import Geometry
+from chiasm.study import Image, View
+
+Plane = tuple[NDArray[np.generic], NDArray[np.bool_] | None]
+"""Values [H, W], and True where they are padding (None: nowhere)."""
+
+# what pydicom and the decoders behind it raise at damaged data
+_UNREADABLE = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+_TAIL = 64  # bytes: the end of a JPEG stream may be followed by padding
+_SYNTAX = {(True, True): "1.2.840.10008.1.2", (False, True): "1.2.840.10008.1.2.1"}  # (implicit VR, little endian)
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
+_COLOUR = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as for pictures
+_PLACE = (
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PhotometricInterpretation",
+    "SeriesInstanceUID",
+    "Modality",
+)
+# segmentation, label map, dose: they have pixels, which are no picture of the patient
+_NO_PICTURES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.2")
+_PROJECTIONS = frozenset({"CR", "DX", "RG", "RF", "DR", "OT", "SC", ""})
+
+
+@contextmanager
+def unquoted() -> Iterator[None]:
+    """Keep pydicom from quoting odd header values in warnings: a quoted value may be a name or an identifier."""
+    with pydicom.config.disable_value_validation():
+        yield
+
+
+@unquoted()
+def read_header(
+    source: Path | bytes, tags: Sequence[str] | None = None, *, pixels: bool = False, where: str = ""
+) -> pydicom.Dataset:
+    """Open a DICOM object, with or without a file's preamble; its header only, and of `tags` only, unless told otherwise.
+
+    Raises:
+        ImageError: no such file, no DICOM, or damaged. The message quotes no value of the header.
+    """
+    where = where or ("" if isinstance(source, bytes) else str(source))
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise ImageError("The DICOM file is not there", expected="a DICOM file", got="no such file", where=where)
+    wanted = None if tags is None else [*{*tags, "SOPClassUID", "SOPInstanceUID"}]
+
+    def read(force: bool) -> pydicom.Dataset:
+        file = BytesIO(source) if isinstance(source, bytes) else source
+        return pydicom.dcmread(file, force=force, stop_before_pixels=not pixels, specific_tags=wanted)
+
+    with _explained("The DICOM header is damaged", where, quote=False):
+        try:
+            dataset = read(force=False)
+        except InvalidDicomError:  # no preamble: now any text parses, as an object of no class
+            dataset = read(force=True)
+            if not {"SOPClassUID", "SOPInstanceUID"} <= set(dataset.dir()):
+                got = "a file without DICOM's mark"
+                raise ImageError("The file is no DICOM file", expected="a DICOM file", got=got, where=where) from None
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        dataset.file_meta.TransferSyntaxUID = UID(_SYNTAX.get((bool(implicit), bool(little)), _BIG_ENDIAN))
+    return dataset
+
+
+@unquoted()
+def read_dicom(source: Path | bytes, *, window: Window | None = None, image_id: str = "", name: str = "") -> Image:
+    """Read one object: [H, W], or [D, H, W] when it has several frames.
+
+    Gray passes the modality LUT or rescale, then `window`, else the object's first VOI LUT, else its first window, and is
+    then uint8; with none of them the modality values stay. Frames that have places in the patient become a volume like
+    that of `read_series`. Frames without (ultrasound, angiography) stay in their order, shown like single images.
+
+    Args:
+        window: (centre, width) in modality values, instead of the object's own. It does not touch colour.
+        image_id: SOPInstanceUID when left out.
+        name: what to call the file in `Image.source` and in errors, instead of its path.
+
+    Raises:
+        ImageError: no DICOM, no pixels, a pixel format that cannot be decoded, damaged data, or (several frames) places
+            that make no volume.
+    """
+    where = name or ("" if isinstance(source, bytes) else str(source))
+    file = "" if isinstance(source, bytes) else Path(source).name
+    with _explained("The DICOM object is damaged", where, quote=False):
+        dataset = read_header(source, pixels=True, where=where)
+        _check_pixels(dataset, where)
+        pixels, geometry = _read_frames(dataset, window, where)
+        return Image(
+            image_id or str(dataset.get("SOPInstanceUID") or Path(file).stem),
+            np.ascontiguousarray(pixels),
+            geometry,
+            view_of(dataset),
+            str(dataset.get("Modality") or ""),
+            name or file,
+        )
+
+
+def _read_frames(dataset: pydicom.Dataset, window: Window | None, where: str) -> tuple[NDArray[np.generic], Geometry]:
+    count = int((numbers(dataset, "NumberOfFrames", where) or (1,))[0])
+    headers = [_FrameHeader(dataset, index) for index in range(count)] if count > 1 else [dataset]
+    placed = "PerFrameFunctionalGroupsSequence" in dataset and all(h.get("ImagePositionPatient") for h in headers)
+    placed = placed and count > 1
+    planes = (
+        _show(stored, header, window, voi=not placed, where=where)
+        for stored, header in zip(_decode(dataset, where), headers, strict=True)
+    )
+    values, padding = _stack(planes, count, where) if count > 1 else next(planes)
+    pixels = black_below_white(values, padding, dataset.get("PhotometricInterpretation") == "MONOCHROME1", where)
+    if placed:
+        order, affine = _places(headers, where)
+        return canonical(pixels[order], affine, where)
+    return pixels, Geometry.identity(pixels.shape, pixel_spacing(dataset, where)[0] if count == 1 else ())
+
+
+@unquoted()
+def read_series(paths: Sequence[Path], *, window: Window | None = None, image_id: str = "", name: str = "") -> Image:
+    """Read the slices of one CT, MR or PET series as a volume [D, H, W] with axes to Superior, Anterior, Right.
+
+    Slices are sorted by ImagePositionPatient along their normal. Values are modality values (HU), or uint8 when a
+    `window` is asked for. For the geometry see `chiasm.formats.volume.canonical`.
+
+    Args:
+        image_id: SeriesInstanceUID when left out.
+        name: what to call the series in `Image.source` and in errors, instead of the first path.
+
+    Raises:
+        ImageError: slices that differ in size, spacing or orientation, lie twice at one place, leave a gap, or have no
+            place; and all that `read_dicom` raises.
+    """
+    where = name or f"{paths[0]} and {len(paths) - 1} more slices"
+
+    def planes(order: NDArray[np.intp]) -> Iterator[Plane]:
+        for index in order:
+            dataset = read_header(paths[index], pixels=True, where=where)
+            _check_pixels(dataset, where)
+            yield _show(next(_decode(dataset, where)), dataset, window, voi=False, where=where)
+
+    with _explained("A slice of the DICOM series is damaged", where, quote=False):
+        headers = [read_header(path, _PLACE, where=where) for path in paths]
+        order, affine = _places(headers, where)
+        first = headers[0]
+        values, padding = _stack(planes(order), len(paths), where)
+        values = black_below_white(values, padding, first.get("PhotometricInterpretation") == "MONOCHROME1", where)
+        pixels, geometry = canonical(values, affine, where)
+        return Image(
+            image_id or str(first.get("SeriesInstanceUID") or paths[0].stem),
+            np.ascontiguousarray(pixels),
+            geometry,
+            dicom_modality=str(first.get("Modality") or ""),
+            source=name or paths[0].name,
+        )
+
+
+@unquoted()
+def pixel_spacing(header: Any, where: str = "") -> tuple[tuple[float, ...], str]:
+    """The pitch (row to row, column to column) in mm of one image, and in which plane it holds; ((), "") if unknown.
+
+    The plane (PS3.3, 10.7.1.3): "patient" (cross-sections, or a detector's pitch divided by the stated magnification),
+    "calibrated" (by a fiducial or by geometry), "detector" (the patient's organs are smaller by an unknown factor), "film"
+    (a scanned one), "unstated".
+    """
+    pixel, imager = numbers(header, "PixelSpacing", where), numbers(header, "ImagerPixelSpacing", where)
+    pixel, imager = (pair if len(pair) == 2 and min(pair) > 0 else () for pair in (pixel, imager))
+    if pixel:
+        if header.get("PixelSpacingCalibrationType") or (imager and not np.allclose(pixel, imager, rtol=1e-3)):
+            return pixel, "calibrated"
+        if imager:
+            return pixel, "detector"
+        return pixel, "unstated" if str(header.get("Modality") or "") in _PROJECTIONS else "patient"
+    if imager:
+        magnification = numbers(header, "EstimatedRadiographicMagnificationFactor", where)
+        if magnification and magnification[0] > 0:
+            return (imager[0] / magnification[0], imager[1] / magnification[0]), "patient"
+        return imager, "detector"
+    film = numbers(header, "NominalScannedPixelSpacing", where)
+    return (film, "film") if len(film) == 2 and min(film) > 0 else ((), "")
+
+
+@unquoted()
+def view_of(header: Any) -> View:
+    """The chest projection, by ViewPosition, else by the meaning of ViewCodeSequence; OTHER for every other body part."""
+    body = str(header.get("BodyPartExamined") or "CHEST").upper()
+    if str(header.get("Modality") or "") not in _PROJECTIONS or not re.search("CHEST|THORAX|LUNG", body):
+        return View.OTHER
+    codes = header.get("ViewCodeSequence") or []
+    text = str(header.get("ViewPosition") or (codes[0].get("CodeMeaning") if codes else "") or "").strip().upper()
+    if re.search("OBLIQUE|DECUBITUS", text):
+        return View.OTHER
+    patterns = {
+        "PA|POSTERO-? ?ANTERIOR": View.PA,
+        "AP|ANTERO-? ?POSTERIOR": View.AP,
+        "LL|RL|LAT|.*LATERAL": View.LATERAL,
+    }
+    return next((view for pattern, view in patterns.items() if re.fullmatch(pattern, text)), View.OTHER)
+
+
+class _FrameHeader:
+    """The header of one frame of an enhanced object: its own functional groups, then the shared ones, then the object's."""
+
+    def __init__(self, dataset: pydicom.Dataset, index: int) -> None:
+        own = (dataset.get("PerFrameFunctionalGroupsSequence") or [])[index : index + 1]
+        groups = [*own, *(dataset.get("SharedFunctionalGroupsSequence") or [])[:1]]
+        self._places = [
+            element.value[0] for group in groups for element in group if element.VR == "SQ" and element.value
+        ]
+        self._places.append(dataset)
+
+    def get(self, keyword: str, default: Any = None) -> Any:
+        return next((place.get(keyword) for place in self._places if keyword in place), default)
+
+
+@contextmanager
+def _explained(what: str, where: str, *, quote: bool = True) -> Iterator[None]:
+    try:
+        yield
+    except ImageError:
+        raise
+    except _UNREADABLE as error:
+        got = f"{type(error).__name__}: {error}" if quote else type(error).__name__
+        raise ImageError(what, got=got, where=where) from error
+
+
+def kind_of(header: Any) -> str:
+    """The name of the object's SOP class ("CT Image Storage"), or "unknown kind"."""
+    uid = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+    return uid.name if uid else "unknown kind"
+
+
+def _check_pixels(dataset: pydicom.Dataset, where: str) -> None:
+    kind, photometric = kind_of(dataset), str(dataset.get("PhotometricInterpretation") or "")
+    if not any(keyword in dataset for keyword in _PIXELS):
+        raise ImageError("The DICOM object has no pixels", expected="an image", got=kind, where=where)
+    if dataset.get("SOPClassUID") in _NO_PICTURES:
+        raise ImageError("The DICOM object is no image", expected="an image", got=kind, where=where)
+    if photometric not in (*_GRAY, *_COLOUR):
+        expected = ", ".join((*_GRAY, *_COLOUR))
+        raise ImageError("The colour model is unknown", expected=expected, got=photometric or "none", where=where)
+    bits, high = dataset.get("BitsStored"), dataset.get("HighBit")
+    if "PixelData" in dataset and high is not None and bits is not None and high != bits - 1:
+        got = f"bit {high} for {bits} bits"
+        raise ImageError("The pixels are packed in a retired way", expected=f"HighBit {bits - 1}", got=got, where=where)
+
+
+def _decode(dataset: pydicom.Dataset, where: str) -> Iterator[NDArray[np.generic]]:
+    """The frames as stored, gray [H, W]; colour and single bits are uint8, as shown."""
+    syntax = dataset.file_meta.TransferSyntaxUID.name
+    photometric, bits = dataset.PhotometricInterpretation, dataset.get("BitsStored")
+    with _explained(f"The pixels cannot be decoded ({syntax})", where):
+        _check_ends(dataset, where)
+        for frame in iter_pixels(dataset):
+            frame = frame.astype(frame.dtype.newbyteorder("="), copy=False)
+            if photometric in _GRAY:
+                shallow = bits in (1, 8) and frame.dtype.kind == "u"
+                gray = (frame.astype(np.uint8) * (255 if bits == 1 else 1)) if shallow else frame
+            else:
+                rgb = apply_color_lut(frame, dataset) if photometric == "PALETTE COLOR" else frame
+                top = 255 if rgb.dtype.itemsize == 1 else 2 ** (16 if photometric == "PALETTE COLOR" else bits) - 1
+                gray = np.rint(rgb[..., :3] @ (_LUMA * (255 / top))).astype(np.uint8)
+            if gray.ndim != 2 or not gray.size:
+                raise ImageError("The image is no plane", expected="[H, W]", got=str(gray.shape), where=where)
+            yield gray
+
+
+def _check_ends(dataset: pydicom.Dataset, where: str) -> None:
+    """JPEG decoders fill what is missing of a stream with gray, and say nothing."""
+    if dataset.file_meta.TransferSyntaxUID not in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        return
+    count = int(dataset.get("NumberOfFrames") or 1)
+    offsets = [dataset.get(f"ExtendedOffsetTable{part}") for part in ("", "Lengths")]
+    frames = generate_frames(
+        dataset.PixelData, number_of_frames=count, extended_offsets=tuple(offsets) if all(offsets) else None
+    )
+    for number, frame in enumerate(frames, start=1):
+        if b"\xff\xd9" not in frame[-_TAIL:]:
+            got = f"frame {number} of {count} without an end"
+            raise ImageError("The pixels are cut off", expected="whole JPEG streams", got=got, where=where)
+
+
+def _show(stored: NDArray[np.generic], header: Any, window: Window | None, *, voi: bool, where: str) -> Plane:
+    if header.get("PhotometricInterpretation") not in _GRAY or header.get("BitsStored") == 1:
+        return stored, None
+    values = modality_values(stored, header, where)
+    if window:
+        values = apply_window(values, window, where=where)
+    elif voi:
+        values = voi_values(values, header, where)
+    if not np.isfinite(values).all():
+        raise ImageError("The pixels are not all numbers", expected="finite values", where=where)
+    return values, padding_mask(stored, header, where)
+
+
+def _stack(planes: Iterable[Plane], count: int, where: str) -> Plane:
+    """Planes one by one into [D, H, W] of a dtype that holds them all."""
+    stack: NDArray[np.generic] = np.empty(0)
+    mask: NDArray[np.bool_] | None = None
+    for index, (plane, padding) in enumerate(planes):
+        if not index:
+            stack = np.empty((count, *plane.shape), plane.dtype)
+        if plane.shape != stack.shape[1:] or (plane.dtype == np.uint8) != (stack.dtype == np.uint8):
+            raise ImageError("Not all frames are of one size and kind", where=where)
+        if not np.can_cast(plane.dtype, stack.dtype):
+            common = np.result_type(plane.dtype, stack.dtype)
+            stack = stack.astype(np.float32 if common.kind == "f" else common)
+        stack[index] = plane
+        if padding is not None:
+            mask = np.zeros(stack.shape, bool) if mask is None else mask
+            mask[index] = padding
+    return stack, mask
+
+
+def _places(headers: Sequence[Any], where: str) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The order of slices in space, and the affine of that stack: see `slice_order`."""
+    kinds = {(h.get("Rows"), h.get("Columns"), str(h.get("PhotometricInterpretation"))) for h in headers}
+    if len(kinds) > 1:
+        got = " and ".join(sorted(f"{rows} x {columns} {colour}" for rows, columns, colour in kinds))
+        raise ImageError("The slices make no volume", expected="slices of one size and kind", got=got, where=where)
+    table: list[NDArray[np.float64]] = []
+    for keyword, length in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+        found = [numbers(header, keyword, where) for header in headers]
+        if lacking := sum(len(vector) != length for vector in found):
+            got = f"{lacking} of {len(headers)} slices without {keyword}"
+            raise ImageError("The slices make no volume", expected="a place for every slice", got=got, where=where)
+        table.append(np.array(found))
+    positions, orientations, pitches = table
+    return slice_order(positions, orientations, pitches, where)

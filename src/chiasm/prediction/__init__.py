@@ -1,0 +1,1 @@
+"""Answers for files, study folders and cohorts."""

@@ -1,0 +1,226 @@
+"""Files as studies that a model can read: nothing of them is left out without a word."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from chiasm.encoding.plan import Plan
+from chiasm.errors import InputError
+from chiasm.formats.dicom import read_header, read_series
+from chiasm.formats.nifti import SUFFIXES, read_nifti
+from chiasm.formats.pixels import read_image, to_uint8
+from chiasm.geometry import Geometry
+from chiasm.report.sections import split_sections
+from chiasm.sources.dicom import VOLUMES
+from chiasm.sources.dicom import read_study as read_dicom_study
+from chiasm.study import Image, Record, Report, Study, View
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+ENDINGS = (*SUFFIXES, *PICTURES, ".dcm", ".dicom", ".ima")
+
+Cells = dict[str, float | str | None]
+
+
+def read_study(
+    path: Path, plan: Plan, report: Path | None = None, record: Path | None = None
+) -> tuple[Study, tuple[str, ...]]:
+    """One study of an image, DICOM or NIfTI file, or of a folder with images/ and, if any, report.txt and record.json.
+
+    Slices of one CT, MR or PET series in images/ are one volume. A picture says its view by a word of its name: pa, ap or
+    lateral.
+
+    Returns:
+        the study as a model of this plan can read it, and a sentence for each part that it does not read.
+
+    Raises:
+        InputError: nothing there, a part of it cannot be read, the record does not fit, or the model reads nothing of it.
+    """
+    if path.is_dir():
+        files = sorted(f for f in (path / "images").glob("[!.]*") if f.is_file())
+        report = report or (path / "report.txt" if (path / "report.txt").is_file() else None)
+        record = record or (path / "record.json" if (path / "record.json").is_file() else None)
+        if not (files or report or record):
+            raise InputError(
+                "the study folder is empty",
+                expected="images/ with files, report.txt or record.json, any of them",
+                where=str(path),
+            )
+    elif path.is_file():
+        files = [path]
+    else:
+        raise InputError("no such input", expected="a file or a study folder", where=str(path))
+    unread: list[str] = []
+    names = {path: name_of(path)} if path.is_file() else _image_names(files, name_of(path))
+    images, values = _read_images(names, plan, unread)
+    values = {name: value for name, value in values.items() if _fault(name, value, plan) is None}
+    if record is not None:
+        values |= _read_record(record, plan, unread)
+    sections = _read_report(report, plan, unread) if report is not None else {}
+    known = any(value is not None for value in values.values())
+    if not (images or known or sections.keys() & {*plan.text_sections}):
+        inputs = [("an image", plan.image_shape), ("a report", plan.text_sections), ("a record", _columns(plan))]
+        raise InputError(
+            "the model reads nothing of this study",
+            expected=", ".join(text for text, takes in inputs if takes),
+            got="; ".join(unread),
+            where=str(path),
+        )
+    study = Study(
+        study_id=name_of(path),
+        patient_id=name_of(path),
+        images=tuple(images),
+        report=Report(sections) if sections else None,
+        record=Record(values) if known else None,
+    )
+    return study, tuple(unread)
+
+
+def name_of(path: Path) -> str:
+    """A folder's name; a file's without what says its format. Other dots stay: a UID is a name with dots."""
+    name = Path(os.path.abspath(path)).name
+    ending = max((e for e in ENDINGS if name.lower().endswith(e) and path.is_file()), key=len, default="")
+    return name[: len(name) - len(ending)] or name
+
+
+def _image_names(files: Sequence[Path], study: str) -> dict[Path, str]:
+    """STUDY/IMAGE for the files of a folder; an image keeps its ending where another has the rest of its name."""
+    shared = Counter(name_of(file) for file in files)
+    return {file: f"{study}/{name_of(file) if shared[name_of(file)] == 1 else file.name}" for file in files}
+
+
+def _read_images(names: Mapping[Path, str], plan: Plan, unread: list[str]) -> tuple[list[Image], Cells]:
+    """Images of the plan's dimension, and what DICOM headers say of the patient (age, sex).
+
+    Raises:
+        InputError: one that cannot be read, or headers that contradict each other.
+    """
+    groups: dict[object, list[Path]] = {}
+    for file in names:
+        groups.setdefault(_series(file) or file, []).append(file)
+    images, values, patients = [], Cells(), set()
+    for group in groups.values():
+        image, found, patient = _read_group(group, names[group[0]])
+        patients |= {patient} - {""}
+        clash = [k for k, v in found.items() if v is not None and values.get(k) not in (None, v)]
+        if clash or len(patients) > 1:
+            what = f"different {', '.join(clash)}" if clash else f"{len(patients)} patients"
+            raise InputError("the images are not of one study", expected="one patient", got=what, where=str(group[0]))
+        values |= {k: v for k, v in found.items() if v is not None}
+        if plan.image_shape is None:
+            unread.append(f"image {group[0].name}: the model reads no images")
+        elif image.pixels.ndim != len(plan.image_shape):
+            kinds = {2: "a single image", 3: "a volume"}
+            unread.append(
+                f"image {group[0].name}: {kinds[image.pixels.ndim]}, the model reads {kinds[len(plan.image_shape)]}"
+            )
+        else:
+            images.append(replace(image, pixels=to_uint8(image.pixels, str(group[0]))))
+    return images, values
+
+
+def _series(path: Path) -> str:
+    """The series of a DICOM file that holds a slice of a volume; "" for every other file."""
+    if path.suffix.lower() in PICTURES or path.name.lower().endswith(SUFFIXES):
+        return ""
+    header = read_header(path, ("Modality", "SeriesInstanceUID", "NumberOfFrames"))
+    alone = str(header.get("Modality")) not in VOLUMES or int(header.get("NumberOfFrames") or 1) > 1
+    return "" if alone else str(header.get("SeriesInstanceUID") or "")
+
+
+def _read_group(files: Sequence[Path], image_id: str) -> tuple[Image, Mapping[str, float | str | None], str]:
+    """The image of a file or of the slices of a volume, and the record and patient that a DICOM header names."""
+    path = files[0]
+    if path.name.lower().endswith(SUFFIXES):
+        return read_nifti(path, image_id=image_id), {}, ""
+    if path.suffix.lower() in PICTURES:
+        pixels = read_image(path)
+        return Image(image_id, pixels, Geometry.identity(pixels.shape), _view(path), source=path.name), {}, ""
+    study = read_dicom_study(path)
+    image = read_series(files) if len(files) > 1 else study.images[0]
+    patient = "" if study.patient_id.startswith("unknown-") else study.patient_id
+    return replace(image, image_id=image_id), study.record.values if study.record else {}, patient
+
+
+def _view(path: Path) -> View:
+    """A picture has no header to say its view; a word of its name can: "pa", "ap" or "lateral"."""
+    words = set(re.split(r"[^a-z]+", path.stem.lower())) & {View.PA.value, View.AP.value, View.LATERAL.value}
+    return View(words.pop()) if len(words) == 1 else View.OTHER
+
+
+def _read_report(path: Path, plan: Plan, unread: list[str]) -> dict[str, str]:
+    sections = split_sections(_read_text(path))
+    if not plan.text_sections:
+        unread.append("report: the model reads none")
+    elif not sections:
+        unread.append("report: it is empty")
+    elif other := [name for name in sections if name not in plan.text_sections]:
+        unread.append(f"report: {', '.join(other)}; the model reads {', '.join(plan.text_sections)}")
+    return sections
+
+
+def _read_record(path: Path, plan: Plan, unread: list[str]) -> Cells:
+    """The values of a JSON file, each of a column that the plan knows: a misspelt one would be missing without a word."""
+    try:
+        values = json.loads(_read_text(path))
+    except ValueError as error:
+        raise InputError(
+            "the record cannot be read", expected="a JSON object", got=type(error).__name__, where=str(path)
+        ) from None
+    if not isinstance(values, dict) or not all(v is None or isinstance(v, int | float | str) for v in values.values()):
+        raise InputError(
+            "the record does not fit",
+            expected='a JSON object of columns and values, {"age_years": 63, "sex": "f"}',
+            where=str(path),
+        )
+    if not _columns(plan):
+        unread.append("record: the model reads none")
+        return {}
+    cells = {key: float(v) if isinstance(v, int | float) else _word(key, v, plan) for key, v in values.items()}
+    if faults := [fault for name, value in cells.items() if (fault := _fault(name, value, plan))]:
+        raise InputError(
+            "the record does not fit the model",
+            expected=f"columns {', '.join(_columns(plan))}; null or no entry where a value is missing",
+            got="; ".join(faults),
+            where=str(path),
+        )
+    return {name: value for name, value in cells.items() if name in _columns(plan)}
+
+
+def _word(name: str, value: str | None, plan: Plan) -> str | None:
+    """The word that the model knows for "F" where it knows only "f": an import folds case too."""
+    known = plan.categories.get(name, ())
+    return value.strip().lower() if value and value not in known and value.strip().lower() in known else value
+
+
+def _columns(plan: Plan) -> tuple[str, ...]:
+    return (*plan.numeric, *plan.categories)
+
+
+def _fault(name: str, value: float | str | None, plan: Plan) -> str | None:
+    """Why the model cannot read a value of a record; the value itself is never quoted."""
+    if value is None:
+        return None
+    if name in plan.numeric:
+        return None if isinstance(value, float) and math.isfinite(value) else f"{name} is not a number"
+    if name in plan.categories:
+        known = plan.categories[name]
+        return None if value in known else f"{name} is none of the words {', '.join(known)}"
+    near = difflib.get_close_matches(name, _columns(plan), 1)
+    return f"unknown column {name}" + (f", did you mean {near[0]}?" if near else "")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError("the file is not UTF-8 text", where=str(path), remedy="save it as UTF-8") from None
+    except OSError as error:
+        raise InputError("the file cannot be read", got=error.strerror or "", where=str(path)) from None

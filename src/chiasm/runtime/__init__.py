@@ -1,0 +1,1 @@
+"""Who computes the features of an encoder."""

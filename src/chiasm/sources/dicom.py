@@ -1,0 +1,223 @@
+"""A folder of DICOM files, of any depth and any names, grouped by the UIDs in their headers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from chiasm.errors import ImageError, InputError
+from chiasm.formats.cells import CellError, parse_age_years, parse_sex, reason
+from chiasm.formats.dicom import kind_of, read_dicom, read_header, read_series, unquoted
+from chiasm.formats.grayscale import Window, numbers
+from chiasm.study import Image, Record, Rejected, Study
+
+ABOUT = "a folder of DICOM files, grouped by study; the slices of a CT, MR or PET series become one volume"
+VOLUMES = ("CT", "MR", "PT")
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_TAGS = (
+    *_UIDS,
+    "Modality",
+    "PatientID",
+    "PatientAge",
+    "PatientSex",
+    "PatientBirthDate",
+    "StudyDate",
+    "InstanceNumber",
+    "NumberOfFrames",
+    "Rows",
+)
+
+
+@dataclass(frozen=True)
+class _File:
+    """What grouping needs to know of one DICOM file: `name` is its path below the source folder, `text` header values."""
+
+    path: Path
+    name: str
+    text: Mapping[str, str]
+    number: int
+
+    @property
+    def is_slice(self) -> bool:
+        return self.text["Modality"] in VOLUMES and self.text["NumberOfFrames"] in ("", "0", "1")
+
+
+def read(
+    path: Path, *, window: Sequence[float] | str | None = None, pseudonymize: bool = True
+) -> Iterator[Study | Rejected]:
+    """Read every study below a folder (or of one file), one at a time.
+
+    Headers are read first, without pixels; then the pixels of one study after the other. A series of several CT, MR or PET
+    slices is one volume of modality values; every other object is an image as it is shown. Record: `age_years` (PatientAge,
+    else from the dates of birth and study), `sex`. Names are never read. The order is that of the file names.
+
+    Args:
+        window: (centre, width) in modality values, or "centre,width": instead of each object's own window, and for volumes.
+        pseudonymize: keep a hash of PatientID instead of the ID. Whoever has a list of IDs can find them again:
+            it keeps IDs out of sight, it is no anonymization. UIDs of studies, series and objects stay.
+
+    Yields:
+        A `Study`, after a `Rejected` for each file, series or header value that was not taken.
+
+    Raises:
+        InputError: a window that is none, or no such path.
+    """
+    chosen = _window(window)
+    if not path.exists():
+        raise InputError("The DICOM folder is not there", expected=ABOUT, got="no such path", where=str(path))
+    studies: dict[str, list[_File]] = {}
+    seen: dict[str, str] = {}
+    for found in _scan(path):
+        if isinstance(found, Rejected):
+            yield found
+        elif (first := seen.setdefault(found.text["SOPInstanceUID"], found.name)) != found.name:
+            yield Rejected(found.name, f"the same object as {first} (one SOPInstanceUID)")
+        else:
+            studies.setdefault(found.text["StudyInstanceUID"], []).append(found)
+    for files in studies.values():
+        yield from _read_study(files, chosen, pseudonymize)
+
+
+def read_study(path: Path, *, window: Sequence[float] | str | None = None, pseudonymize: bool = True) -> Study:
+    """One DICOM file as a study of one image: what a predictor is handed. What it lacks of UIDs is made of its name.
+
+    Raises:
+        ImageError: the file cannot be read as an image; see `chiasm.formats.dicom.read_dicom`.
+    """
+    file = _file(path, path.name, lenient=True)
+    image = read_dicom(path, window=_window(window), name=path.name)
+    record, _ = _record([file])
+    patient, _ = _patient([file], pseudonymize)
+    return Study(file.text["StudyInstanceUID"], patient, (image,), record=record)
+
+
+def _window(window: Sequence[float] | str | None) -> Window | None:
+    if window is None:
+        return None
+    try:
+        center, width = (float(n) for n in (window.split(",") if isinstance(window, str) else window))
+    except (ValueError, TypeError):
+        raise InputError("The window is none", expected="CENTER,WIDTH, as in 40,80", got=str(window)) from None
+    if not width >= 1:
+        raise InputError("The window is none", expected="a width of 1 or more", got=f"{width:g}")
+    return center, width
+
+
+def _scan(path: Path) -> Iterator[_File | Rejected]:
+    for file in [path] if path.is_file() else _walk(path):
+        name = file.name if path.is_file() else file.relative_to(path).as_posix()
+        try:
+            yield _file(file, name)
+        except ImageError as error:
+            yield Rejected(name, reason(error))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below, in the order of their names; linked folders too, each once."""
+    entered: set[str] = set()
+    for parent, inner, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in entered:
+            inner.clear()
+            continue
+        entered.add(real)
+        inner.sort()
+        yield from (Path(parent, name) for name in sorted(names))
+
+
+@unquoted()
+def _file(path: Path, name: str, *, lenient: bool = False) -> _File:
+    header = read_header(path, _TAGS, where=name)
+    if not header.get("Rows"):
+        raise ImageError("The DICOM object has no pixels", got=kind_of(header), where=name)
+    text = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
+    lacking = [uid for uid in _UIDS if not text[uid]]
+    if lacking and not lenient:
+        raise ImageError("The DICOM object cannot be grouped", expected=" and ".join(_UIDS), where=name)
+    text |= dict.fromkeys(lacking, path.stem)
+    return _File(path, name, text, int((numbers(header, "InstanceNumber", name) or (0,))[0]))
+
+
+def _read_study(files: list[_File], window: Window | None, pseudonymize: bool) -> Iterator[Study | Rejected]:
+    patient, fault = _patient(files, pseudonymize)
+    if fault:
+        yield fault
+    if not patient:
+        return
+    record, faults = _record(files)
+    yield from faults
+    series: dict[str, list[_File]] = {}
+    for file in sorted(files, key=lambda file: (file.number, file.name)):
+        series.setdefault(file.text["SeriesInstanceUID"], []).append(file)
+    images: list[Image] = []
+    for members in sorted(series.values(), key=lambda members: min(file.name for file in members)):
+        for group in _groups(members):
+            name = group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
+            try:
+                if len(group) > 1:
+                    images.append(read_series([file.path for file in group], window=window, name=name))
+                else:
+                    images.append(read_dicom(group[0].path, window=window, name=name))
+            except ImageError as error:
+                yield Rejected(name, reason(error))
+    if images:
+        yield Study(files[0].text["StudyInstanceUID"], patient, tuple(images), record=record)
+
+
+def _groups(series: list[_File]) -> list[list[_File]]:
+    """The files of a series that make an image each, and those that make a volume together."""
+    slices = [file for file in series if file.is_slice]
+    if len(slices) < 2:
+        return [[file] for file in series]
+    return [slices, *([file] for file in series if not file.is_slice)]
+
+
+def _patient(files: list[_File], pseudonymize: bool) -> tuple[str, Rejected | None]:
+    """The patient of a study ("" where its files disagree), and what is to be said of it."""
+    known = {file.text["PatientID"] for file in files} - {""}
+    where = files[0].name
+    if len(known) > 1:
+        return "", Rejected(where, f"{len(files)} files of one study belong to {len(known)} patients: none is taken")
+    if not known:
+        alone = "no PatientID: the study counts as a patient of its own, who may have other studies in another split"
+        return f"unknown-{files[0].text['StudyInstanceUID']}", Rejected(where, alone)
+    name = known.pop()
+    return (hashlib.sha256(name.encode()).hexdigest()[:16] if pseudonymize else name), None
+
+
+def _record(files: list[_File]) -> tuple[Record, list[Rejected]]:
+    """Age and sex of a study, and what of its headers was not taken."""
+    where, faults = files[0].name, []
+    values: dict[str, float | str | None] = {}
+    for column, tag, parse in (("age_years", "PatientAge", parse_age_years), ("sex", "PatientSex", parse_sex)):
+        values[column] = None
+        said = {file.text[tag] for file in files if file.text[tag]}
+        if column == "age_years" and not said:
+            said = {
+                age for file in files if (age := _age_by_dates(file.text["PatientBirthDate"], file.text["StudyDate"]))
+            }
+        if len(said) > 1:
+            faults.append(Rejected(where, f"{tag}: {len(said)} different values in one study: taken as missing"))
+        elif said:
+            try:
+                values[column] = parse(said.pop())
+            except CellError as error:
+                values[column] = error.value
+                faults.append(Rejected(where, f"{tag}: {error}"))
+    return Record(values), faults
+
+
+def _age_by_dates(born: str, studied: str) -> str:
+    """An age as DICOM writes it, in whole years, or in months below two; "" without dates, no age where they make none."""
+    if not (born and studied):
+        return ""
+    try:
+        start, end = (datetime.strptime(day, "%Y%m%d").date() for day in (born, studied))
+    except ValueError:
+        return "dates of another form"
+    months = (end.year - start.year) * 12 + end.month - start.month - (end.day < start.day)
+    return "a birth after the study" if months < 0 else f"{months // 12:03d}Y" if months >= 24 else f"{months:03d}M"

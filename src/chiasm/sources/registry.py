@@ -1,0 +1,99 @@
+"""Where studies come from: one module a layout, each with `ABOUT` and `read(path, *, options)`, an iterator of studies.
+
+A module may also have `NOTES`, sentences that everyone who uses such a cohort must know, and `find_atlas` with parameters of
+`read`: the atlas of the space in which all volumes lie.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from chiasm.domains.stroke.facts import Atlas
+from chiasm.errors import InputError
+from chiasm.study import Rejected, Study
+
+NAMES = (
+    "chestxray14",
+    "covid-chestxray",
+    "mimic-cxr",
+    "openi",
+    "medpix",
+    "soop",
+    "bids",
+    "table",
+    "dicom",
+    "phantom-chest",
+    "phantom-stroke",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A layout that can be imported.
+
+    Attributes:
+        about: one sentence for `chiasm sources`.
+        read: `read(path, **options)`, or `read(**options)` for a source that makes its studies itself.
+        notes: sentences for cohort.json.
+        atlas: `atlas(path, **options)` or `atlas(**options)` with the atlas of all volumes, where there is one.
+    """
+
+    name: str
+    about: str
+    read: Callable[..., Iterator[Study | Rejected]]
+    notes: tuple[str, ...] = ()
+    atlas: Callable[..., Atlas | None] | None = None
+
+    @property
+    def takes_path(self) -> bool:
+        path = inspect.signature(self.read).parameters.get("path")
+        return path is not None and path.default is inspect.Parameter.empty
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return tuple(name for name in inspect.signature(self.read).parameters if name != "path")
+
+
+class _Sources(Mapping[str, Source]):
+    """Name -> source; a module is imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> Source:
+        if name not in NAMES:
+            raise KeyError(name)
+        file = "table.read" if name == "table" else name.replace("-", "_")
+        module = importlib.import_module(f"chiasm.sources.{file}")
+        return Source(
+            name, module.ABOUT, module.read, getattr(module, "NOTES", ()), getattr(module, "find_atlas", None)
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NAMES)
+
+    def __len__(self) -> int:
+        return len(NAMES)
+
+
+SOURCES: Mapping[str, Source] = _Sources()
+
+
+def find_source(name: str) -> Source:
+    """The source of a name.
+
+    Raises:
+        InputError: there is none; the nearest name is suggested.
+    """
+    try:
+        return SOURCES[name]
+    except KeyError:
+        raise InputError(
+            "no such source", expected=f"one of {', '.join(NAMES)}", got=name, remedy=nearest(name, NAMES)
+        ) from None
+
+
+def nearest(name: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else "`chiasm sources` lists them"

@@ -1,0 +1,1 @@
+"""Your own table, mapped to studies by a YAML file."""

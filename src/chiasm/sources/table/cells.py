@@ -1,0 +1,203 @@
+"""What the cells of a column mean: numbers, states of a finding, words. A bad cell is named and costs nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from chiasm.formats import cells as parse
+from chiasm.study import State, View
+
+MISSING = parse.MISSING | {"<na>", "missing", "tbd", "--", "."}
+STATES: Mapping[str, State] = {
+    **dict.fromkeys(["1", "yes", "y", "true", "t", "positive", "pos", "present"], State.PRESENT),
+    **dict.fromkeys(["0", "no", "n", "false", "f", "negative", "neg", "absent"], State.ABSENT),
+    **dict.fromkeys(["-1", "uncertain", "u"], State.UNCERTAIN),
+    "not_mentioned": State.NOT_MENTIONED,
+}
+SPLITS: Mapping[str, str] = {
+    **dict.fromkeys(["train", "training"], "train"),
+    **dict.fromkeys(["validation", "validate", "valid", "val", "dev", "tune"], "validation"),
+    **dict.fromkeys(["test", "testing", "holdout"], "test"),
+}
+VIEWS: Mapping[str, View] = {
+    **dict.fromkeys(["pa"], View.PA),
+    **dict.fromkeys(["ap", "ap supine", "ap erect", "portable"], View.AP),
+    **dict.fromkeys(["lateral", "lat", "l", "ll", "rl", "left lateral", "right lateral"], View.LATERAL),
+}
+SEXES: Mapping[str, str] = {
+    **dict.fromkeys(["m", "male", "man"], "m"),
+    **dict.fromkeys(["f", "female", "woman"], "f"),
+    **dict.fromkeys(["o", "other"], "o"),
+}
+MOST_WORDS = 100
+"""A column of more different words than this is text or an identifier, not a category."""
+LONGEST_LABEL = 60
+_POINT_ZERO = re.compile(r"\.0+$")
+_NUMBER = {
+    sign: re.compile(rf"[+-]?(\d+|\d{{1,3}}(\{group}\d{{3}})+)?(\{sign}\d+)?(e[+-]?\d+)?")
+    for sign, group in (".,", ",.")
+}
+
+
+@dataclass
+class Cells:
+    """One column: [n] values, None where missing; what it should hold; why a cell, by position, is not taken as it stands."""
+
+    values: NDArray[np.object_]
+    wanted: str
+    problems: dict[int, str] = field(default_factory=dict)
+
+
+def is_missing(cells: pd.Series[Any], missing: Collection[str] = MISSING) -> NDArray[np.bool_]:
+    """[n] whether a cell says that there is nothing to know."""
+    return np.asarray(cells.str.lower().isin(list(missing)), bool)
+
+
+def parse_numbers(
+    cells: pd.Series[Any], missing: Collection[str], decimal: str | None = None, percent: bool = False
+) -> Cells:
+    """Numbers with decimal point or comma. What could be read either way is a problem, never a guess.
+
+    Args:
+        decimal: "." or ","; None to find out from those cells of the column that can be read in one way only.
+        percent: the column is meant in percent, so a percent sign says nothing new; else the sign is taken only where
+            every cell has it.
+    """
+    known = np.flatnonzero(~is_missing(cells, missing))
+    text = {int(i): str(cells.iloc[i]).lower().replace("−", "-") for i in known}
+    signed = {i for i, cell in text.items() if cell.endswith("%")}
+    mixed = 0 < len(signed) < len(text) and not percent
+    readings = {i: {sign: _number(cell.rstrip("% "), sign) for sign in ".,"} for i, cell in text.items()}
+    sure = {sign for reading in readings.values() if (sign := _only(reading)) is not None}
+    numbers = Cells(np.full(len(cells), None, object), "numbers")
+    for i, reading in readings.items():
+        value, why = _choose(reading, decimal, sure, "," in text[i])
+        if mixed and i in signed:
+            value, why = None, "has a percent sign where others have none, so its scale is unknown"
+        if value is None:
+            numbers.problems[i] = f"{_show(text[i])} {why}: taken as missing"
+        numbers.values[i] = value
+    return numbers
+
+
+def _only(reading: Mapping[str, float | None]) -> str | None:
+    """The decimal sign of a cell that can be read in one way only."""
+    signs = [sign for sign, value in reading.items() if value is not None]
+    return signs[0] if len(signs) == 1 else None
+
+
+def _choose(
+    reading: Mapping[str, float | None], decimal: str | None, sure: set[str], comma: bool
+) -> tuple[float | None, str]:
+    """The value of a cell that may have two readings, or why it has none."""
+    if decimal is not None:
+        return reading[decimal], f"is no number with the decimal sign {decimal}"
+    values = {value for value in reading.values() if value is not None}
+    if len(values) < 2:
+        return next(iter(values), None), "is no number"
+    if len(sure) == 1:
+        return reading[next(iter(sure))], ""
+    if not sure and not comma:
+        return reading["."], ""
+    return None, "may be a decimal fraction or thousands (write `table.decimal` in the map)"
+
+
+def _number(text: str, decimal: str) -> float | None:
+    """
+    >>> _number("1,234.5", "."), _number("36,6", ","), _number("36,6", "."), _number("<5", ".")
+    (1234.5, 36.6, None, None)
+    """
+    if not _NUMBER[decimal].fullmatch(text) or not any(c.isdigit() for c in text.partition("e")[0]):
+        return None
+    value = float(text.replace("," if decimal == "." else ".", "").replace(decimal, "."))
+    return value if np.isfinite(value) else None
+
+
+def _show(cell: str) -> str:
+    """A cell that is a number gone wrong; of any other only its length, for it may hold a name or report text."""
+    return f"'{cell}'" if re.fullmatch(r"[\d.,;:+<>=~%/ -]{1,12}[a-z]?", cell) else f"a text of {len(cell)} characters"
+
+
+def parse_ages(cells: pd.Series[Any], missing: Collection[str]) -> Cells:
+    """Ages in years, of "58", "058Y", "18 months"; "89+" carries 89, and says so."""
+    ages = Cells(np.full(len(cells), None, object), "ages")
+    for i in np.flatnonzero(~is_missing(cells, missing)).tolist():
+        try:
+            ages.values[i] = parse.parse_age_years(str(cells.iloc[i]).replace(",", "."))
+        except parse.CellError as error:
+            ages.values[i], ages.problems[i] = error.value, str(error)
+    return ages
+
+
+def parse_states(cells: pd.Series[Any], missing: Collection[str], words: Mapping[str, State]) -> Cells:
+    """States of a finding. `words` (lower case; "" for a blank cell) go before the usual ones and before missing."""
+    usual = {**dict.fromkeys(missing, State.NOT_MENTIONED), **STATES, **words}
+    wanted = ", ".join([*filter(None, words), "1/0/-1", "yes/no", "positive/negative/uncertain", "blank"])
+    advice = f"none of {wanted}: masked (`values` in the map gives further words a meaning)"
+
+    def read(cell: str) -> State | None:
+        return usual.get(cell, usual.get(_POINT_ZERO.sub("", cell)))
+
+    return _look_up(cells, read, State.NOT_MENTIONED, wanted, lambda cell: f"{_show_label(cell)} is {advice}")
+
+
+def parse_words(cells: pd.Series[Any], missing: Collection[str], words: Mapping[str, Any]) -> Cells:
+    """Cells that must be one of a few words."""
+    known, wanted = {**dict.fromkeys(missing, ""), **words}, ", ".join(words)
+    return _look_up(cells, known.get, "", wanted, lambda _: f"the cell is none of {wanted}: taken as missing")
+
+
+def _look_up(
+    cells: pd.Series[Any],
+    read: Callable[[str], Any | None],
+    nothing: Any,
+    wanted: str,
+    complain: Callable[[str], str],
+) -> Cells:
+    codes, different = pd.factorize(cells.str.lower())
+    once = [read(str(word)) for word in different]
+    values = np.array([None if value == nothing else value for value in once] + [None], object)
+    bad = {code: complain(str(different[code])) for code, value in enumerate(once) if value is None}
+    return Cells(values[codes], wanted, {i: bad[code] for i, code in enumerate(codes.tolist()) if code in bad})
+
+
+def _show_label(cell: str) -> str:
+    """A label value may be shown, if it looks like one."""
+    return f"'{cell}'" if re.fullmatch(r"[\w.+-]{1,16}", cell) else f"a text of {len(cell)} characters"
+
+
+def parse_categories(cells: pd.Series[Any], missing: Collection[str], words: Mapping[str, str]) -> Cells:
+    """Words in lower case, synonyms made one."""
+    lower = cells.str.lower()
+    values = np.array([words.get(str(word), str(word)) for word in lower] + [None], object)[:-1]
+    values[is_missing(cells, missing)] = None
+    return Cells(values, "words")
+
+
+def numeric_share(cells: pd.Series[Any], missing: Collection[str]) -> float | None:
+    """Share of the cells with a value that look like a number; None for a column without any value."""
+    given = cells[~is_missing(cells, missing)]
+    number = r"[-+−<>=~ ]*[\d.,]+(e[+-]?\d+)?\s*[%+]?"
+    return float(given.str.fullmatch(number, case=False).mean()) if len(given) else None
+
+
+def looks_like(cells: pd.Series[Any], words: Collection[str], missing: Collection[str] = MISSING) -> bool:
+    """Whether every cell with a value is one of `words`, and there is such a cell."""
+    given = cells.str.lower()[~is_missing(cells, missing)].str.replace(_POINT_ZERO, "", regex=True)
+    return len(given) > 0 and bool(given.isin(list(words)).all())
+
+
+def split_lists(cells: pd.Series[Any], separator: str, missing: Collection[str]) -> list[Sequence[str] | None]:
+    """The words of each list cell; None for a cell that says nothing."""
+    blank = is_missing(cells, missing)
+    return [
+        None if b else [word.strip() for word in str(cell).split(separator) if word.strip()]
+        for cell, b in zip(cells, blank, strict=True)
+    ]

@@ -1,0 +1,251 @@
+"""The columns of a table as the map names them: checked, all problems at once, and read cell by cell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from chiasm.sources.table import cells
+from chiasm.sources.table.boxes import BoxFiles, Drawn, check_boxes, lacking, read_boxes
+from chiasm.sources.table.cells import Cells
+from chiasm.sources.table.schema import EACH_ROW, Labels, OutcomeColumn, RecordColumn, TableMap, problems_error
+from chiasm.study import Kind, Rejected, State
+from chiasm.vocabulary import canonical, snake_case
+
+log = logging.getLogger(__name__)
+Values = NDArray[np.object_]
+Key = tuple[str, str, str]
+"""target, label, reader"""
+
+
+class Columns:
+    """What each row says, in typed columns of n values (None where missing).
+
+    Attributes:
+        ids, patients, splits: splits is None where the map names no such column.
+        texts: report section ("" for a whole report, "file" for the path of one) -> column and cells.
+        record: name -> column and cells. findings: key -> column and states. outcomes: key -> column, kind and cells.
+        paths: of the images of each row, each with the number of its image column.
+        drawn: boxes of this table, by row. boxes: those of box files.
+        rejected: cells and rows that were not taken.
+
+    Raises:
+        TableError: a column is not there, or is not what the map says.
+    """
+
+    def __init__(self, frame: pd.DataFrame, map_: TableMap, file: Path) -> None:
+        self.frame, self.map, self.name, self.root = frame, map_, file.name, file.parent
+        self.words = map_.table.words
+        self.rejected: list[Rejected] = []
+        self.problems = self._lacking()
+        self._stop()
+        self.ids = self._column(map_.study) if map_.study else _objects(f"row-{number}" for number in frame.index)
+        self.patients = self.ids if map_.patient == EACH_ROW else self._column(map_.patient)
+        self.splits = self._words(map_.split, cells.SPLITS) if map_.split else None
+        self.texts = self._texts()
+        self.record = {name: (part.column, self._record(name, part)) for name, part in map_.record.items()}
+        self.findings = {key: found for part in map_.labels for key, found in self._findings(part).items()}
+        self.outcomes = {
+            (*part.key, part.reader): (part.column, part.kind, self._outcome(part)) for part in map_.outcomes
+        }
+        self.paths = self._paths()
+        self.drawn, self.boxes = self._boxes()
+        self._stop()
+
+    def where(self, i: int) -> str:
+        return f"{self.name}: row {self.frame.index[i]}"
+
+    def _lacking(self) -> list[str]:
+        """A sentence for each column that the map names and the table does not have."""
+        m = self.map
+        wanted: list[tuple[str, str | None]] = [("study", m.study), ("split", m.split)]
+        wanted += [("patient", m.patient)] if m.patient != EACH_ROW else []
+        wanted += [("images", column) for column in (*m.images.columns, m.images.view)] if m.images else []
+        wanted += (
+            [("report", c) for c in (m.report.column, m.report.file, *m.report.sections.values())] if m.report else []
+        )
+        wanted += [(f"record.{name}", part.column) for name, part in m.record.items()]
+        wanted += [("labels", column) for part in m.labels for column in (part.column, *part.columns.values())]
+        wanted += [("masks", part.column) for part in m.masks]
+        wanted += [("outcomes", column) for part in m.outcomes for column in (part.column, part.event)]
+        problems = [lacking(c, self.frame, key) for key, c in wanted if c is not None and c not in self.frame.columns]
+        problems += [p for part in m.boxes if part.file is None for p in check_boxes(part, self.frame, "this table")]
+        if m.patient == EACH_ROW and EACH_ROW in self.frame.columns and m.study != EACH_ROW:
+            problems.append(f"patient: `{EACH_ROW}` says that no patient has two studies, but a column has that name")
+        return problems
+
+    def _stop(self) -> None:
+        if self.problems:
+            found = ", ".join(str(column) for column in self.frame.columns if column)
+            what, remedy = "the map does not fit the table: it", "correct the map, or the header of the table"
+            raise problems_error(what, self.problems, self.name, remedy, f"columns of the table: {found}")
+
+    def _take(self, column: str, found: Cells) -> Values:
+        """The values; bad cells are rejected, unless they are most of the column, which is then the wrong one."""
+        good = sum(value is not None for value in found.values)
+        lost = [i for i in sorted(found.problems) if found.values[i] is None]
+        if len(lost) > good:
+            rows = ", ".join(str(self.frame.index[i]) for i in lost[:3]) + ", ..." * (len(lost) > 3)
+            self.problems.append(
+                f"column {column}: {len(lost)} of {good + len(lost)} cells with a value are not {found.wanted} "
+                f"(rows {rows}), so it may not be the column that was meant"
+            )
+        self.rejected += [Rejected(f"{self.where(i)}, column {column}", why) for i, why in found.problems.items()]
+        return found.values
+
+    def _column(self, column: str) -> Values:
+        blank = cells.is_missing(self.frame[column], self.words)
+        return _objects(None if b else str(cell) for cell, b in zip(self.frame[column], blank, strict=True))
+
+    def _words(self, column: str, words: Mapping[str, Any]) -> Values:
+        return self._take(column, cells.parse_words(self.frame[column], self.words, words))
+
+    def _texts(self) -> dict[str, tuple[str, Values]]:
+        if (part := self.map.report) is None:
+            return {}
+        named = {"": part.column, "file": part.file, **part.sections}
+        return {section: (column, self._column(column)) for section, column in named.items() if column}
+
+    def _record(self, name: str, part: RecordColumn) -> Values:
+        column, form = self.frame[part.column], self.map.table
+        if part.kind != "categorical" and name == "age_years":
+            return self._take(part.column, cells.parse_ages(column, self.words))
+        share = cells.numeric_share(column, self.words)
+        if share is None:
+            log.warning("%s: record column %s has no value", self.name, part.column)
+        elif part.kind is None and 0.2 <= share <= 0.8:
+            self.problems.append(
+                f"record.{name}: {share:.0%} of the cells of column {part.column} are numbers, the others words; write "
+                "`kind: numeric` (the words are then left out, row by row) or `kind: categorical`"
+            )
+        if part.kind == "numeric" or (part.kind is None and (share or 0) > 0.5):
+            percent = name.endswith(("_percent", "_pct"))
+            return self._take(part.column, cells.parse_numbers(column, self.words, form.decimal, percent))
+        found = cells.parse_categories(column, form.list_words, cells.SEXES if name == "sex" else {})
+        if (n := len(set(found.values) - {None})) > cells.MOST_WORDS:
+            self.problems.append(
+                f"record.{name}: column {part.column} has {n} different words, so it is a text or an identifier; leave it out"
+            )
+        return found.values
+
+    def _findings(self, part: Labels) -> dict[Key, tuple[str, Values]]:
+        target, result = snake_case(part.target), {}
+        for label, column in part.named():
+            states = cells.parse_states(self.frame[column], self.words, part.words())
+            result[target, label, part.reader] = column, self._take(column, states)
+        if part.column is None:
+            return result
+        lists = cells.split_lists(self.frame[part.column], part.separator, self.map.table.list_words)
+        rows = [None if words is None else {canonical(word) for word in words} - {"none"} for words in lists]
+        for i, row in enumerate(rows):
+            if row and "" in row:
+                row.discard("")
+                self.rejected.append(
+                    Rejected(f"{self.where(i)}, column {part.column}", "a label without letters: not taken")
+                )
+        labels = sorted({label for row in rows if row for label in row})
+        if _no_labels(labels):
+            self.problems.append(
+                f"labels: column {part.column} has {len(labels)} different labels of up to {max(map(len, labels))} "
+                f"characters with the separator {part.separator!r}, so it may not be the column that was meant"
+            )
+            return result
+        others = None if part.others == "not_mentioned" else State(part.others)
+        for label in labels:
+            states_ = (None if row is None else State.PRESENT if label in row else others for row in rows)
+            result[target, label, part.reader] = part.column, _objects(states_)
+        return result
+
+    def _outcome(self, part: OutcomeColumn) -> Values:
+        """Numbers, words of a multiclass outcome, (time, event) of survival."""
+        column = self.frame[part.column]
+        if part.kind is Kind.BINARY:
+            return self._yes_no(part.column)
+        if part.kind is Kind.MULTICLASS:
+            found = cells.parse_categories(column, self.map.table.list_words, {})
+            if (n := len(set(found.values) - {None})) > cells.MOST_WORDS:
+                self.problems.append(
+                    f"outcomes: column {part.column} has {n} different words, so it may not be the column of a class"
+                )
+            return found.values
+        found = cells.parse_numbers(column, self.words, self.map.table.decimal)
+        if part.kind is Kind.ORDINAL:
+            for i, value in enumerate(found.values):
+                if value is not None and value != round(value):
+                    found.values[i] = None
+                    found.problems[i] = (
+                        "no whole number, and an ordinal scale counts in whole numbers: taken as missing"
+                    )
+        values = self._take(part.column, found)
+        return values if part.event is None else self._timed(part.column, values, self._yes_no(part.event))
+
+    def _yes_no(self, column: str) -> Values:
+        """[n] 1 and 0."""
+        sure = {State.PRESENT: 1.0, State.ABSENT: 0.0}
+        words = {word: sure[state] for word, state in cells.STATES.items() if state in sure}
+        return self._words(column, {**words, "1.0": 1.0, "0.0": 0.0})
+
+    def _timed(self, column: str, times: Values, events: Values) -> Values:
+        """[n] (time, event); a time and an event say nothing without each other."""
+        pairs = []
+        for i, (time, event) in enumerate(zip(times, events, strict=True)):
+            known = time is not None and event is not None
+            if known != (time is not None or event is not None):
+                why = "a time and whether the event happened, one without the other: taken as missing"
+                self.rejected.append(Rejected(f"{self.where(i)}, column {column}", why))
+            pairs.append((time, bool(event)) if known else None)
+        return _objects(pairs)
+
+    def _paths(self) -> list[list[tuple[int, str]]]:
+        part = self.map.images
+        if part is None:
+            return [[] for _ in self.ids]
+        columns = [self._column(column) for column in part.columns]
+        rows = zip(*columns, strict=True)
+        split = part.separator
+        return [
+            [
+                (number, name.strip() + part.suffix)
+                for number, cell in enumerate(row)
+                if cell is not None
+                for name in (cell.split(split) if split else [cell])
+                if name.strip()
+            ]
+            for row in rows
+        ]
+
+    def _boxes(self) -> tuple[dict[int, list[Drawn]], BoxFiles]:
+        drawn: dict[int, list[Drawn]] = {}
+        paths = dict.fromkeys(path for row in self.paths for _, path in row)
+        files = BoxFiles(list(paths), [str(study) for study in self.ids if study is not None])
+        for part in self.map.boxes:
+            if part.file is None:
+                boxes, rejected = read_boxes(part, self.frame, self.name, self.map.table)
+                for i, box in boxes.items():
+                    drawn.setdefault(i, []).append(box)
+            else:
+                problems, rejected = files.add(part, self.root, self.map.table)
+                self.problems += problems
+            self.rejected += rejected
+        labels = {box.label for boxes in (*drawn.values(), *files.by_path.values()) for box in boxes}
+        if _no_labels(labels):
+            self.problems.append(
+                f"boxes: {len(labels)} different labels, so label_column may not be the one that was meant"
+            )
+        return drawn, files
+
+
+def _no_labels(names: Collection[str]) -> bool:
+    """Whether they are rather identifiers or texts, which must not become the names of what is learned."""
+    return len(names) > cells.MOST_WORDS or any(len(name) > cells.LONGEST_LABEL for name in names)
+
+
+def _objects(values: Any) -> Values:
+    """[n] Python objects, whatever they are."""
+    return np.array([*values, None], object)[:-1]

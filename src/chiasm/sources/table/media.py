@@ -1,0 +1,118 @@
+"""The files a table points to: pictures, volumes, masks and texts, each read alone, so that a bad one costs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiasm.errors import ImageError, TableError
+from chiasm.formats import nifti
+from chiasm.formats.pixels import SUFFIXES, read_image
+from chiasm.geometry import Geometry
+from chiasm.sources.table.schema import Images, Masks
+from chiasm.sources.table.tabular import find_folders
+from chiasm.study import Image, View
+
+DICOM = (".dcm", ".dicom")
+PICTURES = (*sorted(SUFFIXES), *DICOM, ".nii.gz", ".nii")
+
+
+def find_file(root: Path, folders: Sequence[str], name: str) -> Path | None:
+    """The file, or folder of slices, of a cell: in the first folder (relative to the table's) that has it."""
+    forms = dict.fromkeys((name, name.replace("\\", "/")))  # tables from Windows
+    return next((p for folder in folders for form in forms if (p := root / folder / form).exists()), None)
+
+
+def check_files(root: Path, images: Images, names: Sequence[str]) -> None:
+    """Make sure that at least one of the files is there, before a whole table is rejected row by row.
+
+    Raises:
+        TableError: none is; the message names a folder or suffix that would do, where there is one.
+    """
+    if not names or any(find_file(root, images.folder, name) for name in names):
+        return
+    remedy = "name the folder of the images, relative to the table: `images: {columns: ..., folder: ...}`"
+    if (root / images.folder[0]).is_dir():
+        endings = [e for e in PICTURES if find_file(root, images.folder, names[0] + e)]
+        folders = find_folders(root, names[:5])
+        bare = [Path(name).name for name in names[:5]]
+        if endings:
+            remedy = f"the file has an ending that the cell lacks: write `suffix: {endings[0]}` under images"
+        elif folders:
+            remedy = f"they are in another folder: write `folder: {folders[0] if len(folders) == 1 else folders}` under images"
+        elif found := find_folders(root, bare):
+            remedy = (
+                f"files of these names, without the folders in the cells, are in {found[0]}: shorten the cells to names"
+            )
+    raise TableError(
+        f"none of the {len(names)} image files looked for is there",
+        expected="paths in the cells, relative to the folder that `images` names (or else to the table's)",
+        got=f"no file {root / images.folder[0] / names[0]}",
+        where=str(root),
+        remedy=remedy,
+    )
+
+
+def read_picture(path: Path, image_id: str, source: str, view: View | None, frame: Sequence[int] | None) -> Image:
+    """One image file of any kind, or a folder of the DICOM slices of one series, as a noun.
+
+    Args:
+        view: None to take what the file says (DICOM), else OTHER.
+        frame: (width, height) of the picture that boxes refer to, or None for the pixels of the file.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    if path.name.lower().endswith(nifti.SUFFIXES):
+        image = nifti.read_nifti(path)
+    elif path.is_dir() or path.suffix.lower() in DICOM or _is_dicom(path):
+        from chiasm.formats.dicom import read_dicom, read_series
+
+        image = read_series(_slices(path), name=source) if path.is_dir() else read_dicom(path, name=source)
+    else:
+        pixels = read_image(path)
+        image = Image("", pixels, Geometry.identity(pixels.shape))
+    geometry = image.geometry
+    if frame is not None:
+        original = (*image.pixels.shape[:-2], frame[1], frame[0])
+        ratio = [old / new for old, new in zip(image.pixels.shape, original, strict=True)]
+        spacing = tuple(mm * r for mm, r in zip(geometry.spacing_mm, ratio)) if geometry.spacing_mm else ()
+        geometry = Geometry.identity(original, spacing).resized(image.pixels.shape)
+    return Image(image_id, image.pixels, geometry, view or image.view, image.dicom_modality, source)
+
+
+def _slices(folder: Path) -> list[Path]:
+    slices = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not slices:
+        raise ImageError("the folder holds no files", expected="the DICOM slices of one series")
+    return slices
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def read_mask(path: Path, part: Masks, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A mask file as [H, W] or [D, H, W] bool of `shape`.
+
+    Raises:
+        ImageError: unreadable, of another shape, or of more than two values where the map does not say which is meant.
+    """
+    values: NDArray[Any] = (
+        nifti.read_nifti(path).pixels if path.name.lower().endswith(nifti.SUFFIXES) else read_image(path)
+    )
+    if values.shape != shape:
+        size = " x ".join(map(str, shape))
+        raise ImageError("the mask is not of its image's size", expected=size, got=" x ".join(map(str, values.shape)))
+    if part.value is not None:
+        return np.asarray(values == part.value)
+    different = np.unique(values)
+    if len(different) > 2 or (len(different) == 2 and different[0] != 0):
+        got = f"{len(different)} values (a JPEG blurs a mask; PNG keeps it)"
+        raise ImageError("which value is the mask is unknown: `value` under masks says it", got=got)
+    return np.asarray(values != 0)

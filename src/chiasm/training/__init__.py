@@ -1,0 +1,1 @@
+"""From a recipe and cohorts to a run."""

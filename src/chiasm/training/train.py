@@ -1,0 +1,580 @@
+"""From a recipe and cohorts to a run: plan, fit, calibrate, for one split or for patient folds.
+
+Everything random is keyed: the order and the augmentation of a study by (seed, epoch, index), the rest by torch's state,
+which stands in the checkpoint. So a training that was killed and resumed ends with the weights of an unbroken one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from chiasm.atomic import locked, whole_file, whole_folder, write_csv, write_json, write_text
+from chiasm.checkpoint import SafeCheckpointIO, random_state, read_checkpoint, restore_random_state
+from chiasm.cohort.generated import check_texts
+from chiasm.cohort.store import Cohort
+from chiasm.encoding.batches import Loader
+from chiasm.encoding.fit import fit_plan
+from chiasm.encoding.plan import Plan
+from chiasm.encoding.strata import find_strata
+from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
+from chiasm.models.assemble import Model
+from chiasm.models.baseline import Baseline, Fit
+from chiasm.models.image.augment import augment, uniforms
+from chiasm.models.image.territories import TerritoryEncoder
+from chiasm.objectives.balance import modulate, modulation, truth_scores
+from chiasm.objectives.total import compute_losses
+from chiasm.objectives.unimodal import known, unimodal_losses
+from chiasm.progress import Progress, say
+from chiasm.recipe import Recipe, write_recipe
+from chiasm.report.tokenizer import Tokenizer
+from chiasm.run.calibrate import calibrate
+from chiasm.run.cohorts import open_recorded, record_cohort
+from chiasm.run.fold_model import FoldModel, load_fold_model
+from chiasm.run.folder import SCHEMA, read_run
+from chiasm.splits import folds as patient_folds
+from chiasm.splits import split_of
+from chiasm.tensors import Batch, Outputs
+
+Rows = list[NDArray[np.int64]]  # rows of each cohort
+ENOUGH_JUDGES = 100
+"""Known validation labels below which `keep: auto` does not choose an epoch by them."""
+
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertisements; warnings stay
+
+
+def train(
+    recipe: Recipe, cohorts: Sequence[Path], out: Path, *, resume: bool = False, folds: int = 1, repeats: int = 1
+) -> dict[str, Any]:
+    """Train a recipe on cohorts and write a run.
+
+    Args:
+        recipe: as read; what the cohorts lack is switched off and said so in `run.json` ("notes").
+        cohorts: folders; a target that one of them lacks is masked for its studies.
+        out: the run folder, new unless `resume`.
+        resume: go on from the last finished epoch of a run that was cut off.
+        folds, repeats: K patient folds, R times, instead of the cohort's split, stratified by the recipe's first target. Each
+            fold is a model; `evaluate` pools.
+
+    Returns:
+        the content of `run.json`.
+
+    Raises:
+        RunError: `out` exists (or, to resume, does not fit), CohortError, RecipeError: see the message; also where this
+            machine lacks the devices.
+        TrainingError: a loss that is not finite, with the step named; no target left.
+    """
+    opened = [Cohort.open(path) for path in cohorts]
+    if _is_main():
+        _check_machine(recipe)
+        info = _resume(recipe, opened, out) if resume else _prepare(recipe, opened, out, folds, repeats)
+    else:
+        info = read_run(out)  # a further process of the same training: the first one has prepared everything
+    for number, name in enumerate(info["fold_models"]):
+        if not (out / name / "calibration.json").is_file():
+            if len(info["fold_models"]) > 1 and _is_main():
+                say(f"fold {number + 1} of {len(info['fold_models'])}")
+            try:
+                _fit(out / name, opened)
+            except TrainingError:
+                if _is_main() and not resume and not any(out.rglob("*.safetensors")):
+                    shutil.rmtree(out)  # nothing was learned yet: the folder would only stand in the way
+                raise
+    if _is_main():
+        info["status"] = "finished"
+        write_json(out / "run.json", info)
+    return info
+
+
+def _is_main() -> bool:
+    """Lightning starts further processes by running the same command again with LOCAL_RANK set."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _check_machine(recipe: Recipe) -> None:
+    """Refuse what Lightning cannot run here before anything is written."""
+    machine = {key: getattr(recipe.train, key) for key in ("precision", "accelerator", "devices", "strategy")}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pl.Trainer(**machine, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        raise RecipeError(
+            "this machine cannot train so",
+            got=", ".join(f"train.{key}={value}" for key, value in machine.items()),
+            where=f"Lightning: {str(error).splitlines()[0]}",
+            remedy="set train.precision, accelerator, devices or strategy to what Lightning's Trainer knows",
+        ) from None
+
+
+# --- before the first step: splits, plan, tokenizer --------------------------------------------------------------------
+
+
+def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, repeats: int) -> dict[str, Any]:
+    if out.exists() and any(out.iterdir()):
+        raise RunError(
+            "the run folder is not empty",
+            expected="a new folder",
+            where=str(out),
+            remedy="choose another --out, or continue it with --resume",
+        )
+    if len({cohort.hash for cohort in cohorts}) < len(cohorts):
+        raise CohortError("the same cohort is named twice", remedy="name each cohort once")
+    lock = locked(out.with_name(f"{out.name}.lock"), RunError, "another training is beginning this run")
+    with lock, whole_folder(out, RunError) as home:
+        info = _begin(recipe, cohorts, home, folds, repeats)
+    for note in info["notes"]:
+        say(note)
+    return info
+
+
+def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, repeats: int) -> dict[str, Any]:
+    """Write what each model is trained by, and the run's own `run.json`."""
+    fold_models: list[str] = []
+    notes: list[str] = []
+    sections: set[str] = set()
+    strata, stratified = find_strata(recipe, cohorts) if folds > 1 else (None, "")
+    for name, rows, seed in _splits(cohorts, folds, repeats, recipe.train.seed, strata):
+        plan, resolved, said = fit_plan(recipe, cohorts, [r["train"] for r in rows])
+        notes += [note for note in said if note not in notes]  # a fold may lack what another has
+        folder = home / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plan.json").write_text(plan.to_json(), "utf-8")
+        write_recipe(resolved, folder / "recipe.yaml")
+        texts = _training_texts(plan, resolved, cohorts, [r["train"] for r in rows])
+        (folder / "tokenizer.json").write_text(Tokenizer.train(texts).to_json(), "utf-8")
+        split = {
+            key: [f"{c}/{study}" for c, r in enumerate(rows) for study in cohorts[c].studies["study_id"].iloc[r[key]]]
+            for key in ("train", "validation", "test")
+        }
+        write_json(folder / "split.json", {"seed": seed, **split})
+        fold_models.append(name)
+        sections |= {*plan.text_sections, *plan.description_sections}
+    if folds > 1:
+        shutil.copy(home / fold_models[0] / "recipe.yaml", home / "recipe.yaml")
+    info = {
+        "schema": SCHEMA,
+        "recipe": recipe.name,
+        "cohorts": [record_cohort(c, sections) for c in cohorts],
+        "seed": recipe.train.seed,
+        "folds": folds,
+        "repeats": repeats,
+        "stratified": stratified,
+        "fold_models": fold_models,
+        "notes": notes,
+        "versions": {p: version(p) for p in ("chiasm", "torch", "lightning", "numpy")},
+        "requested": recipe.model_dump(mode="json"),
+        "status": "training",
+    }
+    write_json(home / "run.json", info)
+    return info
+
+
+def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> dict[str, Any]:
+    info = read_run(out)
+    if info["requested"] != recipe.model_dump(mode="json"):
+        raise RunError(
+            "the recipe is not the one this run was begun with",
+            where=str(out / "run.json"),
+            remedy="resume with the same recipe and --set, or choose another --out",
+        )
+    if [entry["hash"] for entry in info["cohorts"]] != [cohort.hash for cohort in cohorts]:
+        for entry in info["cohorts"]:
+            open_recorded(entry)
+        raise RunError("these are not the cohorts this run was begun with", where=str(out / "run.json"))
+    for entry, cohort in zip(info["cohorts"], cohorts, strict=True):
+        check_texts(entry, cohort.path)
+    return info
+
+
+def _splits(
+    cohorts: Sequence[Cohort], folds: int, repeats: int, seed: int, strata: NDArray[np.int64] | None = None
+) -> Iterator[tuple[str, list[dict[str, NDArray[np.int64]]], int]]:
+    """(fold model name, rows of each split for each cohort, seed) of every model to train; folds have equal shares of `strata`."""
+    if folds == 1:
+        yield ".", [{s: c.rows(s) for s in ("train", "validation", "test")} for c in cohorts], seed
+        return
+    # two cohorts of one source may hold the same person, two sources name theirs alike by chance
+    patients = [f"{c.source}/{p}" for c in cohorts for p in c.studies["patient_id"]]
+    start = np.cumsum([0, *(len(c) for c in cohorts)])
+    for repeat, tests in enumerate(patient_folds(patients, folds, repeats, seed, strata)):
+        for fold, test in enumerate(tests):
+            own_seed = seed + 1000 * repeat + fold
+            rest = np.setdiff1d(np.arange(len(patients)), test)
+            # the hash of a cohort's split calls a tenth of the patients "validation"; here those of training and
+            # validation share what the fold left over
+            held = np.array([split_of(patients[i], own_seed + 7919) == "validation" for i in rest], dtype=bool)
+            if not held.any():  # few patients: one of them validates
+                held = np.array([patients[i] == patients[rest[own_seed % len(rest)]] for i in rest], dtype=bool)
+            parts = {"train": rest[~held], "validation": rest[held], "test": test}
+            rows = [
+                {s: part[(part >= a) & (part < b)] - a for s, part in parts.items()}
+                for a, b in zip(start[:-1], start[1:], strict=True)
+            ]
+            yield f"fold-{repeat}-{fold}", rows, own_seed
+
+
+def _training_texts(plan: Plan, recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> list[str]:
+    """Every text that the model reads or writes, of training studies only."""
+    wanted = [plan.text_sections if recipe.inputs.text else (), plan.description_sections]
+    texts = []
+    for sections in dict.fromkeys(wanted):
+        for cohort, own in zip(cohorts, rows, strict=True):
+            written = cohort.texts(sections) if sections else []
+            texts += [written[r] for r in own] if written else []
+    return [text for text in texts if text]
+
+
+# --- one model ---------------------------------------------------------------------------------------------------------
+
+
+def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
+    """Train a fold model and calibrate it. Where it was cut off in between, the weights stand and are not trained on."""
+    if not (folder / "weights.safetensors").is_file():
+        fold_model = load_fold_model(folder, cohorts, weights=False)
+        if isinstance(fold_model.model, Baseline):
+            _fit_classifiers(fold_model, fold_model.model)
+        else:
+            _measure(fold_model, fold_model.model)
+            _optimize(fold_model, Trainee(fold_model, fold_model.model))
+    if _is_main():
+        write_json(folder / "calibration.json", calibrate(load_fold_model(folder, cohorts)))
+
+
+def _measure(fold_model: FoldModel, model: Model) -> None:
+    """Territories are measured by what they hold in training studies."""
+    encoder = model.encoders["image"] if "image" in model.modalities else None
+    if isinstance(encoder, TerritoryEncoder):
+        rows = fold_model.split["train"]
+        encoder.standardize(fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
+
+
+def _fit_classifiers(fold_model: FoldModel, model: Baseline) -> None:
+    """Fit the classifiers of a baseline; how strong each became stands in `classifiers.csv`."""
+    if not _is_main():
+        return
+    rows = fold_model.split["train"][fold_model.loader.teaches[fold_model.split["train"]]]
+    batches = (fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
+    with Progress("fitting", sum(map(len, model.plan.targets.values())) * len(model.subsets)) as bar:
+        fits = model.fit(batches, fold_model.loader.patient_ids[rows], _seed(fold_model), bar.advance)
+    header = tuple(field.name for field in fields(Fit))
+    write_csv(fold_model.folder / "classifiers.csv", [header, *(astuple(fit) for fit in fits)])
+    _write_weights(fold_model.folder, model.state())
+
+
+def _seed(fold_model: FoldModel) -> int:
+    return int(json.loads((fold_model.folder / "split.json").read_text("utf-8"))["seed"])
+
+
+def _write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
+    with whole_file(folder / "weights.safetensors") as partial:
+        save_file(weights, partial)
+
+
+def _optimize(fold_model: FoldModel, trainee: Trainee) -> None:
+    options, folder = fold_model.recipe.train, fold_model.folder
+    processes = int(os.environ.get("WORLD_SIZE", options.devices if isinstance(options.devices, int) else 1))
+    if min(len(trainee.split["train"]), len(trainee.split["validation"])) < max(1, processes):
+        raise TrainingError(
+            "there is nothing to train or validate on",
+            expected="studies with a known label, a region or a text, of each, at least one for every process",
+            got=", ".join(
+                f"{len(trainee.split[name])} of {len(fold_model.split[name])} {name} studies"
+                for name in ("train", "validation")
+            ),
+            where=str(folder / "split.json"),
+            remedy="use a larger cohort, or --folds",
+        )
+    checkpoints = folder / "checkpoints"
+    best = ModelCheckpoint(
+        checkpoints, "best", monitor="validation_loss", save_weights_only=True, enable_version_counter=False
+    )
+    last = ModelCheckpoint(checkpoints, "last", monitor=None, save_top_k=1, enable_version_counter=False)
+    for saver in (best, last):
+        saver.FILE_EXTENSION = ".safetensors"
+    log = EpochLog(folder / "history.csv", options.epochs)
+    judges = sum(int(mask[trainee.split["validation"]].sum()) for mask in fold_model.loader.label_mask.values())
+    keep = options.keep if options.keep != "auto" else "best" if judges >= ENOUGH_JUDGES else "last"
+    stop = EarlyStopping("validation_loss", patience=options.patience, check_finite=False)
+    trainer = pl.Trainer(
+        max_epochs=options.epochs,
+        precision=options.precision,
+        accelerator=options.accelerator,
+        devices=options.devices,
+        strategy=options.strategy,
+        callbacks=[*([stop] if keep == "best" else []), best, last, log],
+        plugins=[SafeCheckpointIO()],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        default_root_dir=folder,
+    )
+    begun = checkpoints / "last.safetensors"
+    with warnings.catch_warnings():
+        # advice on loader workers and log intervals, and a deprecation between torch and Lightning: not the user's
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        trainer.fit(trainee, ckpt_path=begun if begun.is_file() else None)
+    if not _is_main():
+        return
+    weights = read_checkpoint(checkpoints / f"{keep}.safetensors")["state_dict"]
+    _write_weights(folder, {key: weights[f"model.{key}"] for key in trainee.answering})
+
+
+class Trainee(pl.LightningModule):  # type: ignore[misc]
+    """The model as Lightning trains it: modality dropout, losses by name, AdamW under a warm-up and a cosine.
+
+    Beside the answer each modality answers alone, to be watched and balanced. Of that nothing reaches the rest of the model,
+    its random state or its clipped gradient, unless the recipe says so: the weights are those of a training unwatched.
+    """
+
+    def __init__(self, fold_model: FoldModel, model: Model) -> None:
+        super().__init__()
+        self.model = (
+            model.train()
+        )  # a loaded fold model answers, without dropout; Lightning leaves the mode as it finds it
+        self.answering = tuple(model.state_dict())  # without the heads that only watch
+        with torch.random.fork_rng(devices=[]):
+            self.model.watch()
+        self.recipe, self.plan, self.loader = fold_model.recipe, fold_model.plan, fold_model.loader
+        self.split = {name: rows[fold_model.loader.teaches[rows]] for name, rows in fold_model.split.items()}
+        self.seed_ = _seed(fold_model)
+        self.random: dict[str, Tensor] | None = None
+        self.seen: list[tuple[int, dict[str, tuple[int, float]]]] = []
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The epoch's order is a permutation keyed by (seed, epoch); each process takes its share of every batch."""
+        rows = self.split["train"]
+        order = rows[np.argsort(uniforms(self.seed_, self.current_epoch, rows, 1)[:, 0], kind="stable")]
+        size, world, rank = self.recipe.train.batch_size, self.trainer.world_size, self.trainer.global_rank
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        batches = [b[rank::world] for b in batches if len(b) >= world]
+        return self._loader(batches)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Each process takes every world-th study: none twice, none padded."""
+        rows = self.split["validation"][self.trainer.global_rank :: self.trainer.world_size]
+        size = self.recipe.train.batch_size
+        return self._loader([rows[i : i + size] for i in range(0, len(rows), size)])
+
+    def _loader(self, batches: list[NDArray[np.int64]]) -> DataLoader[Batch]:
+        return DataLoader(
+            _Batches(self.loader, batches),
+            batch_size=None,
+            num_workers=self.recipe.train.workers,
+            generator=torch.Generator().manual_seed(0),  # drawing worker seeds must not move torch's state
+        )
+
+    def on_train_epoch_start(self) -> None:
+        if self.random is not None:
+            restore_random_state(self.random)
+
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        keys = batch.indices.cpu().numpy()
+        kept = keep_modalities(batch, self.recipe.fusion.modality_dropout, self.seed_, self.current_epoch, keys)
+        batch = batch.keep(kept)
+        image = self.recipe.inputs.image
+        if batch.images is not None and image is not None and image.augment and not self.plan.atlas:
+            batch = augment(batch, self.seed_, self.current_epoch)
+        outputs = self.model(batch)
+        losses = compute_losses(outputs, batch, self.recipe, self.plan.kinds)
+        alone = unimodal_losses(outputs, batch, self.recipe, self.plan.kinds)
+        total = torch.stack(list(losses.values())).sum()
+        taught = total + torch.stack(list(alone.values())).sum()
+        if not torch.isfinite(taught):
+            wrong = [name for name, loss in {**losses, **alone}.items() if not torch.isfinite(loss)]
+            raise TrainingError(
+                "the loss is not finite",
+                got=", ".join(wrong),
+                where=f"epoch {self.current_epoch}, step {step} of the epoch (global step {self.global_step})",
+                remedy="lower train.learning_rate, or use train.precision=32-true; the last good epoch is kept",
+            )
+        self.log("training_loss", total.detach(), on_epoch=True, on_step=False, batch_size=len(batch), sync_dist=True)
+        if self.recipe.train.balance:
+            self._weigh(outputs, batch, self.recipe.train.balance.alpha)
+        return taught
+
+    def _weigh(self, outputs: Outputs, batch: Batch, alpha: float) -> None:
+        """How far each modality is ahead in this batch, of all processes, and what its gradients are to be scaled by."""
+        scores = truth_scores(outputs, batch, self.plan.kinds)
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(scores)
+        rho, self.factors = modulation(scores, alpha)
+        for m, ratio, factor in zip(self.model.modalities, rho, self.factors, strict=True):
+            for name, value in ((f"log_rho_{m}", ratio.clamp(min=1e-6).log()), (f"k_{m}", factor)):
+                self.log(name, value, on_epoch=True, on_step=False, batch_size=len(batch))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        balance = self.recipe.train.balance
+        if balance:  # the noise is keyed by the step: the same in every process, and after a resume
+            key = (self.seed_ * 2**32 + self.global_step) % 2**63
+            noise = torch.Generator(self.device).manual_seed(key) if balance.noise else None
+            for m, factor in zip(self.model.modalities, self.factors, strict=True):
+                modulate(self.model.encoders[m].parameters(), factor, noise)
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, **unused: Any) -> None:
+        """The norm of the answer's gradient, and that of the heads of single modalities, each at most 1."""
+        for alone in (False, True):
+            torch.nn.utils.clip_grad_norm_(
+                [p for name, p in self.model.named_parameters() if name.startswith("unimodal.") is alone], 1.0
+            )
+
+    def validation_step(self, batch: Batch, step: int) -> None:
+        outputs = self.model(batch)
+        losses = compute_losses(outputs, batch, self.recipe, self.plan.kinds)
+        losses |= unimodal_losses(outputs, batch, self.recipe, self.plan.kinds)
+        counts = known_counts(outputs, batch)
+        self.seen.append(
+            (len(batch), {name: (counts[name], counts[name] * loss.item()) for name, loss in losses.items()})
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        judged = self.recipe_losses()
+        names = [*judged, *self.watched_losses()]
+        rows = [[n, *(part for name in names for part in losses.get(name, (0, 0.0)))] for n, losses in self.seen]
+        sums = torch.tensor(rows, dtype=torch.float64).sum(dim=0).to(self.device)
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(sums)
+        self.seen.clear()
+        means = (sums[2::2] / sums[1::2].clamp(min=1)).float()  # over known labels, however they fell into batches
+        means[len(judged) :][sums[1::2][len(judged) :] == 0] = torch.nan  # a modality that no study here has
+        self.log("validation_studies", sums[0].float())
+        for name, mean in zip(names, means, strict=True):
+            self.log(f"validation_{name}", mean)
+        self.log("validation_loss", means[: len(judged)].sum())
+        self.random = random_state()
+
+    def recipe_losses(self) -> list[str]:
+        """Names of the losses this recipe has, in order."""
+        heads = self.recipe.heads
+        names = [f"{target}_loss" for target in self.recipe.targets]
+        if self.model.map_head is not None:
+            names.append("localization_loss")
+        return [*names, "description_loss"] if heads.description is not None else names
+
+    def watched_losses(self) -> list[str]:
+        """Names of the losses that judge no epoch: a contrast depends on who else is in the batch."""
+        alignment = self.recipe.heads.alignment
+        pairs = (
+            {"image_text_loss": alignment.image_text, "fused_record_loss": alignment.fused_record} if alignment else {}
+        )
+        alone = [f"{target}_from_{m}_loss" for m in self.model.modalities for target in self.recipe.targets]
+        return [*(name for name, weight in pairs.items() if weight), *alone]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["random"] = self.random
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.random = checkpoint["random"]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        options = self.recipe.train
+        trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        fine = [p for n, p in trained if ".backbone." in n and _is_pretrained(self.recipe)]
+        rest = [p for n, p in trained if not (".backbone." in n and _is_pretrained(self.recipe))]
+        groups: list[dict[str, Any]] = [
+            {"params": rest},
+            *([{"params": fine, "lr": options.learning_rate / 10}] if fine else []),
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
+        steps = max(1, len(self.split["train"]) // options.batch_size + 1)
+        total, warm = steps * options.epochs, min(steps, 200)
+
+        def factor(step: int) -> float:
+            if step < warm:
+                return (step + 1) / warm
+            return 0.5 * (1 + float(np.cos(np.pi * min(1.0, (step - warm) / max(1, total - warm)))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _is_pretrained(recipe: Recipe) -> bool:
+    image = recipe.inputs.image
+    return image is not None and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf")
+
+
+def known_counts(outputs: Outputs, batch: Batch) -> dict[str, int]:
+    """How many labels, judged maps, words or studies each loss of a batch is a mean over, by the name of the loss."""
+    counts = {f"{target}_loss": int(mask.sum()) for target, mask in batch.label_mask.items()}
+    for m, logits in outputs.unimodal_logits.items():
+        counts |= {f"{target}_from_{m}_loss": int(known(outputs, batch, m, target).sum()) for target in logits}
+    counts |= {"image_text_loss": len(batch), "fused_record_loss": len(batch)}
+    if batch.lesion_label_mask is not None:
+        counts["localization_loss"] = int(batch.lesion_label_mask.sum())
+    if batch.description_mask is not None:
+        counts["description_loss"] = int(batch.description_mask[:, 1:].sum())
+    return counts
+
+
+class _Batches(Dataset[Batch]):
+    """Batches by number; the loader does the work of a batch at once."""
+
+    def __init__(self, loader: Loader, batches: list[NDArray[np.int64]]) -> None:
+        self.loader, self.batches = loader, batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        return self.loader.batch(self.batches[number])
+
+
+def keep_modalities(batch: Batch, share: float, seed: int, epoch: int, keys: NDArray[np.int64]) -> dict[str, Tensor]:
+    """Which modalities each study may show: each is hidden with chance `share`, but never the last one left."""
+    present = batch.present()
+    draws = torch.from_numpy(uniforms(seed + 1, epoch, keys, len(present))).to(batch.indices.device)
+    here = torch.stack(list(present.values()), dim=1)
+    chance = torch.where(here, draws, -1.0)
+    kept = (chance >= share) | (chance == chance.amax(dim=1, keepdim=True))
+    return {m: kept[:, i] for i, m in enumerate(present)}
+
+
+class EpochLog(Callback):  # type: ignore[misc]
+    """One line an epoch in `history.csv`, and a progress bar or plain lines for the person who waits."""
+
+    def __init__(self, path: Path, epochs: int) -> None:
+        self.path, self.epochs = path, epochs
+        self.bar: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.bar = Progress("training", self.epochs, trainer.current_epoch)
+            self.bar.__enter__()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        row = {"epoch": trainer.current_epoch, **{k: float(v) for k, v in sorted(trainer.callback_metrics.items())}}
+        known = self.path.read_text("utf-8").splitlines() if self.path.is_file() else [",".join(row)]
+        kept = [known[0], *(line for line in known[1:] if int(line.split(",")[0]) < row["epoch"])]  # resumed
+        write_text(self.path, "\n".join([*kept, ",".join(f"{v:.7g}" for v in row.values())]) + "\n")
+        self.bar.advance(1, f"loss {row['training_loss']:.3f}, validation {row['validation_loss']:.3f}")
+
+    def on_train_end(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)
+
+    def on_exception(self, trainer: pl.Trainer, trainee: pl.LightningModule, exception: BaseException) -> None:
+        self.on_train_end(trainer, trainee)

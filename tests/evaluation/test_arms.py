@@ -1,0 +1,250 @@
+"""Fold models are stand-ins whose answers are written down here; what is tested is who is asked what, and where it goes."""
+
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from chiasm.cohort.store import Cohort
+from chiasm.evaluation import arms as room
+from chiasm.evaluation.arms import collect
+from chiasm.recipe import Evaluate, RecordInput
+from chiasm.run.answers import Answers, calibrated, fitted
+from chiasm.run.infer import Ask
+from chiasm.study import Kind
+
+EDEMA = ("pneumonia", "edema")
+
+
+class Shelf:
+    """A loader over one cohort, as far as evaluation looks at it."""
+
+    def __init__(self, cohort: Cohort) -> None:
+        self.cohorts, self.features = [cohort], None
+
+    def __len__(self) -> int:
+        return len(self.cohorts[0])
+
+    def cohort_of(self, index: int) -> tuple[int, int]:
+        return 0, index
+
+
+@dataclass
+class Stand:
+    """A fold model that answers `level` + index / 100 on every label, 1 more without the report."""
+
+    level: float
+    loader: Shelf
+    split: dict[str, NDArray[np.int64]]
+    labels: tuple[str, ...] = EDEMA
+    modalities: tuple[str, ...] = ("image", "text")
+    calibration: dict[str, Any] = field(default_factory=dict)
+    asked: list[Ask] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.plan = SimpleNamespace(
+            targets={"findings": self.labels},
+            kinds={"findings": Kind.BINARY},
+            uncertain={"findings": "ignore"},
+            scaling={},
+            findings=("findings",),
+            text_sections=("findings",),
+            description_sections=("findings",),
+            localized=(("findings", "pneumonia"),),
+            image_shape=(32, 32),
+            numeric={"age_years": (0.0, 1.0)},
+            categories={"etiology": ("a", "b")} if "record" in self.modalities else {},
+        )
+        self.model = SimpleNamespace(modalities=self.modalities)
+        record = RecordInput(opt_in=("etiology", "seen by nobody"))
+        self.recipe = SimpleNamespace(evaluate=Evaluate(), inputs=SimpleNamespace(record=record))
+
+    def probabilities(self, answers: Answers) -> dict[str, NDArray[np.float64]]:
+        return calibrated(answers.logits, answers.shown, self.plan, self.calibration)
+
+    def thresholds(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
+        return fitted(self.calibration, "threshold", target, self.labels, shown, np.nan)
+
+    def radii(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
+        return fitted(self.calibration, "radius", target, self.labels, shown, np.nan)
+
+
+def fake_infer(fold_model: Stand, indices: NDArray[np.int64], asks: list[Ask], progress: Any = None) -> list[Answers]:
+    return [fake_answer(fold_model, indices, ask) for ask in asks]
+
+
+def fake_answer(fold_model: Stand, indices: NDArray[np.int64], ask: Ask) -> Answers:
+    fold_model.asked.append(ask)
+    shows = ("image", "text") if ask.subset is None else ask.subset
+    base = fold_model.level + indices / 100 + (1.0 if "text" not in shows and shows else 0.0)
+    logits = {"findings": np.repeat(base[:, None], len(fold_model.labels), axis=1).astype(np.float32)}
+    shown = np.full(len(indices), "+".join(shows))
+    texts = [f"{fold_model.level:g} says {i}" for i in indices] if ask.describe else None
+    if not ask.maps:
+        return Answers(indices, logits, shown, descriptions=texts)
+    maps = np.full((len(indices), 1, 4, 4), fold_model.level, np.float16)
+    return Answers(indices, logits, shown, maps, np.stack([indices, indices], axis=1), texts)
+
+
+@pytest.fixture(autouse=True)
+def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "infer", fake_infer)
+
+
+def folds(cohort: Cohort, **options: Any) -> list[Stand]:
+    shelf = Shelf(cohort)
+    train = np.array([0, 1, 4, 5])
+    calibration = {"findings": {"pneumonia": {"temperature": 2.0, "threshold": 0.6, "map_threshold": 0.3}}}
+    return [
+        Stand(
+            0.0, shelf, {"train": train, "validation": train[:0], "test": np.array([2, 3, 6])}, calibration=calibration
+        ),
+        Stand(5.0, shelf, {"train": train, "validation": train[:0], "test": np.array([7])}, **options),
+    ]
+
+
+def test_each_fold_answers_its_own_patients(cohort: Cohort) -> None:
+    fold_models = folds(cohort)
+    evidence, shared = collect(fold_models, fold_models)
+    assert evidence.pool.row.tolist() == [2, 3, 6, 7]
+    assert evidence.pool.fold_model.tolist() == [[0], [0], [0], [1]]
+    logits = np.array([0.02, 0.03, 0.06, 5.07], np.float32)
+    assert evidence.arms[""].logits["findings"][:, 0, 0] == pytest.approx(logits)
+    temperature = np.array([2, 2, 2, 1])
+    assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature))
+    assert evidence.arms["image"].logits["findings"][:, 0, 0] == pytest.approx(logits + 1)
+    assert evidence.arms[""].cuts["findings"][:, 0].tolist()[:3] == [0.6] * 3
+    assert np.isnan(evidence.arms[""].cuts["findings"][3]).all()
+    assert shared == []
+
+
+def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
+    fold_models = folds(cohort)
+    evidence, _ = collect(fold_models, fold_models)
+    assert set(evidence.arms) == {
+        "",
+        "image",
+        "text",
+        "nothing",
+        "shuffled_text",
+        "prior",
+        "metadata_only",
+        "pixel_statistics",
+        "thumbnail",
+    }
+    assert set(evidence.descriptions) == {"", "shuffled_image", "constant", "nearest"}
+    asked = [(call.subset, call.shuffled, call.describe) for call in fold_models[0].asked]
+    assert asked == [
+        (None, None, True),
+        (("image",), None, False),
+        (("text",), None, False),
+        ((), None, False),
+        (None, "text", False),
+        (None, "image", True),
+    ]
+    assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"]
+
+
+def test_an_arm_is_calibrated_for_what_it_shows(cohort: Cohort) -> None:
+    fold_models = folds(cohort)
+    fold_models[0].calibration["findings"]["pneumonia"]["shown"] = {"image": {"temperature": 5.0, "threshold": 0.2}}
+    evidence, _ = collect(fold_models, fold_models)
+    for prefix, temperature, cut in (("", 2.0, 0.6), ("image", 5.0, 0.2), ("text", 2.0, 0.6)):
+        arm = evidence.arms[prefix]
+        assert arm.shown is not None
+        assert arm.shown[:, 0].tolist() == [prefix or "image+text"] * 4
+        assert arm.values["findings"][:3, 0] == pytest.approx(expit(arm.logits["findings"][:3, 0, 0] / temperature))
+        assert arm.cuts["findings"][:3, 0].tolist() == [cut] * 3
+
+
+def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
+    fold_models = folds(cohort)
+    fold_models[0].calibration["findings"]["pneumonia"]["radius"] = 0.75
+    other = [
+        replace(fold_models[0]),
+        replace(fold_models[1]),
+    ]  # the second repeat deals the same four studies out otherwise
+    for fold_model, level, test in zip(other, (10.0, 20.0), ([3, 7], [2, 6]), strict=True):
+        fold_model.level, fold_model.asked = level, []
+        fold_model.calibration = {"findings": {"pneumonia": {"radius": 0.25}}}
+        fold_model.split = {**fold_model.split, "test": np.array(test)}
+    evidence, _ = collect([*fold_models, *other], [*fold_models, *other])
+    assert evidence.pool.row.tolist() == [2, 3, 6, 7], "each study once"
+    assert evidence.pool.fold_model.tolist() == [[0, 3], [0, 2], [0, 3], [1, 2]]
+    logits = np.array([[0.02, 20.02], [0.03, 10.03], [0.06, 20.06], [5.07, 10.07]], np.float32)
+    assert evidence.arms[""].logits["findings"][:, :, 0] == pytest.approx(logits)
+    temperature = np.array([[2, 1]] * 3 + [[1, 1]])
+    assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature).mean(axis=1))
+    assert evidence.arms[""].radii["findings"][:, 0].tolist() == [0.5, 0.5, 0.5, 0.25], "of those that have one"
+    assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"], "the first repeat describes"
+    assert [call.describe for call in other[0].asked] == [False] * 6
+    assert evidence.maps is not None
+    assert evidence.maps.study.tolist() == [0, 1, 2, 3]
+
+
+def test_a_fold_that_lacks_a_label_leaves_it_open(cohort: Cohort) -> None:
+    fold_models = folds(cohort, labels=("edema",))
+    evidence, _ = collect(fold_models, fold_models)
+    assert list(evidence.question.targets["findings"]) == list(EDEMA)
+    unknown = np.isnan(evidence.arms[""].values["findings"])
+    assert unknown.tolist() == [[False, False]] * 3 + [[True, False]]
+    assert np.isnan(evidence.arms["prior"].values["findings"][:, 0]).sum() == 0, "a prior needs no model"
+
+
+def test_another_cohort_is_answered_by_all_fold_models_together(cohort: Cohort) -> None:
+    shelf = Shelf(cohort)
+    fold_models = [Stand(0.0, shelf, {}), Stand(5.0, shelf, {})]
+    evidence, _ = collect(fold_models, None)
+    assert evidence.question.external
+    assert len(evidence.pool) == 16
+    assert evidence.pool.fold_model.tolist() == [[0, 1]] * 16
+    values = evidence.arms[""].values["findings"][:, 0]
+    assert values == pytest.approx((expit(np.arange(16) / 100) + expit(5 + np.arange(16) / 100)) / 2, abs=1e-6)
+    assert set(evidence.arms) == {"", "image", "text", "nothing", "shuffled_text"}, (
+        "no training patients, no fitted control"
+    )
+    assert [call.describe for call in fold_models[1].asked] == [False] * 6, "the first fold model alone describes"
+    assert evidence.descriptions[""][3] == "0 says 3"
+    assert evidence.maps is not None
+    assert evidence.maps.values[0] == pytest.approx((0.5 + expit(5)) / 2, abs=1e-3)
+
+
+def test_controls_of_another_cohort_learn_from_the_own_one(cohort: Cohort) -> None:
+    own = folds(cohort)
+    evidence, shared = collect([Stand(0.0, Shelf(cohort), {}), Stand(5.0, Shelf(cohort), {})], own)
+    assert "thumbnail" in evidence.arms
+    odd = np.arange(16) % 2 == 1
+    values = evidence.arms["thumbnail"].values["findings"][:, 0]
+    assert values[odd].min() > values[~odd].max()
+    assert len(shared) == 2, "here the other cohort is the same one, and that is said"
+    assert evidence.descriptions["nearest"][4] == cohort.texts(["findings"])[4]
+
+
+def test_maps_keep_their_study_and_threshold(cohort: Cohort) -> None:
+    fold_models = folds(cohort)
+    maps = collect(fold_models, fold_models)[0].maps
+    assert maps is not None
+    assert maps.study.tolist() == [0, 1, 2, 3]
+    assert maps.image_row.tolist() == [2, 3, 6, 7]
+    assert maps.values[:, 0, 0, 0] == pytest.approx(expit([0, 0, 0, 5]), abs=1e-3)
+    assert maps.thresholds[:, 0].tolist() == [0.3, 0.5], ".5 where validation had no boxes"
+
+
+def test_one_modality_has_no_subsets(cohort: Cohort) -> None:
+    shelf = Shelf(cohort)
+    split = {"train": np.array([0, 1]), "validation": np.array([4]), "test": np.array([2, 3])}
+    fold_model = Stand(0.0, shelf, split, modalities=("image",))
+    evidence, _ = collect([fold_model], [fold_model])
+    assert set(evidence.arms) == {"", "prior", "metadata_only", "pixel_statistics", "thumbnail"}
+
+
+def test_columns_that_were_opted_in_are_hidden_in_an_arm_of_their_own(cohort: Cohort) -> None:
+    fold_model = Stand(0.0, Shelf(cohort), {}, modalities=("image", "record"))
+    evidence, _ = collect([fold_model], None)
+    assert evidence.question.opted_in == ("etiology",), "what no model reads is no input"
+    assert "without_opt_in" in evidence.arms
+    assert [call.hidden_columns for call in fold_model.asked if call.hidden_columns] == [("etiology",)]

@@ -1,0 +1,96 @@
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from chiasm.evaluation.present import draw_confusions, draw_curves, draw_pictures, draw_words
+from chiasm.evaluation.score import locate
+from chiasm.evaluation.spec import Arm, Evidence, Truth
+from chiasm.metrics.bootstrap import Resamples
+from chiasm.study import Kind
+
+
+def test_curves_of_every_binary_label(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
+    curves = draw_curves(evidence, truth, resamples, "")
+    assert [c.name for c in curves] == ["findings/pneumonia", "findings/edema", "outcome/event"]
+    pneumonia = curves[0]
+    assert pneumonia.prevalence == 0.5
+    area = np.trapezoid(pneumonia.roc.y, pneumonia.roc.x)
+    assert area == pytest.approx(15 / 16, abs=0.01)
+    assert pneumonia.spread.sum() == 8
+    assert pneumonia.before is not None
+    assert draw_curves(evidence, truth, resamples, "thumbnail")[0].before is None
+
+
+def test_pictures_are_chosen_by_rank(evidence: Evidence) -> None:
+    located = locate(evidence)
+    pictures = draw_pictures(evidence, located)
+    assert [(p.which, p.group) for p in pictures] == [(w, "pneumonia") for w in ("best", "median", "worst")]
+    ious = [float(p.caption.split("IoU ")[1].split(" ")[0]) for p in pictures]
+    assert ious[0] == max(ious)
+    assert ious[2] == min(ious) == pytest.approx(min(pair.scores["box_iou"] for pair in located), abs=0.01)
+    assert "study s07" in pictures[2].caption
+    with Image.open(io.BytesIO(pictures[0].jpeg)) as picture:
+        assert picture.size == (64, 64), "the original frame, not the stored one"
+    one = draw_pictures(evidence, located[:1])
+    assert [p.which for p in one] == ["best"]
+
+
+def test_words_stand_beside_reference_and_neighbour(evidence: Evidence, truth: Truth) -> None:
+    said = ["Clear lungs" for _ in truth.references]
+    said[6], said[3] = truth.references[6], "Nothing at all"
+    words = draw_words(replace(evidence, descriptions={**evidence.descriptions, "": said}), truth)
+    assert [w.which for w in words] == ["best", "median", "worst"]
+    assert list(words[0].texts) == ["the model", "reference", "nearest neighbour's report"]
+    assert words[0].texts["the model"] == words[0].texts["reference"] == truth.references[6]
+    assert words[0].texts["nearest neighbour's report"] == evidence.descriptions["nearest"][6]
+    assert "study s14" in words[0].caption
+    assert words[2].caption.startswith("CIDEr 0.00")
+    assert words[0].jpeg is not None
+
+
+def test_an_outcome_has_a_decision_curve_beside_the_record_alone(
+    evidence: Evidence, truth: Truth, resamples: Resamples
+) -> None:
+    flat = replace(evidence.arms[""], values={t: np.full_like(v, 0.4) for t, v in evidence.arms[""].values.items()})
+    arms = {**evidence.arms, "record": flat}
+    drawn = {curves.name: curves.decision for curves in draw_curves(replace(evidence, arms=arms), truth, resamples, "")}
+    assert drawn["findings/pneumonia"] is None, "nobody acts on the chance of a finding alone"
+    event = drawn["outcome/event"]
+    assert event is not None
+    at = int(np.argmin(np.abs(event.model.x - 0.3)))
+    odds = event.model.x[at] / (1 - event.model.x[at])
+    # 3 of 8 have the event and are told .9, .8 and .6; one without it is told .7 and one .4 (of eight)
+    labels, told = truth.labels["outcome"][:, 0], evidence.arms[""].values["outcome"][:, 0]
+    acted = told >= event.model.x[at]
+    worth = ((acted & (labels == 1)).sum() - odds * (acted & (labels == 0)).sum()) / 8
+    assert event.model.y[at] == pytest.approx(worth)
+    assert event.everybody[at] == pytest.approx((3 - 5 * odds) / 8)
+    record = event.others["record only"]
+    assert record.y[at] == pytest.approx(event.everybody[at]), "who says .4 to everybody acts on everybody up to .4"
+    assert record.y[-1] == 0
+    (roc,) = (
+        c.others["record only"]
+        for c in draw_curves(replace(evidence, arms=arms), truth, resamples, "")
+        if c.name == "outcome/event"
+    )
+    assert np.trapezoid(roc.y, roc.x) == pytest.approx(0.5), "one answer for everybody ranks nobody"
+
+
+def test_levels_are_counted_against_the_most_probable(evidence: Evidence, truth: Truth) -> None:
+    question = replace(
+        evidence.question,
+        targets={"mrs": ["mrs"]},
+        kinds={"mrs": Kind.ORDINAL},
+        levels={"mrs": [(0.0, 3.0, 6.0)]},
+    )
+    values = np.tile([0.1, 0.7, 0.2], (8, 1))[:, None]
+    values[7] = np.nan
+    known = replace(
+        truth, labels={"mrs": np.array([[0, 3, 3, 6, 6, 6, 5, 0]], np.float32).T}, mask={"mrs": np.ones((8, 1), bool)}
+    )
+    (table,) = draw_confusions(replace(evidence, question=question, arms={"": Arm({"mrs": values})}), known, "")
+    assert (table.name, table.levels) == ("mrs/all", ["0", "3", "6"])
+    assert table.counts.tolist() == [[0, 1, 0], [0, 2, 0], [0, 3, 0]], "5 is no level, and one was not answered"

@@ -1,0 +1,128 @@
+import math
+
+import pytest
+import torch
+
+from chiasm.encoding.levels import NEVER
+from chiasm.encoding.plan import Plan
+from chiasm.heads.heads import AlignmentHead, Levels, MapHead, UnimodalHeads, pool_maps
+from chiasm.study import Kind
+from chiasm.tensors import Fused, Tokens
+
+
+def test_pool_maps_is_the_log_mean_exp_over_the_cells_of_real_images():
+    torch.manual_seed(0)
+    maps = torch.randn(2, 2, 3, 2, 2, dtype=torch.float64)
+    mask = torch.tensor([[True, True], [True, False]])
+    found = pool_maps(maps, mask, sharpness=2.0)
+    for study, images in enumerate([2, 1]):
+        for channel in range(3):
+            cells = maps[study, :images, channel].flatten().tolist()
+            slow = math.log(sum(math.exp(2.0 * c) for c in cells) / len(cells)) / 2.0
+            assert abs(float(found[study, channel]) - slow) < 1e-9
+
+
+def test_pool_maps_of_a_study_without_images_is_zero_and_has_a_finite_gradient():
+    maps = torch.randn(2, 1, 3, 2, 2, requires_grad=True)
+    pooled = pool_maps(maps, torch.tensor([[False], [True]]))
+    assert torch.equal(pooled[0], torch.zeros(3))
+    pooled.sum().backward()
+    assert torch.isfinite(maps.grad).all()
+    assert (maps.grad[0] == 0).all()
+
+
+def test_map_head_puts_each_cell_where_its_token_stands():
+    head = MapHead(dim=8, labels=2)
+    values = torch.randn(1, 2 * 6, 8)
+    maps = head(Tokens(values, torch.ones(1, 12, dtype=torch.bool), grid=(2, 3)))
+    assert maps.shape == (1, 2, 2, 2, 3)
+    token = 6 + 1 * 3 + 2  # second image, row 1, column 2
+    assert torch.allclose(maps[0, 1, :, 1, 2], head.net(values[0, token]))
+
+
+@pytest.mark.parametrize("teach", [0.0, 0.25, 1.0])
+def test_the_heads_of_single_modalities_learn_whole_and_teach_the_encoders_a_share(teach):
+    grads = []
+    for share in (teach, 1.0):
+        torch.manual_seed(0)
+        heads = UnimodalHeads(8, {"findings": 3, "outcome": 1}, ("image", "record"), share)
+        tokens = {m: Tokens(torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool)) for m in ("image", "record")}
+        maps = torch.randn(2, 3, requires_grad=True)
+        for t in tokens.values():
+            t.values.requires_grad_(True)
+        logits = heads(tokens, {"findings": maps})
+        sum(x.square().sum() for each in logits.values() for x in each.values()).backward()
+        assert all(p.grad.abs().sum() > 0 for p in heads.parameters())
+        own = [p.grad for p in heads.parameters()]
+        grads.append((own, [x.grad for x in (maps, *(t.values for t in tokens.values()))]))
+    (own, reached), (own_whole, whole) = grads
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(own, own_whole, strict=True))
+    if not teach:
+        assert all(x is None for x in reached)
+    else:
+        assert all(torch.allclose(a, teach * b, atol=1e-5) for a, b in zip(reached, whole, strict=True))
+
+
+def test_each_modality_answers_from_its_own_tokens_alone():
+    torch.manual_seed(0)
+    heads = UnimodalHeads(8, {"outcome": 1}, ("image", "record"), 0.0)
+    tokens = {m: Tokens(torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool)) for m in ("image", "record")}
+    before = heads(tokens, {})
+    after = heads({**tokens, "image": Tokens(tokens["image"].values + 1, tokens["image"].mask)}, {})
+    assert torch.equal(before["record"]["outcome"], after["record"]["outcome"])
+    assert not torch.allclose(before["image"]["outcome"], after["image"]["outcome"])
+
+
+def test_what_is_aligned_are_unit_vectors_and_zeros_where_there_is_nothing():
+    torch.manual_seed(0)
+    head = AlignmentHead(8, ("image", "text", "fused", "record"))
+    tokens = {m: Tokens(torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool)) for m in ("image", "text", "record")}
+    tokens["text"].mask[1] = False
+    found = head(tokens, Fused(torch.randn(2, 8), {}, tokens))
+    assert list(found) == ["image", "text", "fused", "record"]
+    lengths = torch.stack([x.norm(dim=1) for x in found.values()])
+    assert torch.allclose(lengths, torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]]), atol=1e-5)
+
+
+def plan_of(kind: Kind, rates: tuple[tuple[float, ...], ...]) -> Plan:
+    levels = tuple(tuple(map(float, range(len(own)))) for own in rates)
+    labels = tuple("abc"[: len(rates)])
+    return Plan(None, {}, {}, (), 0, (), 0, {"t": labels}, {"t": kind}, {}, {}, (), None, levels={"t": levels}, rates={"t": rates})  # fmt: skip
+
+
+def test_an_ordinal_head_is_mccullaghs_proportional_odds():
+    heads = Levels(plan_of(Kind.ORDINAL, ((0.2, 0.5, 0.2, 0.1),))).double()
+    assert heads.size("t") == 1
+    x = torch.tensor([[0.0], [1.5], [-40.0]], dtype=torch.float64)
+    log_p = heads({"t": x})["t"]
+    # without evidence the shares of training; evidence shifts every cumulative logit alike
+    torch.testing.assert_close(
+        log_p[0].exp(), torch.tensor([[0.2, 0.5, 0.2, 0.1]], dtype=torch.float64), rtol=1e-5, atol=1e-6
+    )
+    torch.testing.assert_close(log_p.exp().sum(dim=2), torch.ones(3, 1, dtype=torch.float64))
+    above = log_p.exp().flip(2).cumsum(2).flip(2)[..., 1:]  # P(y > level)
+    torch.testing.assert_close(above.logit()[1] - above.logit()[0], torch.full((1, 3), 1.5, dtype=torch.float64))
+    assert torch.isfinite(log_p).all(), "forty logits away the digits are still there"
+    assert abs(float(log_p[2, 0, 3].detach()) - (-40 + math.log(0.1 / 0.9))) < 1e-4
+
+
+def test_labels_with_fewer_levels_never_say_what_they_do_not_have():
+    shares = ((0.3, 0.3, 0.4), (0.25, 0.75))
+    for kind in (Kind.ORDINAL, Kind.MULTICLASS, Kind.SURVIVAL):
+        heads = Levels(plan_of(kind, shares))
+        x = torch.zeros(2, heads.size("t"), requires_grad=True)
+        logits = heads({"t": x})["t"]
+        assert logits.shape == (2, 2, 3)
+        assert (logits[:, 1, 2] == NEVER).all()
+        said = logits.sigmoid() if kind is Kind.SURVIVAL else logits.softmax(dim=2)
+        torch.testing.assert_close(said[0, 0], torch.tensor(shares[0]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(said[0, 1, :2], torch.tensor(shares[1]), rtol=1e-4, atol=1e-5)
+        said[..., 0].sum().backward()
+        assert torch.isfinite(x.grad).all()
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in heads.parameters())
+
+
+def test_what_is_only_watched_does_not_move_the_start():
+    heads = Levels(plan_of(Kind.ORDINAL, ((0.3, 0.3, 0.4),)))
+    heads({"t": torch.zeros(1, 1, requires_grad=True)}, watched=True)["t"][..., 0].sum().backward()
+    assert all(p.grad is None for p in heads.parameters())

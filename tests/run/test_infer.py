@@ -1,0 +1,81 @@
+"""A study is encoded once, whatever is asked of it."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from chiasm.evaluation.arms import collect
+from chiasm.models.image.encoder import Extractor
+from chiasm.run.calibrate import calibrate
+from chiasm.run.ensemble import predict_together
+from chiasm.run.fold_model import load_fold_models
+from chiasm.run.infer import Ask, infer
+
+
+@pytest.fixture
+def fold_model(tiny_run):
+    return load_fold_models(tiny_run)[0]
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """How often the image encoder was given each image."""
+    seen: Counter[bytes] = Counter()
+    real = Extractor.extract
+
+    def extract(self, pixels):
+        seen.update(image.numpy().tobytes() for image in pixels)
+        return real(self, pixels)
+
+    monkeypatch.setattr(Extractor, "extract", extract)
+    return seen
+
+
+def _images(fold_model, rows):
+    return {
+        fold_model.loader.batch([row]).images[0, n].numpy().tobytes()
+        for row in rows
+        for n in range(len(fold_model.loader.image_rows(int(row))))
+    }
+
+
+@pytest.mark.parametrize("use", ["evaluate", "predict", "calibrate"])
+def test_each_image_is_encoded_once_for_all_subsets_arms_and_the_description(fold_model, encoded, use):
+    rows = fold_model.split["validation" if use == "calibrate" else "test"]
+    images = _images(fold_model, rows)
+    assert len(images) > len(rows) / 2
+    encoded.clear()
+    if use == "evaluate":
+        collect([fold_model], [fold_model])
+    elif use == "predict":
+        predict_together([fold_model], rows)
+    else:
+        calibrate(fold_model)
+    assert {encoded[image] for image in images} == {1}
+
+
+def test_one_pass_gives_the_bits_of_a_pass_for_each_question(fold_model):
+    rows = fold_model.split["test"]
+    asks = [Ask(maps=True, describe=True), Ask(("image",)), Ask(("text", "record")), Ask(()), Ask(shuffled="text")]
+    for together, ask in zip(infer(fold_model, rows, asks), asks, strict=True):
+        (alone,) = infer(fold_model, rows, [ask])
+        for target, logits in alone.logits.items():
+            np.testing.assert_array_equal(together.logits[target], logits)
+        np.testing.assert_array_equal(together.shown, alone.shown)
+        assert together.descriptions == alone.descriptions
+
+
+@pytest.mark.parametrize("hidden", ["image", "text", "record"])
+def test_hidden_tokens_are_a_modality_that_was_not_given(fold_model, hidden):
+    """Bit for bit what the model says where the batch itself lacks the modality."""
+    batch = fold_model.loader.batch(fold_model.split["test"])
+    kept = {m: torch.full((len(batch),), m != hidden) for m in fold_model.model.modalities}
+    with torch.no_grad():
+        expected = fold_model.model(batch.keep(kept)).logits
+    (said,) = infer(
+        fold_model, fold_model.split["test"], [Ask(tuple(m for m in fold_model.model.modalities if m != hidden))]
+    )
+    for target, logits in expected.items():
+        np.testing.assert_array_equal(said.logits[target], logits.numpy())
