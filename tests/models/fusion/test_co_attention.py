@@ -63,6 +63,17 @@ def test_the_gate_of_two_modalities_is_the_sigmoid_of_the_difference(fusion):
     assert torch.allclose(pair(tokens).vector, z * v + (1 - z) * s, atol=1e-6)
 
 
+def test_the_gate_shares_out_one_among_the_modalities_that_are_there(fusion):
+    tokens = _tokens()
+    tokens["text"].mask[0] = tokens["record"].mask[0] = tokens["text"].mask[1] = False
+    fused = fusion(tokens)
+    assert torch.allclose(fused.vector[0], fused.vectors["image"][0], atol=1e-6)  # alone: a gate of one
+    everything = torch.cat([fused.vectors[m][1] for m in MODALITIES])
+    say = {m: fusion.gate[m](everything).exp() for m in ("image", "record")}
+    by_hand = sum(say[m] * fused.vectors[m][1] for m in say) / sum(say.values())
+    assert torch.allclose(fused.vector[1], by_hand, atol=1e-6)
+
+
 def test_a_study_of_which_nothing_is_known_is_the_zero_vector(fusion):
     tokens = _tokens()
     for t in tokens.values():

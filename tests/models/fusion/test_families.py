@@ -13,6 +13,7 @@ from chiasm.models.fusion.gated import Gated
 from chiasm.models.fusion.late import LateHeads
 from chiasm.models.fusion.low_rank import LowRank
 from chiasm.models.fusion.sequential import Sequential
+from chiasm.models.fusion.vectors import mean_token
 from chiasm.models.fusion.vision_conditioned import VisionConditioned
 from chiasm.tensors import MODALITIES, Tokens
 
@@ -47,6 +48,12 @@ def _logits():
     }
     present = torch.tensor([[True, True, True], [True, False, True]])
     return {m: {"outcome": torch.tensor(x)} for m, x in values.items()}, present
+
+
+def test_the_mean_token_is_that_of_the_real_ones():
+    values = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [99.0, 99.0]], [[7.0, 7.0], [99.0, 99.0], [99.0, 99.0]]])
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    assert mean_token(Tokens(values, mask)).tolist() == [[2.0, 4.0], [0.0, 0.0]]
 
 
 def test_late_mean_is_the_mean_of_the_logits_of_the_modalities_that_are_there():
