@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from chiasm.errors import RecipeError
 from chiasm.recipe import Recipe, parse_recipe, read_recipe, recipe_names, write_recipe
+from chiasm.registry import HEADS
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -165,7 +166,10 @@ def test_the_page_of_keys_names_every_key_with_its_default():
             kind = field.annotation
             if isinstance(kind, types.UnionType):
                 kind = next(part for part in typing.get_args(kind) if part is not type(None))
-            if typing.get_origin(kind) is dict:
+            if name == "heads":
+                for head in HEADS:
+                    yield from keys(HEADS[head].options, f"heads.{head}.")
+            elif typing.get_origin(kind) is dict:
                 yield from keys(typing.get_args(kind)[1], f"{prefix}{name}.NAME.")
             elif isinstance(kind, type) and issubclass(kind, BaseModel):
                 yield from keys(kind, f"{prefix}{name}.")
