@@ -29,6 +29,7 @@ _PUBLIC = {
     "evaluate": "chiasm.evaluation.evaluate",
     "import_cohort": "chiasm.cohort.imports",
     "label_report": "chiasm.report.findings",
+    "load_predictor": "chiasm.prediction.predictor",
     "predict": "chiasm.prediction.folder",
     "read_recipe": "chiasm.recipe",
     "train": "chiasm.training.train",
@@ -55,6 +56,7 @@ __all__ = [
     "evaluate",
     "import_cohort",
     "label_report",
+    "load_predictor",
     "predict",
     "read_recipe",
     "train",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from chiasm.evaluation.evaluate import evaluate
     from chiasm.geometry import Geometry
     from chiasm.prediction.folder import predict_inputs as predict
+    from chiasm.prediction.predictor import load_predictor
     from chiasm.recipe import Recipe, read_recipe
     from chiasm.report.findings import label_report
     from chiasm.study import (

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from asking import answer
+from asking import answer, fold_models_over
 from scipy.special import expit
 
 from chiasm.run import calibrate as module
-from chiasm.run.fold_model import load_fold_models
 from chiasm.run.infer import infer
 
 SURE = 6.0
@@ -25,7 +24,7 @@ def fold_model(tiny_run, monkeypatch):
         ]
 
     monkeypatch.setattr(module, "infer", overconfident)
-    fold_model = load_fold_models(tiny_run)[0]
+    fold_model = fold_models_over(tiny_run)[0]
     return replace(fold_model, split={**fold_model.split, "validation": np.arange(len(fold_model.loader))})
 
 

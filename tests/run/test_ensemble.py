@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from asking import answer
+from asking import answer, fold_models_over
 from scipy.special import expit, logit
 
 from chiasm.cohort.store import write_cohort
@@ -15,14 +15,13 @@ from chiasm.metrics.localization import box_iou
 from chiasm.recipe import read_recipe
 from chiasm.run import ensemble as combine
 from chiasm.run.ensemble import predict_together
-from chiasm.run.fold_model import load_fold_models
 from chiasm.study import Finding, Image, Kind, Outcome, Region, State, Study
 from chiasm.training.train import train
 
 
 @pytest.fixture(scope="module")
 def fold_model(tiny_run):
-    return load_fold_models(tiny_run)[0]
+    return fold_models_over(tiny_run)[0]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def wide(tiny_run, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (90, 140)).astype(np.uint8)
     study = Study("s", "p", images=(Image("i", pixels, Geometry.identity((90, 140))),))
     cohort = write_cohort([study], tmp_path / "cohort", source="test", options={}, size=64)
-    fold_model = load_fold_models(tiny_run, [cohort])[0]
+    fold_model = fold_models_over(tiny_run, [cohort])[0]
     keen = {t: {label: {"threshold": 0.0} for label in labels} for t, labels in fold_model.plan.targets.items()}
     return replace(fold_model, calibration=keen)
 
@@ -226,7 +225,7 @@ def ensemble(small, tmp_path_factory):
     overrides = [*small, "heads.description=null", "targets=[findings, severity]", "train.epochs=1"]
     overrides = [o for o in overrides if not o.startswith("heads.description.")]
     train(read_recipe("report-fusion", overrides), [cohort.path], folder / "run", folds=2)
-    return load_fold_models(folder / "run", [cohort])
+    return fold_models_over(folder / "run", [cohort])
 
 
 def test_fold_models_answer_by_their_mean(ensemble):

@@ -5,18 +5,18 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from asking import fold_models_over
 
 from chiasm.evaluation.arms import collect
 from chiasm.models.image.encoder import Extractor
 from chiasm.run.calibrate import calibrate
 from chiasm.run.ensemble import predict_together
-from chiasm.run.fold_model import load_fold_models
 from chiasm.run.infer import Ask, infer
 
 
 @pytest.fixture
 def fold_model(tiny_run):
-    return load_fold_models(tiny_run)[0]
+    return fold_models_over(tiny_run)[0]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from chiasm.metrics.metric import Metric
 from chiasm.progress import Progress
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.run.cohorts import open_recorded, record_cohort
-from chiasm.run.fold_model import load_fold_models
+from chiasm.run.fold_model import load_fold_models, over_own_cohorts
 from chiasm.run.folder import read_run
 from chiasm.summary.page import Summary, write_page
 
@@ -78,12 +78,13 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
         other = None
     name = "evaluation" if other is None else f"evaluation-{other.path.resolve().name}"
     folder = run / name if out is None else Path(out)
-    fold_models = load_fold_models(run, None if other is None else [other])
+    loaded = load_fold_models(run)
+    fold_models = over_own_cohorts(run, loaded) if other is None else [each.over([other]) for each in loaded]
     notes = list(info.get("notes", []))
     if cut := int(fold_models[0].loader.cut_reports.sum()):
         notes.append(f"{cut} reports are read only up to their word or sign {fold_models[0].plan.max_tokens}.")
     try:
-        taught = fold_models if other is None else load_fold_models(run)
+        taught = fold_models if other is None else over_own_cohorts(run, loaded)
     except CohortError:
         taught = None
         notes.append("The cohort of the training is gone: there are no controls that need its patients.")

@@ -15,7 +15,7 @@ from chiasm.metrics.classification import best_f1_threshold
 from chiasm.metrics.conformal import radius, strangeness
 from chiasm.metrics.localization import best_map_threshold
 from chiasm.run.answers import Answers, Calibration
-from chiasm.run.fold_model import FoldModel
+from chiasm.run.fold_model import FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.study import Kind
 
@@ -25,7 +25,7 @@ ENOUGH = 20
 """As above, of studies with any level or number."""
 
 
-def calibrate(fold_model: FoldModel) -> Calibration:
+def calibrate(fold_model: FoldModelOver) -> Calibration:
     """Temperature (Guo et al. 2017), best-F1 threshold and conformal radius of each label, fitted on the validation patients.
 
     Once for their answers as they come, and once for each set of inputs, with those studies that have all of it.
@@ -60,7 +60,7 @@ def _enough(truth: NDArray[np.float32], kind: Kind) -> bool:
 
 
 def _fit(
-    fold_model: FoldModel, rows: NDArray[np.int64], target: str, k: int, answers: Answers, known: NDArray[np.bool_]
+    fold_model: FoldModelOver, rows: NDArray[np.int64], target: str, k: int, answers: Answers, known: NDArray[np.bool_]
 ) -> dict[str, float]:
     """What can be fitted of label k, on the known of `rows`: no temperature where one class alone is known."""
     kind, truth = fold_model.plan.kinds[target], fold_model.loader.labels[target][rows, k][known]
@@ -85,7 +85,7 @@ def _fit(
 
 
 def _drawn_maps(
-    fold_model: FoldModel, answers: Answers, channel: int
+    fold_model: FoldModelOver, answers: Answers, channel: int
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """A label's map and the region a reader drew, on the original pixels, of each image that has one."""
     target, label = fold_model.plan.localized[channel]

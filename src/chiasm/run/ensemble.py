@@ -14,7 +14,7 @@ from chiasm.geometry import Geometry
 from chiasm.metrics.attribution import attribute, numbers, subsets, told
 from chiasm.metrics.localization import map_to_boxes
 from chiasm.run.answers import Answers, Calibration
-from chiasm.run.fold_model import FoldModel
+from chiasm.run.fold_model import FoldModel, FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.run.outcomes import READER, read_outcome
 from chiasm.study import Finding, Outcome, Prediction, Region, State
@@ -52,7 +52,7 @@ class _Said:
     descriptions: Sequence[str] | None
 
 
-def predict_together(fold_models: Sequence[FoldModel], indices: NDArray[np.int64]) -> list[Prediction]:
+def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.int64]) -> list[Prediction]:
     """One `Prediction` a study: the mean over the fold models of probabilities, thresholds, maps and of what each modality added.
 
     The description comes from the first fold model; a mean of texts does not exist.
@@ -135,7 +135,7 @@ def _present(answers: Sequence[Answers], modalities: Sequence[str]) -> dict[str,
     }
 
 
-def _prediction(fold_models: Sequence[FoldModel], said: _Said, i: int, index: int) -> Prediction:
+def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index: int) -> Prediction:
     loader = fold_models[0].loader
     findings, outcomes = _decide(fold_models, said, said.values, said.cuts, i)
     seen, _ = _decide(fold_models, said, said.hidden, said.hidden_cuts, i)  # a report adds no box and takes none away
@@ -172,7 +172,7 @@ def _prediction(fold_models: Sequence[FoldModel], said: _Said, i: int, index: in
     )
 
 
-def _unread(fold_models: Sequence[FoldModel], index: int) -> tuple[str, ...]:
+def _unread(fold_models: Sequence[FoldModelOver], index: int) -> tuple[str, ...]:
     """What of a report that is read the models leave out."""
     longest = {m.plan.max_tokens for m in fold_models if m.loader.cut_reports[index]}
     return tuple(f"report: its end; the model reads the first {count} words or signs" for count in sorted(longest))

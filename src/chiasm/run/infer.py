@@ -14,7 +14,7 @@ from chiasm.encoding.batches import Loader
 from chiasm.encoding.plan import Plan
 from chiasm.models.assemble import Model
 from chiasm.run.answers import Answers
-from chiasm.run.fold_model import FoldModel
+from chiasm.run.fold_model import FoldModelOver
 from chiasm.tensors import Batch, Tokens
 
 BATCH, BLOCK = 64, 1024
@@ -44,7 +44,7 @@ FULL = Ask(maps=True)
 
 
 def infer(
-    fold_model: FoldModel,
+    fold_model: FoldModelOver,
     indices: NDArray[np.int64],
     asks: Sequence[Ask],
     progress: Callable[[int], None] | None = None,
@@ -73,13 +73,15 @@ def infer(
 # --- what is shown -----------------------------------------------------------------------------------------------------
 
 
-def _encode(fold_model: FoldModel, rows: NDArray[np.int64], device: torch.device) -> tuple[Batch, dict[str, Tokens]]:
+def _encode(
+    fold_model: FoldModelOver, rows: NDArray[np.int64], device: torch.device
+) -> tuple[Batch, dict[str, Tokens]]:
     batch = fold_model.loader.batch(rows).to(device)
     return batch, fold_model.model.encode(batch)
 
 
 def _shown(
-    fold_model: FoldModel, tokens: dict[str, Tokens], batch: Batch, ask: Ask, swapped: Tokens | None
+    fold_model: FoldModelOver, tokens: dict[str, Tokens], batch: Batch, ask: Ask, swapped: Tokens | None
 ) -> dict[str, Tokens]:
     """The tokens of a batch as a question shows them."""
     if swapped is not None and ask.shuffled in tokens:
@@ -95,7 +97,10 @@ def _shown(
 
 
 def _swapped(
-    fold_model: FoldModel, block: NDArray[np.int64], encoded: Sequence[tuple[Batch, dict[str, Tokens]]], modality: str
+    fold_model: FoldModelOver,
+    block: NDArray[np.int64],
+    encoded: Sequence[tuple[Batch, dict[str, Tokens]]],
+    modality: str,
 ) -> list[Tokens] | None:
     """That modality of each batch's partners; None of a model that does not read it."""
     if not encoded or modality not in encoded[0][1]:
@@ -147,7 +152,7 @@ class _Part:
     descriptions: Sequence[str] = ()
 
 
-def _ask(fold_model: FoldModel, batch: Batch, tokens: dict[str, Tokens], ask: Ask) -> _Part:
+def _ask(fold_model: FoldModelOver, batch: Batch, tokens: dict[str, Tokens], ask: Ask) -> _Part:
     model, head = fold_model.model, fold_model.recipe.heads.description
     outputs = model.answer(tokens, replace(batch, description_ids=None, description_mask=None))
     logits = {target: values.float().cpu().numpy() for target, values in outputs.logits.items()}
@@ -176,7 +181,7 @@ def inputs_shown(tokens: Mapping[str, Tokens]) -> list[str]:
     return ["+".join(m for m, there in zip(tokens, row, strict=True) if there) for row in flags.tolist()]
 
 
-def _join(fold_model: FoldModel, indices: NDArray[np.int64], ask: Ask, parts: Sequence[_Part]) -> Answers:
+def _join(fold_model: FoldModelOver, indices: NDArray[np.int64], ask: Ask, parts: Sequence[_Part]) -> Answers:
     plan, model = fold_model.plan, fold_model.model
     maps = [part.maps for part in parts if part.maps is not None]
     places = [part.places for part in parts if part.places is not None]

@@ -48,7 +48,7 @@ from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.calibrate import calibrate
 from chiasm.run.cohorts import open_recorded, record_cohort
-from chiasm.run.fold_model import FoldModel, load_fold_model
+from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_model
 from chiasm.run.folder import SCHEMA, read_run
 from chiasm.splits import folds as patient_folds
 from chiasm.splits import split_of
@@ -251,17 +251,17 @@ def _write_json(path: Path, content: Any) -> None:
 def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
     """Train a fold model and calibrate it. Where it was cut off in between, the weights stand and are not trained on."""
     if not (folder / "weights.safetensors").is_file():
-        fold_model = load_fold_model(folder, cohorts, weights=False)
+        fold_model = begin_fold_model(folder, cohorts)
         if isinstance(fold_model.model, Baseline):
             _fit_classifiers(fold_model, fold_model.model)
         else:
             _measure(fold_model, fold_model.model)
             _optimize(fold_model, Trainee(fold_model, fold_model.model))
     if _is_main():
-        _write_json(folder / "calibration.json", calibrate(load_fold_model(folder, cohorts)))
+        _write_json(folder / "calibration.json", calibrate(load_fold_model(folder).over(cohorts, own=True)))
 
 
-def _measure(fold_model: FoldModel, model: Model) -> None:
+def _measure(fold_model: FoldModelOver, model: Model) -> None:
     """Territories are measured by what they hold in training studies."""
     encoder = model.encoders["image"] if "image" in model.modalities else None
     if isinstance(encoder, TerritoryEncoder):
@@ -269,7 +269,7 @@ def _measure(fold_model: FoldModel, model: Model) -> None:
         encoder.standardize(fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
 
 
-def _fit_classifiers(fold_model: FoldModel, model: Baseline) -> None:
+def _fit_classifiers(fold_model: FoldModelOver, model: Baseline) -> None:
     """Fit the classifiers of a baseline; how strong each became stands in `classifiers.csv`."""
     if not _is_main():
         return
@@ -284,7 +284,7 @@ def _fit_classifiers(fold_model: FoldModel, model: Baseline) -> None:
     _write_weights(fold_model.folder, model.state())
 
 
-def _seed(fold_model: FoldModel) -> int:
+def _seed(fold_model: FoldModelOver) -> int:
     return int(json.loads((fold_model.folder / "split.json").read_text("utf-8"))["seed"])
 
 
@@ -294,7 +294,7 @@ def _write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
     os.replace(partial, folder / "weights.safetensors")
 
 
-def _optimize(fold_model: FoldModel, trainee: Trainee) -> None:
+def _optimize(fold_model: FoldModelOver, trainee: Trainee) -> None:
     options, folder = fold_model.recipe.train, fold_model.folder
     processes = int(os.environ.get("WORLD_SIZE", options.devices if isinstance(options.devices, int) else 1))
     if min(len(trainee.split["train"]), len(trainee.split["validation"])) < max(1, processes):
@@ -354,7 +354,7 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
     its random state or its clipped gradient, unless the recipe says so: the weights are those of a training unwatched.
     """
 
-    def __init__(self, fold_model: FoldModel, model: Model) -> None:
+    def __init__(self, fold_model: FoldModelOver, model: Model) -> None:
         super().__init__()
         self.model = (
             model.train()
@@ -496,8 +496,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
     def configure_optimizers(self) -> dict[str, Any]:
         options = self.recipe.train
         trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-        fine = [p for n, p in trained if ".backbone." in n and _is_pretrained(self.recipe)]
-        rest = [p for n, p in trained if not (".backbone." in n and _is_pretrained(self.recipe))]
+        fine = [p for n, p in trained if _is_pretrained(n, self.recipe)]
+        rest = [p for n, p in trained if not _is_pretrained(n, self.recipe)]
         groups: list[dict[str, Any]] = [
             {"params": rest},
             *([{"params": fine, "lr": options.learning_rate / 10}] if fine else []),
@@ -515,9 +515,14 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _is_pretrained(recipe: Recipe) -> bool:
-    image = recipe.inputs.image
-    return image is not None and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf")
+def _is_pretrained(name: str, recipe: Recipe) -> bool:
+    """Whether a weight begins with what it learned elsewhere: of a backbone, or of a text model."""
+    image, text = recipe.inputs.image, recipe.inputs.text
+    known = {
+        "image": image is not None and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf"),
+        "text": text is not None and text.pretrained is not None,
+    }
+    return any(name.startswith(f"encoders.{m}.backbone.") for m, pretrained in known.items() if pretrained)
 
 
 def known_counts(outputs: Outputs, batch: Batch) -> dict[str, int]:

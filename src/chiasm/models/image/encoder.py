@@ -249,7 +249,7 @@ class Extractor(nn.Module):
     def __init__(self, backbone: Backbone, levels: int, frozen: bool) -> None:
         super().__init__()
         self.backbone, self.levels, self.frozen = backbone, levels, frozen
-        self.backbone.requires_grad_(not frozen)
+        self.backbone.requires_grad_(not frozen).train(not frozen)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

@@ -1,0 +1,28 @@
+"""Features of encoders whose weights stand, whoever computes them: the model, the disk, another runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Levels = list[NDArray[np.float16]]
+
+
+class FeatureProvider(Protocol):
+    """What an encoder makes of images and texts, without running the model: a class for each runtime, and one for the disk.
+
+    Features are in half precision wherever they come from, so an answer does not hang on it. A provider says None of a modality
+    whose encoder is still learned, or run with the model.
+    """
+
+    def images(self, pixels: NDArray[np.uint8]) -> Levels | None:
+        """[n, *S] stored images -> of each level of the backbone [n, c, *s]; no level of no images."""
+
+    def texts(self, ids: Sequence[NDArray[np.integer]]) -> NDArray[np.float16] | None:
+        """The ids of texts, [T] each -> the states of their tokens, one text after another: [sum of T, width]."""
+
+    def key(self, modality: str) -> str:
+        """A digest of all that the features of "image" or "text" depend on, but for what is read."""
