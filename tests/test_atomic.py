@@ -1,30 +1,210 @@
+"""Files and folders that appear whole, locks between processes, and pixel files that grow."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from chiasm.atomic import whole_or_nothing
-from chiasm.errors import CohortError
+import chiasm
+from chiasm.atomic import (
+    locked,
+    whole_file,
+    whole_folder,
+    write_bytes,
+    write_csv,
+    write_json,
+    write_text,
+)
+from chiasm.errors import CohortError, RunError
+
+WRITERS = {
+    "bytes": (lambda path: write_bytes(path, b"\xc3\xa9\r\n"), b"\xc3\xa9\r\n"),
+    "text": (lambda path: write_text(path, "é\r\n"), b"\xc3\xa9\r\n"),
+    "json": (lambda path: write_json(path, {"é": [1, None]}), b'{\n "\xc3\xa9": [\n  1,\n  null\n ]\n}\n'),
+    "csv": (lambda path: write_csv(path, [("a", "b"), ("é, x", 1)]), b'a,b\r\n"\xc3\xa9, x",1\r\n'),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_file_holds_what_was_written_in_place_of_what_was(tmp_path: Path, kind: str) -> None:
+    write, content = WRITERS[kind]
+    (tmp_path / "f").write_text("a longer text that was there before")
+    for _ in range(2):
+        write(tmp_path / "f")
+        assert (tmp_path / "f").read_bytes() == content
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_an_error_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old")
+
+    def rows() -> Iterator[tuple[str]]:
+        yield ("new",)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_csv(tmp_path / "f", rows())
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "f", {"value": float("nan")})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "f", {"value": object()})
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "f"):
+        pass  # nothing was written
+    assert (tmp_path / "f").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_appears_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: bool) -> None:
+    order: list[str] = []
+    replace, rename, sync = os.replace, Path.rename, os.fsync
+    monkeypatch.setattr("os.replace", lambda *paths: (order.append("appears"), replace(*paths)))
+    monkeypatch.setattr(Path, "rename", lambda *paths: (order.append("appears"), rename(*paths)))
+    monkeypatch.setattr("os.fsync", lambda handle: (order.append("sync"), sync(handle)))
+    if folder:
+        with whole_folder(tmp_path / "a", RunError) as partial:
+            (partial / "b").mkdir()
+            (partial / "b" / "file").write_text("x")
+        assert order == ["sync"] * (3 if os.name == "posix" else 1) + ["appears"]
+    else:
+        write_text(tmp_path / "a", "x")
+        assert order == ["sync", "appears"]
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from chiasm.atomic import whole_file
+path = Path(sys.argv[1])
+with whole_file(path) as partial, partial.open("w") as file:
+    file.write("half")
+    file.flush()
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_process_leaves_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old")
+    command = [sys.executable, "-c", WRITE, str(tmp_path / "f")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.kill()
+    assert (tmp_path / "f").read_text() == "old"
+    write_text(tmp_path / "f", "new")
+    assert (tmp_path / "f").read_text() == "new"
+
+
+def test_no_other_module_replaces_files_by_hand() -> None:
+    root = Path(chiasm.__file__).parent
+    hands = re.compile(r"os\.(replace|rename|fsync)\(")
+    found = [file.name for file in sorted(root.rglob("*.py")) if hands.search(file.read_text("utf-8"))]
+    assert found == ["atomic.py"]
 
 
 def test_a_folder_appears_at_the_end_or_not_at_all(tmp_path: Path) -> None:
-    with whole_or_nothing(tmp_path / "a" / "b") as folder:
+    with whole_folder(tmp_path / "a", CohortError) as folder:
         (folder / "file").write_text("x")
-        assert not (tmp_path / "a" / "b").exists()
-    assert (tmp_path / "a" / "b" / "file").read_text() == "x"
-    with pytest.raises(KeyboardInterrupt), whole_or_nothing(tmp_path / "c") as folder:
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a" / "file").read_text() == "x"
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "c", CohortError) as folder:
         raise KeyboardInterrupt
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
-def test_names_with_wildcards_are_names(tmp_path: Path) -> None:
-    (tmp_path / "cohort1.partial-x").mkdir()
-    with whole_or_nothing(tmp_path / "cohort[1]"):
+def test_a_folder_takes_the_place_of_an_empty_one_and_of_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with whole_folder(tmp_path / "a", RunError) as folder:
+        (folder / "file").write_text("x")
+    with pytest.raises(RunError, match="exists already"), whole_folder(tmp_path / "a", RunError):
+        pytest.fail("the folder is not empty")
+    assert (tmp_path / "a" / "file").read_text() == "x"
+
+
+def test_what_a_killed_process_left_is_removed_and_names_with_wildcards_are_names(tmp_path: Path) -> None:
+    for name in ("cohort[1].partial", "cohort1.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "old").touch()
+    with whole_folder(tmp_path / "cohort[1]", CohortError):
         pass
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["cohort1.partial-x", "cohort[1]"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cohort1.partial", "cohort[1]"]
+    assert list((tmp_path / "cohort[1]").iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "x.lock"
+    with locked(file, RunError, "another run"):
+        assert file.is_file()
+        with pytest.raises(RunError, match="another run") as caught, locked(file, RunError, "another run"):
+            pytest.fail("it was held")
+        assert caught.value.where == str(file.parent)
+    assert list(file.parent.iterdir()) == []
+    with pytest.raises(KeyboardInterrupt), locked(file, RunError):
+        raise KeyboardInterrupt
+    assert list(file.parent.iterdir()) == []
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from chiasm.atomic import locked
+from chiasm.errors import RunError
+with locked(Path(sys.argv[1]), RunError):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[Callable[[float], subprocess.Popen[str]]]:
+    """Starts another process that holds `tmp_path / "x.lock"` for some seconds."""
+    started = []
+
+    def start(seconds: float) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD, str(tmp_path / "x.lock"), str(seconds)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_kill_frees_the_lock(tmp_path: Path, holder: Callable[[float], subprocess.Popen[str]]) -> None:
+    process = holder(600)
+    with pytest.raises(RunError, match="busy"), locked(tmp_path / "x.lock", RunError, "busy"):
+        pytest.fail("it was held")
+    process.kill()
+    process.wait()
+    with locked(tmp_path / "x.lock", RunError, "busy"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_message_a_lock_is_waited_for(
+    tmp_path: Path, holder: Callable[[float], subprocess.Popen[str]]
+) -> None:
+    process = holder(0.5)
+    with locked(tmp_path / "x.lock", RunError):
+        process.wait()
+        assert (tmp_path / "x.lock").is_file(), "who lets go of a lock removes its own file, not that of the next"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_an_error_of_the_callers_kind(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(CohortError, match="cannot be written") as caught, whole_or_nothing(tmp_path / "file" / "c"):
-        pass
-    assert caught.value.where == str(tmp_path / "file" / "c")
+    with (
+        pytest.raises(CohortError, match="cannot be written") as caught,
+        locked(tmp_path / "file" / "c.lock", CohortError, "busy"),
+    ):
+        pytest.fail("there is no such folder")
+    assert caught.value.where == str(tmp_path / "file")

@@ -1,6 +1,6 @@
 """What the demo prints at its end."""
 
-from chiasm.demo import _figures
+from chiasm.demo import _render_metrics
 
 
 def figure(value: float | None, low: float | None = None, high: float | None = None) -> dict[str, float | None]:
@@ -8,7 +8,7 @@ def figure(value: float | None, low: float | None = None, high: float | None = N
 
 
 def test_a_figure_stands_beside_the_best_of_the_same_inputs_only():
-    lines = _figures(
+    lines = _render_metrics(
         {
             "outcome/event/auroc": figure(0.9, 0.8, 0.95),
             "image:outcome/event/auroc": figure(0.7),

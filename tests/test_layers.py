@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("comparison",),
     ("demo",),
+    ("commands",),
     ("cli",),
 )
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
@@ -98,3 +99,13 @@ def test_no_public_name_hides_a_module(module: str) -> None:
     for part in module.split(".")[1:]:
         found = getattr(found, part)
     assert found is importlib.import_module(module)
+
+
+@pytest.mark.parametrize("file", [ROOT / "__init__.py", *FILES], ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_no_module_is_of_one_operating_system_alone(file: Path) -> None:
+    own = {"fcntl", "grp", "msvcrt", "posix", "pwd", "resource", "termios", "winreg"}
+    tree = ast.walk(ast.parse(file.read_text("utf-8")))
+    names = [alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names]
+    tree = ast.walk(ast.parse(file.read_text("utf-8")))
+    names += [node.module or "" for node in tree if isinstance(node, ast.ImportFrom)]
+    assert not own & {name.partition(".")[0] for name in names}

@@ -1,60 +1,126 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all and locks between processes."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import glob
+import csv
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from chiasm.errors import CohortError
+from filelock import FileLock, Timeout
+
+from chiasm.errors import ChiasmError
 
 
 @contextlib.contextmanager
-def whole_or_nothing(out: Path) -> Iterator[Path]:
-    """A locked folder beside `out` that becomes `out` at the end, and disappears on an error."""
+def whole_file(path: Path) -> Iterator[Path]:
+    """A new file to write, which takes the place of `path` at the end, when it is on the disk; on an error `path` stays.
+
+    >>> with whole_file(path) as partial:  # doctest: +SKIP
+    ...     table.to_parquet(partial)
+    """
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by one with this content."""
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by one with this text, as UTF-8, with its line ends as they are."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a file by one with this content as JSON.
+
+    Raises:
+        ValueError: a number is not finite, which JSON has no word for.
+    """
+    write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Replace a file by one with these rows, of which the first is the header."""
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+@contextlib.contextmanager
+def whole_folder(out: Path, error: type[ChiasmError]) -> Iterator[Path]:
+    """A folder OUT.partial that becomes `out` at the end, when all its files are on the disk, and disappears on an error.
+
+    A killed process leaves it, and the next one removes it: whoever writes holds a lock (`locked`).
+
+    Raises:
+        ChiasmError: an `error`, where `out` is a file or a folder that is not empty.
+    """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise CohortError(
+        raise error(
             "the output exists already",
             where=str(out),
             remedy="choose another --out, or remove it: nothing is overwritten",
         )
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CohortError("the output cannot be written", got=error.strerror or "", where=str(out)) from None
-    for stale in out.parent.glob(f"{glob.escape(out.name)}.partial-*"):
-        with _locked(stale):
-            shutil.rmtree(stale)
-    folder = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    folder.mkdir()
-    with _locked(folder) as handle:
+        yield partial
+        for path in (*partial.rglob("*"), partial):
+            _sync(path)
+        if out.is_dir():
+            out.rmdir()  # empty, and in the way where the system is not POSIX
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file to the disk, and the names in a folder where the system can."""
+    if not path.is_dir():
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+    elif os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
         try:
-            yield folder
             os.fsync(handle)
-            folder.rename(out)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            os.close(handle)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """Hold a folder; the system lets go of it when the process ends, however it ends."""
-    handle = os.open(folder, os.O_RDONLY)
+def locked(file: Path, error: type[ChiasmError], busy: str = "") -> Iterator[None]:
+    """Hold a lock file between processes, and remove it at the end; the system frees it when the process is killed.
+
+    Args:
+        busy: what to say where another process holds it; without it, wait.
+
+    Raises:
+        ChiasmError: an `error`, where another process holds the file, or the folder cannot be written.
+    """
+    lock = FileLock(file)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield handle
-    except BlockingIOError:
-        raise CohortError("another import is writing this cohort", where=str(folder), remedy="wait for it") from None
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=not busy)
+    except Timeout:
+        raise error(busy, where=str(file.parent), remedy="wait until it has finished") from None
+    except OSError as failure:
+        raise error("the folder cannot be written", got=failure.strerror or "", where=str(file.parent)) from None
+    try:
+        yield
     finally:
-        os.close(handle)
-
-
-def sync(file: Any) -> None:
-    """Bring an open file to the disk."""
-    file.flush()
-    os.fsync(file.fileno())
+        with contextlib.suppress(OSError):  # where an open file cannot be removed, releasing it does so
+            file.unlink()
+        lock.release()

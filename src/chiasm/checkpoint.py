@@ -7,7 +7,6 @@ tuples, numbers, strings and tensors is taken apart and put together again; anyt
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from chiasm.atomic import whole_file
 from chiasm.errors import RunError
 
 
@@ -56,11 +56,8 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(pack(checkpoint, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    save_file(tensors, partial, metadata={"tree": tree})
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        save_file(tensors, partial, metadata={"tree": tree})
 
 
 def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:

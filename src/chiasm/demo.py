@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from chiasm.atomic import write_json, write_text
 from chiasm.cohort.imports import import_cohort
 from chiasm.errors import RunError
 from chiasm.evaluation.evaluate import evaluate
@@ -36,7 +36,7 @@ def run_demo(out: Path) -> dict[str, Any]:
     """Make a phantom cohort, train `report-fusion` on it, evaluate, and predict three studies it has not seen.
 
     Returns:
-        {"metrics", "page", "predictions", "text"}: the figures by name, and what the command prints at the end.
+        {"metrics", "page", "predictions"}: metrics by name, and the paths of the page and of each study's prediction.
 
     Raises:
         RunError: `out` holds something already.
@@ -67,10 +67,13 @@ def run_demo(out: Path) -> dict[str, Any]:
         "metrics": metrics,
         "page": str(page),
         "predictions": [str(out / "predictions" / f"{p.study_id}.json") for p in predictions],
-        "text": "\n".join(
-            [*_figures(metrics), f"predictions of three new studies: {out / 'predictions'}", f"the page: {page}"]
-        ),
     }
+
+
+def render_demo(document: dict[str, Any]) -> str:
+    """What `run_demo` returns, as lines of text."""
+    lines = [*_render_metrics(document["metrics"]), "predictions of three new studies:", *document["predictions"]]
+    return "\n".join([*lines, f"the page: {document['page']}"])
 
 
 def write_study(study: Study, folder: Path) -> Path:
@@ -81,20 +84,20 @@ def write_study(study: Study, folder: Path) -> Path:
         Image.fromarray(np.asarray(image.pixels, np.uint8)).save(home / "images" / f"{image.image_id}.png")
     if study.report is not None:
         sections = [f"{name.upper()}: {text}" for name, text in study.report.sections.items()]
-        (home / "report.txt").write_text("\n\n".join(sections) + "\n", "utf-8")
+        write_text(home / "report.txt", "\n\n".join(sections) + "\n")
     if study.record is not None:
-        (home / "record.json").write_text(json.dumps(dict(study.record.values)), "utf-8")
+        write_json(home / "record.json", dict(study.record.values))
     return home
 
 
-def _figures(metrics: dict[str, dict[str, Any]]) -> list[str]:
-    """The figures a person looks for first, the outcome's beside the best that can be reached."""
+def _render_metrics(metrics: dict[str, dict[str, Any]]) -> list[str]:
+    """The metrics a person looks for first, the outcome's beside the best that can be reached."""
     lines = ["", "Not for clinical use. Test patients, 95% interval by patient."]
     subsets = [name.split(":")[1] for name in metrics if name.startswith("bayes:") and name.endswith("/auroc")]
     for subset in sorted(set(subsets), key=lambda s: (s.count("+"), s)):
         own = metrics.get(f"{subset}:outcome/event/auroc")  # of the same inputs or of none
         best = metrics[f"bayes:{subset}:outcome/event/auroc"]
-        lines.append(f"  outcome AUROC, {subset:18} {_shown(own)}   best reachable {_shown(best)}")
+        lines.append(f"  outcome AUROC, {subset:18} {_render_metric(own)}   best reachable {_render_metric(best)}")
     for name, text in (
         ("findings/macro/auroc", "findings, mean AUROC"),
         ("image:findings/macro/auroc", "findings, image alone"),
@@ -102,11 +105,11 @@ def _figures(metrics: dict[str, dict[str, Any]]) -> list[str]:
         ("description/all/cider", "description, CIDEr"),
     ):
         if name in metrics:
-            lines.append(f"  {text:33} {_shown(metrics[name])}")
+            lines.append(f"  {text:33} {_render_metric(metrics[name])}")
     return lines
 
 
-def _shown(metric: dict[str, Any] | None) -> str:
+def _render_metric(metric: dict[str, Any] | None) -> str:
     if metric is None or metric["value"] is None:
         return "undefined"
     if metric["low"] is None:

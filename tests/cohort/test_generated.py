@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from chiasm.cohort.generated import FILE, JOURNAL, TextFile, check_texts, read_texts, sources, texts_hash
+from chiasm.cohort.generated import FILE, JOURNAL, LOCK, TextFile, check_texts, read_texts, sources, texts_hash
 from chiasm.cohort.store import write_cohort
 from chiasm.encoding.fit import fit_plan
 from chiasm.errors import CohortError
@@ -84,7 +84,7 @@ def test_a_kill_loses_only_the_line_it_cut(tmp_path):
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert [p.name for p in tmp_path.iterdir()] == [JOURNAL]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [LOCK, JOURNAL]
     with TextFile(tmp_path) as texts:
         assert {study for study, _ in texts.rows} == {"a", "b"}
         texts.add(row("c", "C"))

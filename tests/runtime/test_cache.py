@@ -1,5 +1,7 @@
 """The cache of frozen maps: found again, and never one of other weights, pixels or levels."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,27 @@ def test_other_weights_pixels_or_levels_are_another_cache(encoder, tmp_path):
     assert len(kept(encoder, tmp_path)) == 1
     assert encoder.backbone.seen == 20
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_of_two_that_ask_at_once_one_computes_and_the_other_waits(tmp_path):
+    encoders = [Extractor(Scales(), levels=2, frozen=True) for _ in range(2)]
+    computing, asked = threading.Event(), threading.Event()
+
+    class Slow(TorchFeatures):
+        def images(self, pixels):
+            if len(pixels):
+                computing.set()
+                assert asked.wait(60)
+            return super().images(pixels)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(CachedFeatures(Slow({"image": encoders[0]}), tmp_path, "hash").images, PIXELS)
+        assert computing.wait(60)
+        second = pool.submit(kept, encoders[1], tmp_path)
+        asked.set()
+        assert all(np.array_equal(a, b) for a, b in zip(first.result(), second.result(), strict=True))
+    assert [encoder.backbone.seen for encoder in encoders] == [5, 0]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_computation_that_was_cut_off_is_done_again(encoder, tmp_path, monkeypatch):

@@ -8,8 +8,6 @@ from typing import BinaryIO, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.atomic import sync
-
 
 class Pixels(Protocol):
     """What a writer of cohorts needs of an array of images of one shape."""
@@ -50,7 +48,6 @@ class FileArray:
 
     def finish(self) -> None:
         self._header()
-        sync(self.file)
         self.file.close()
 
 

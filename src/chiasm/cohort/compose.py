@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from chiasm.cohort.generated import TextFile
+from chiasm.cohort.generated import FILE, TextFile
 from chiasm.cohort.store import Cohort
 from chiasm.errors import InputError, WriterError
 from chiasm.progress import Progress
@@ -109,6 +110,35 @@ def write_texts(
             pool.shutdown(wait=True, cancel_futures=True)
     names = ("studies", "finished", "written", "accepted", "replaced", "unanswered", "silent")
     return {name: counts[name] for name in names}
+
+
+_NOTHING_KNOWN = {
+    "structured-report": "no finding in a report that the labeler reads, no label, no measurement",
+    "image-description": "no region drawn in an image, no measurement; --pictures lets a model that sees try",
+}
+
+
+def acceptance(counts: Mapping[str, int]) -> float | None:
+    """The share of a writer's texts that were accepted, of the counts of `write_texts`; None if it has no text."""
+    texts = counts["finished"] + counts["written"] - counts["silent"]
+    return counts["accepted"] / texts if texts else None
+
+
+def render_counts(counts: Mapping[str, int], kind: str, folder: Path) -> str:
+    """The counts of `write_texts` as lines of text; `folder` is the cohort's."""
+    texts, rate = counts["finished"] + counts["written"] - counts["silent"], acceptance(counts)
+    lines = [
+        f"{texts} of {counts['studies']} studies have a text of this writer in {folder / FILE}",
+        f"studies processed now: {counts['written']}; done before: {counts['finished']}",
+    ]
+    lines += [f"accepted: {counts['accepted']} of {texts} ({rate:.0%})"] if rate is not None else []
+    reasons = {
+        "replaced": "have the template's text, because the writer's own differed from the facts, or could not be asked for",
+        "unanswered": "got no answer: they have the template's text for now; the same command asks for them again",
+        "silent": f"have no text: there is nothing to write from ({_NOTHING_KNOWN[kind]})",
+    }
+    lines += [f"{name}: {counts[name]} {why}" for name, why in reasons.items() if counts[name]]
+    return "\n".join(lines)
 
 
 def _tasks(cohort: Cohort, kind: str, pictures: int) -> Iterator[tuple[Study, Task]]:

@@ -6,11 +6,11 @@ loses the text at work and no other. The cohort's content hash leaves texts out:
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,12 +18,12 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chiasm.atomic import sync
+from chiasm.atomic import locked, whole_file
 from chiasm.errors import CohortError
 
 WRITTEN = {"structured_report": "structured-report", "image_description": "image-description"}
 """Text section that a recipe may name -> kind of text."""
-FILE, JOURNAL = "texts.parquet", "texts.partial.jsonl"
+FILE, JOURNAL, LOCK = "texts.parquet", "texts.partial.jsonl", "texts.lock"
 COLUMNS = pa.schema(
     [
         *((name, pa.string()) for name in ("study_id", "kind", "text", "structure", "source")),
@@ -118,18 +118,15 @@ class TextFile:
         self.rows: dict[tuple[str, str], Row] = {}
 
     def __enter__(self) -> Self:
-        self._journal = (self.cohort / JOURNAL).open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._journal.close()
-            raise CohortError(
-                "another process is writing texts of this cohort", where=str(self.cohort), remedy="wait for it"
-            ) from None
-        self._journal.seek(0)
-        for row in (*_rows(self.cohort), *_whole_lines(self._journal.read())):
-            self.rows[row["study_id"], row["kind"]] = row
-        self._journal.seek(0, os.SEEK_END)
+        with ExitStack() as stack:
+            busy = "another process is writing texts of this cohort"
+            stack.enter_context(locked(self.cohort / LOCK, CohortError, busy))
+            self._journal = stack.enter_context((self.cohort / JOURNAL).open("a+", encoding="utf-8"))
+            self._journal.seek(0)
+            for row in (*_rows(self.cohort), *_whole_lines(self._journal.read())):
+                self.rows[row["study_id"], row["kind"]] = row
+            self._journal.seek(0, os.SEEK_END)
+            self._held = stack.pop_all()
         return self
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -142,14 +139,15 @@ class TextFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Fold the journal into the table, also where the work was cut short."""
+        with self._held:
+            self._fold()
+
+    def _fold(self) -> None:
         ordered = sorted(self.rows.values(), key=lambda row: (row["kind"], row["study_id"]))
-        partial = self.cohort / f"{FILE}.partial"
-        with partial.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(ordered, COLUMNS), file)
-            sync(file)
-        os.replace(partial, self.cohort / FILE)
-        (self.cohort / JOURNAL).unlink()
+        with whole_file(self.cohort / FILE) as partial:
+            pq.write_table(pa.Table.from_pylist(ordered, COLUMNS), partial)
         self._journal.close()
+        (self.cohort / JOURNAL).unlink()
 
 
 def _whole_lines(text: str) -> list[Row]:

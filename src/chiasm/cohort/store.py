@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from chiasm.atomic import whole_or_nothing
+from chiasm.atomic import locked, whole_folder
 from chiasm.cohort.arrays import FileArray, MemoryArray, Pixels
 from chiasm.cohort.generated import WRITTEN, read_texts
 from chiasm.cohort.tables import SCHEMA, ColumnInfo, TargetInfo, content_hash, decode_mask, pixel_hash
@@ -406,7 +406,7 @@ def write_cohort(
 ) -> Cohort:
     """Write studies as a cohort, streaming: pixels go to disk as they arrive. The folder appears whole or not at all.
 
-    A killed import leaves OUT.partial-PID, which the next one removes.
+    A killed import leaves OUT.partial and OUT.lock, which the next one removes.
 
     Args:
         options: of the source, kept in cohort.json; must be JSON.
@@ -424,7 +424,8 @@ def write_cohort(
     """
     json.dumps(dict(options))  # fails now rather than after hours
     out = Path(out)
-    with whole_or_nothing(out) as folder, ExitStack() as files:
+    lock = locked(out.with_name(f"{out.name}.lock"), CohortError, "another import is writing this cohort")
+    with lock, whole_folder(out, CohortError) as folder, ExitStack() as files:
 
         def new_array(name: str, shape: tuple[int, ...]) -> Pixels:
             return files.enter_context(FileArray(folder / f"{name}.npy", shape))

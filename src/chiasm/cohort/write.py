@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from chiasm.atomic import sync
+from chiasm.atomic import write_csv, write_json
 from chiasm.cohort.arrays import Pixels
 from chiasm.cohort.tables import (
     SCHEMA,
@@ -509,16 +507,8 @@ class CohortWriter:
 def write_content(content: Content, folder: Path) -> None:
     """Write all but the pixels, which are there already."""
     for name, table in content.tables.items():
-        with (folder / f"{name}.parquet").open("wb") as file:
-            pq.write_table(table, file, row_group_size=10_000, compression="zstd")
-            sync(file)
+        pq.write_table(table, folder / f"{name}.parquet", row_group_size=10_000, compression="zstd")
     if "atlas" in content.arrays:
-        with (folder / "atlas.npy").open("wb") as file:
-            np.save(file, content.arrays["atlas"], allow_pickle=False)
-            sync(file)
-    with (folder / "rejected.csv").open("w", encoding="utf-8", newline="") as text:
-        csv.writer(text).writerows([("where", "reason"), *((r.where, r.reason) for r in content.rejected)])
-        sync(text)
-    with (folder / "cohort.json").open("w", encoding="utf-8") as text:
-        json.dump(content.meta, text, indent=1)
-        sync(text)
+        np.save(folder / "atlas.npy", content.arrays["atlas"], allow_pickle=False)
+    write_csv(folder / "rejected.csv", [("where", "reason"), *((r.where, r.reason) for r in content.rejected)])
+    write_json(folder / "cohort.json", content.meta)

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from chiasm.atomic import write_json
 from chiasm.comparison.answered import Answered, common_studies, read_answers
-from chiasm.comparison.baselines import trained_baselines
+from chiasm.comparison.baselines import train_baselines, trained_baselines
 from chiasm.comparison.folds import fold_scores
 from chiasm.errors import RunError
 from chiasm.evaluation.evaluate import publish
 from chiasm.evaluation.protocol import to_metrics, who_answered
 from chiasm.evaluation.score import Scores, score
-from chiasm.evaluation.store import write_json
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import LOWER_IS_BETTER, NEITHER_IS_BETTER, Metric, parse_name
 from chiasm.metrics.paired import FoldTest, bootstrap_p, corrected_t, holm
@@ -110,20 +110,22 @@ class Comparison:
         }
 
 
-def compare(runs: Sequence[Path | str], out: Path | str | None = None) -> Comparison:
+def compare(runs: Sequence[Path | str], out: Path | str | None = None, *, baselines: bool = False) -> Comparison:
     """Compare the first run with each of the others, and write compare.json and compare.html.
 
     Args:
         runs: two or more, counting the baselines in FIRST/baselines, which always take part where `out` is the default; one
             that was not evaluated yet is evaluated first.
         out: default FIRST/comparison; from there the first run's own page says which baselines it does not beat.
+        baselines: train those of `train_baselines` on the first run's patients and folds, and compare with them too.
 
     Raises:
         RunError, CohortError: see the message; also where the runs answered no study in common.
     """
     paths = [Path(run) for run in runs]
-    if out is None and paths:
-        paths += [home for home in trained_baselines(paths[0]) if home.resolve() not in {p.resolve() for p in paths}]
+    if paths and (baselines or out is None):
+        homes = train_baselines(paths[0]) if baselines else trained_baselines(paths[0])
+        paths += [home for home in homes if home.resolve() not in {p.resolve() for p in paths}]
     if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
         raise RunError(
             "a comparison needs two runs or more, each named once",

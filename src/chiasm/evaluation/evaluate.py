@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from chiasm.atomic import write_json
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.arms import collect
@@ -19,7 +20,7 @@ from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass, 
 from chiasm.evaluation.protocol import to_metrics, who_answered
 from chiasm.evaluation.score import Located, locate, score
 from chiasm.evaluation.spec import Evidence, Truth, read_truth
-from chiasm.evaluation.store import SCHEMA, file_hash, read_evidence, write_evidence, write_json
+from chiasm.evaluation.store import SCHEMA, file_hash, read_evidence, write_evidence
 from chiasm.evaluation.warnings import compute_warnings, leading_arms, report_leaks, tell_added
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import Metric

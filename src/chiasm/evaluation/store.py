@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from chiasm.atomic import whole_file, write_json
 from chiasm.cohort.store import Cohort
 from chiasm.errors import RunError, check_schema
 from chiasm.evaluation.contributions import share_table
@@ -76,7 +77,8 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
     if evidence.descriptions:
         write_json(folder / "descriptions.json", {k or "model": list(v) for k, v in evidence.descriptions.items()})
     if (shares := share_table(evidence)) is not None:
-        pq.write_table(shares, folder / "shares.parquet")
+        with whole_file(folder / "shares.parquet") as partial:
+            pq.write_table(shares, partial)
     index = {
         "schema": SCHEMA,
         "question": asdict(evidence.question),
@@ -161,14 +163,8 @@ def _read_look(path: Path) -> Look | None:
 
 
 def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    np.savez_compressed(path, allow_pickle=False, **arrays)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """JSON without NaN; whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(path)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def file_hash(path: Path) -> str:

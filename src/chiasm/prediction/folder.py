@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from chiasm.atomic import write_bytes, write_csv, write_json
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, InputError
 from chiasm.formats.cells import reason
@@ -86,8 +85,7 @@ class _Rejects:
             self.rows.append((str(path), reason(error)))
 
     def write(self, path: Path) -> None:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([("where", "reason"), *self.rows])
+        write_csv(path, [("where", "reason"), *self.rows])
 
 
 def _check_out(out: Path, inputs: Sequence[Path]) -> None:
@@ -224,10 +222,9 @@ def _write(prediction: Prediction, cohort: Cohort, out: Path, names: set[str]) -
             pixels, heat = pixels[z], heat[z]
         gray, labels = np.clip(pixels, 0, 255).astype(np.uint8), [region.label.replace("_", " ") for region in own]
         picture = overlay(gray, np.zeros((0, 4)), boxes, heat, names=labels, max_side=1024)
-        (out / overlays[image_id]).write_bytes(picture)
+        write_bytes(out / overlays[image_id], picture)
     content = {**to_json(prediction), "overlays": overlays}
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    (out / _free_name(prediction.study_id, ".json", names)).write_text(text + "\n", "utf-8")
+    write_json(out / _free_name(prediction.study_id, ".json", names), content)
 
 
 def _free_name(name: str, ending: str, names: set[str]) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from chiasm.atomic import whole_file, write_csv
 from chiasm.errors import InputError
 from chiasm.report.attributes import KINDS, describe_findings
 from chiasm.report.findings import HELPER, Mention, count_labels, find_passages, read_mentions, take_strongest
@@ -62,7 +62,7 @@ def write_labels(
     Raises:
         InputError: not one report can be labelled; or `out` or `details` is no place for a CSV file.
     """
-    beside = out.with_suffix(".notes.csv")
+    beside = notes_file(out)
     _check_places(out, beside, details)
     notes: list[tuple[str, str, str]] = []
     seen: set[str] = set()
@@ -96,10 +96,14 @@ def write_labels(
             raise InputError("no report can be labelled", expected="reports in English", got=got)
     beside.unlink(missing_ok=True)
     if notes:
-        with _replacing(beside) as writer:
-            writer.writerows([("report", "labelled", "reason"), *notes])
+        write_csv(beside, [("report", "labelled", "reason"), *notes])
     lost = len(notes) - silent - repeated
     return {"reports": labelled, "silent": silent, "repeated": repeated, "rejected": lost}
+
+
+def notes_file(out: Path) -> Path:
+    """Where `write_labels` notes why reports have no row or no label: `labels.notes.csv` beside `labels.csv`."""
+    return out.with_suffix(".notes.csv")
 
 
 def _check_places(out: Path, beside: Path, details: Path | None) -> None:
@@ -116,13 +120,8 @@ def _check_places(out: Path, beside: Path, details: Path | None) -> None:
 @contextmanager
 def _replacing(out: Path) -> Iterator[Writer]:
     """A CSV file that takes its place when it is whole."""
-    partial = out.with_name(f"{out.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield csv.writer(file)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(out) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        yield csv.writer(file)
 
 
 def _header(name: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.atomic import locked, whole_folder, write_json
+from chiasm.errors import CohortError
 from chiasm.progress import Progress
 from chiasm.runtime.features import FeatureProvider, Levels
 
@@ -81,21 +82,22 @@ class CachedFeatures:
 def _kept(home: Path, parts: Iterator[Part], count: int) -> Levels:
     """The arrays of a folder, each of `count` rows; filled by `parts` where there is none."""
     if not (home / "done.json").is_file():
-        _fill(home, parts, count)
+        with locked(home.with_name(f"{home.name}.lock"), CohortError):  # wait for a process that computes the same
+            if not (home / "done.json").is_file():
+                shutil.rmtree(home, ignore_errors=True)
+                with whole_folder(home, CohortError) as partial:
+                    _fill(partial, parts, count)
     arrays = len(json.loads((home / "done.json").read_text("utf-8"))["channels"])
     return [np.load(home / f"level{i}.npy", mmap_mode="r", allow_pickle=False) for i in range(arrays)]
 
 
-def _fill(home: Path, parts: Iterator[Part], count: int) -> None:
-    partial = home.with_name(f"{home.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+def _fill(folder: Path, parts: Iterator[Part], count: int) -> None:
     files: list[np.memmap] = []
     for rows, arrays in parts:
         if not files:
             files = [
                 np.lib.format.open_memmap(
-                    partial / f"level{i}.npy", mode="w+", dtype=np.float16, shape=(count, *array.shape[1:])
+                    folder / f"level{i}.npy", mode="w+", dtype=np.float16, shape=(count, *array.shape[1:])
                 )
                 for i, array in enumerate(arrays)
             ]
@@ -103,6 +105,4 @@ def _fill(home: Path, parts: Iterator[Part], count: int) -> None:
             file[rows] = array
     for file in files:
         file.flush()
-    (partial / "done.json").write_text(json.dumps({"channels": [file.shape[1] for file in files]}), "utf-8")
-    shutil.rmtree(home, ignore_errors=True)
-    os.replace(partial, home)
+    write_json(folder / "done.json", {"channels": [file.shape[1] for file in files]})

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from chiasm.atomic import write_text
 from chiasm.metrics.metric import LOWER_IS_BETTER, NEITHER_IS_BETTER, Metric, MetricName, parse_name
 from chiasm.summary.page import render_template
 from chiasm.summary.tables import TITLES, Row, Table, arm_name, leading, number, pretty
@@ -16,7 +17,7 @@ Compared = Mapping[str, Mapping[str, Any]]
 
 def write_comparison_page(document: Mapping[str, Any], path: Path) -> Path:
     """Write the page of a compare.json. It holds no patient data."""
-    path.write_text(render_comparison(document), "utf-8")
+    write_text(path, render_comparison(document))
     return path
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chiasm.atomic import write_text
 from chiasm.metrics.metric import Metric, parse_name
 from chiasm.summary import tables
 from chiasm.summary.cases import Case, Glass, bar
@@ -92,7 +93,7 @@ class Summary:
 
 def write_page(summary: Summary, path: Path) -> Path:
     """Write the page. It holds patient data (images, identifiers, report texts) and says so."""
-    path.write_text(render(summary), "utf-8")
+    write_text(path, render(summary))
     return path
 
 

@@ -6,7 +6,6 @@ which stands in the checkpoint. So a training that was killed and resumed ends w
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from chiasm.atomic import locked, whole_file, whole_folder, write_csv, write_json, write_text
 from chiasm.checkpoint import SafeCheckpointIO, random_state, read_checkpoint, restore_random_state
 from chiasm.cohort.generated import check_texts
 from chiasm.cohort.store import Cohort
@@ -100,7 +100,7 @@ def train(
                 raise
     if _is_main():
         info["status"] = "finished"
-        _write_json(out / "run.json", info)
+        write_json(out / "run.json", info)
     return info
 
 
@@ -138,10 +138,19 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
         )
     if len({cohort.hash for cohort in cohorts}) < len(cohorts):
         raise CohortError("the same cohort is named twice", remedy="name each cohort once")
+    lock = locked(out.with_name(f"{out.name}.lock"), RunError, "another training is beginning this run")
+    with lock, whole_folder(out, RunError) as home:
+        info = _begin(recipe, cohorts, home, folds, repeats)
+    for note in info["notes"]:
+        say(note)
+    return info
+
+
+def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, repeats: int) -> dict[str, Any]:
+    """Write what each model is trained by, and the run's own `run.json`."""
     fold_models: list[str] = []
     notes: list[str] = []
     sections: set[str] = set()
-    home = out.with_name(f"{out.name}.partial-{os.getpid()}")  # the run folder appears whole or not at all
     strata, stratified = find_strata(recipe, cohorts) if folds > 1 else (None, "")
     for name, rows, seed in _splits(cohorts, folds, repeats, recipe.train.seed, strata):
         plan, resolved, said = fit_plan(recipe, cohorts, [r["train"] for r in rows])
@@ -156,7 +165,7 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
             key: [f"{c}/{study}" for c, r in enumerate(rows) for study in cohorts[c].studies["study_id"].iloc[r[key]]]
             for key in ("train", "validation", "test")
         }
-        _write_json(folder / "split.json", {"seed": seed, **split})
+        write_json(folder / "split.json", {"seed": seed, **split})
         fold_models.append(name)
         sections |= {*plan.text_sections, *plan.description_sections}
     if folds > 1:
@@ -175,12 +184,7 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
         "requested": recipe.model_dump(mode="json"),
         "status": "training",
     }
-    _write_json(home / "run.json", info)
-    if out.is_dir():
-        out.rmdir()  # empty, as was seen
-    os.replace(home, out)
-    for note in notes:
-        say(note)
+    write_json(home / "run.json", info)
     return info
 
 
@@ -239,12 +243,6 @@ def _training_texts(plan: Plan, recipe: Recipe, cohorts: Sequence[Cohort], rows:
     return [text for text in texts if text]
 
 
-def _write_json(path: Path, content: Any) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1), "utf-8")
-    os.replace(partial, path)
-
-
 # --- one model ---------------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +256,7 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
             _measure(fold_model, fold_model.model)
             _optimize(fold_model, Trainee(fold_model, fold_model.model))
     if _is_main():
-        _write_json(folder / "calibration.json", calibrate(load_fold_model(folder).over(cohorts, own=True)))
+        write_json(folder / "calibration.json", calibrate(load_fold_model(folder).over(cohorts, own=True)))
 
 
 def _measure(fold_model: FoldModelOver, model: Model) -> None:
@@ -277,10 +275,8 @@ def _fit_classifiers(fold_model: FoldModelOver, model: Baseline) -> None:
     batches = (fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
     with Progress("fitting", sum(map(len, model.plan.targets.values())) * len(model.subsets)) as bar:
         fits = model.fit(batches, fold_model.loader.patient_ids[rows], _seed(fold_model), bar.advance)
-    with (fold_model.folder / "classifiers.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(field.name for field in fields(Fit))
-        table.writerows(astuple(fit) for fit in fits)
+    header = tuple(field.name for field in fields(Fit))
+    write_csv(fold_model.folder / "classifiers.csv", [header, *(astuple(fit) for fit in fits)])
     _write_weights(fold_model.folder, model.state())
 
 
@@ -289,9 +285,8 @@ def _seed(fold_model: FoldModelOver) -> int:
 
 
 def _write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
-    partial = folder / "weights.partial"
-    save_file(weights, partial)
-    os.replace(partial, folder / "weights.safetensors")
+    with whole_file(folder / "weights.safetensors") as partial:
+        save_file(weights, partial)
 
 
 def _optimize(fold_model: FoldModelOver, trainee: Trainee) -> None:
@@ -579,7 +574,7 @@ class EpochLog(Callback):  # type: ignore[misc]
         row = {"epoch": trainer.current_epoch, **{k: float(v) for k, v in sorted(trainer.callback_metrics.items())}}
         known = self.path.read_text("utf-8").splitlines() if self.path.is_file() else [",".join(row)]
         kept = [known[0], *(line for line in known[1:] if int(line.split(",")[0]) < row["epoch"])]  # resumed
-        self.path.write_text("\n".join([*kept, ",".join(f"{v:.7g}" for v in row.values())]) + "\n", "utf-8")
+        write_text(self.path, "\n".join([*kept, ",".join(f"{v:.7g}" for v in row.values())]) + "\n")
         self.bar.advance(1, f"loss {row['training_loss']:.3f}, validation {row['validation_loss']:.3f}")
 
     def on_train_end(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:

@@ -1,0 +1,77 @@
+"""The commands that make and use models: recipes, train, predict."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from chiasm.commands.answer import Answer, align
+
+
+def recipes() -> Answer:
+    """List the recipes: the models that can be trained."""
+    from chiasm.recipe import read_recipe, recipe_names
+
+    about = {name: read_recipe(name).about for name in recipe_names()}
+    listed = [{"name": name, "about": text} for name, text in about.items()]
+    return Answer({"recipes": listed}, align(about.items()))
+
+
+def train(
+    recipe: Annotated[str, Argument(help="A recipe that `chiasm recipes` lists, or a YAML file of your own.")],
+    cohorts: Annotated[
+        list[Path], Argument(help="Folders of one or more cohorts. A label that one of them lacks is ignored there.")
+    ],
+    out: Annotated[Path, Option(help="Folder to create for the run: the trained models and what they were made from.")],
+    set: Annotated[
+        list[str] | None,
+        Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting of the recipe, as train.epochs=5. May be repeated."
+        ),
+    ] = None,
+    resume: Annotated[bool, Option("--resume", help="Continue a training that was interrupted.")] = False,
+    folds: Annotated[
+        int, Option(min=1, help="Number of cross-validation folds, split by patient. 1: use the cohort's own split.")
+    ] = 1,
+    repeats: Annotated[int, Option(min=1, help="How many times to repeat the cross-validation with new folds.")] = 1,
+) -> Answer:
+    """Train a model on one or more cohorts."""
+    from chiasm.recipe import read_recipe
+
+    chosen = read_recipe(recipe, set or [])  # before torch is imported: a wrong key is answered at once
+    from chiasm.training.train import train
+
+    try:
+        document = train(chosen, cohorts, out, resume=resume, folds=folds, repeats=repeats)
+    except (KeyboardInterrupt, SystemExit):  # Lightning leaves an interrupted fit with SystemExit
+        again = shlex.join(["chiasm", *sys.argv[1:], *(["--resume"] if "--resume" not in sys.argv else [])])
+        raise KeyboardInterrupt(f"resume with: {again}") from None
+    return Answer(document, f"the run is in {out}\nnext: chiasm evaluate {out}")
+
+
+def predict(
+    run: Annotated[Path, Argument(help="Folder of a trained run.")],
+    inputs: Annotated[
+        list[Path],
+        Argument(help="Images, DICOM or NIfTI files, study folders (images/, report.txt, record.json), or cohorts."),
+    ],
+    out: Annotated[Path, Option(help="Folder for the results: a JSON file a study, and pictures of what was located.")],
+    report: Annotated[
+        Path | None, Option(help="Text file with the radiology report, where there is a single input.")
+    ] = None,
+    record: Annotated[
+        Path | None, Option(help="JSON file with the clinical record, where there is a single input.")
+    ] = None,
+) -> Answer:
+    """Predict for images, study folders or a cohort."""
+    from chiasm.prediction.folder import predict_inputs, to_json
+    from chiasm.prediction.render import count_rejected, render_predictions
+
+    predictions = [to_json(p) for p in predict_inputs(run, inputs, out, report=report, record=record)]
+    rejected = count_rejected(out)
+    document = {"predictions": predictions, "out": str(out), "rejected": rejected}
+    return Answer(document, render_predictions(predictions, rejected, out))

@@ -1,0 +1,69 @@
+"""The commands on models: what they hand to the package that works, and how they print its result."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import answered, run
+
+from chiasm.study import Finding, Prediction, State
+
+
+def test_train_hands_everything_over(monkeypatch, tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
+
+    def train(recipe: Any, cohorts: Any, out: Path, **options: Any) -> dict[str, Any]:
+        seen.update(recipe=recipe, cohorts=cohorts, out=out, **options)
+        return {"members": 6}
+
+    monkeypatch.setattr("chiasm.training.train.train", train)
+    settings = ["--set", "train.epochs=7", "--set", "targets=[outcome]"]
+    document = answered(
+        *("train", "report-fusion", "a", "b", "--out", "r", *settings, "--folds", 3, "--repeats", 2, "--resume")
+    )
+    assert document == {"members": 6}
+    assert (seen["recipe"].train.epochs, list(seen["recipe"].targets)) == (7, ["outcome"])
+    assert (seen["cohorts"], seen["out"]) == ([Path("a"), Path("b")], Path("r"))
+    assert (seen["resume"], seen["folds"], seen["repeats"]) == (True, 3, 2)
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_training_says_how_to_go_on(monkeypatch, how) -> None:
+    """Lightning answers Ctrl-C by leaving with SystemExit."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise how(1)
+
+    monkeypatch.setattr("chiasm.training.train.train", interrupted)
+    monkeypatch.setattr("sys.argv", ["chiasm", "train", "report-fusion", "my cohort", "--out", "r"])
+    result = run("train", "report-fusion", "my cohort", "--out", "r")
+    assert result.exit_code == 130
+    assert "resume with: chiasm train report-fusion 'my cohort' --out r --resume" in result.stderr
+
+
+def test_predict_lists_the_most_probable_finding_first(monkeypatch, tmp_path: Path) -> None:
+    findings = (
+        Finding("mass", State.ABSENT, probability=0.123),
+        Finding("pneumonia", State.PRESENT, probability=0.9),
+    )
+    seen: list[Any] = []
+
+    def predict_inputs(*arguments: Any, **options: Any) -> list[Prediction]:
+        seen.append((arguments, options))
+        return [Prediction("s1", "p1", findings)]
+
+    monkeypatch.setattr("chiasm.prediction.folder.predict_inputs", predict_inputs)
+    result = run("predict", "r", "a.png", "--out", tmp_path, "--report", "t.txt")
+    assert result.stdout.splitlines() == ["s1: pneumonia 0.90, mass 0.12", f"the results are in {tmp_path}"]
+    arguments, options = seen[0]
+    assert arguments == (Path("r"), [Path("a.png")], tmp_path)
+    assert options == {"report": Path("t.txt"), "record": None}
+
+
+def test_predict_says_what_it_skipped_and_did_not_use(monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "rejected.csv").write_text("where,reason\nb.png,no image\n")
+    prediction = Prediction("s1", "p1", (), ignored=("report: the model reads none",))
+    monkeypatch.setattr("chiasm.prediction.folder.predict_inputs", lambda *_, **__: [prediction])
+    said = run("predict", "r", "a.png", "b.png", "--out", tmp_path).stdout
+    assert "not used: report: the model reads none" in said
+    assert f"the results are in {tmp_path}; 1 inputs were skipped, see {tmp_path / 'rejected.csv'}" in said
