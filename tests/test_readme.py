@@ -53,7 +53,7 @@ def test_a_run_answers_as_readme_shows(tiny_run, phantom, tmp_path, monkeypatch,
     names: dict[str, object] = {}
     exec(compile(PYTHON[1], str(README), "exec"), names)
     prediction = names["prediction"]
-    assert (prediction.study_id, prediction.used) == (phantom.study(0).study_id, ("image", "text", "record"))
+    assert (prediction.study_id, prediction.arm) == (phantom.study(0).study_id, "report-conditioned")
     assert capsys.readouterr().out.startswith("report-conditioned 0.")
     assert len(PYTHON) == 2
 

@@ -19,7 +19,7 @@ from chiasm.study import Kind
 def test_what_is_written_is_what_is_returned(evaluated: Evaluation) -> None:
     document = json.loads((evaluated.out / "evaluation.json").read_text("utf-8"))
     assert document == json.loads(evaluated.to_json())
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert {name: Metric.from_json(raw) for name, raw in document["metrics"].items()} == dict(evaluated.metrics)
     assert all(parse_name(name) for name in document["metrics"])
     assert document["metrics"]["findings/pneumonia/auroc"]["value"] == pytest.approx(15 / 16)

@@ -60,13 +60,18 @@ def infer(
     with torch.no_grad():
         for block in blocks:
             encoded = [_encode(fold_model, block[i : i + BATCH], device) for i in range(0, len(block), BATCH)]
-            for ask, found in zip(asks, parts, strict=True):
-                swapped = _swapped(fold_model, block, encoded, ask.shuffled) if ask.shuffled else None
-                for number, (batch, tokens) in enumerate(encoded):
-                    shown = _shown(fold_model, tokens, batch, ask, swapped[number] if swapped else None)
-                    found.append(_ask(fold_model, batch, shown, ask))
+            swapped = {a.shuffled: _swapped(fold_model, block, encoded, a.shuffled) for a in asks if a.shuffled}
+            for number, (batch, tokens) in enumerate(encoded):
+                for start in range(0, len(asks), together := max(1, BATCH // len(batch))):
+                    some = asks[start : start + together]
+                    others = [each[number] if (each := swapped.get(ask.shuffled or "")) else None for ask in some]
+                    shown = [_shown(fold_model, tokens, batch, a, o) for a, o in zip(some, others, strict=True)]
+                    for found, part in zip(
+                        parts[start : start + together], _ask(fold_model, batch, shown, some), strict=True
+                    ):
+                        found.append(part)
                     if progress is not None:
-                        progress(len(batch))
+                        progress(len(batch) * len(some))
     return [_join(fold_model, indices, ask, found) for ask, found in zip(asks, parts, strict=True)]
 
 
@@ -152,20 +157,34 @@ class _Part:
     descriptions: Sequence[str] = ()
 
 
-def _ask(fold_model: FoldModelOver, batch: Batch, tokens: dict[str, Tokens], ask: Ask) -> _Part:
-    model, head = fold_model.model, fold_model.recipe.heads.description
-    outputs = model.answer(tokens, replace(batch, description_ids=None, description_mask=None))
+def _ask(
+    fold_model: FoldModelOver, batch: Batch, shown: Sequence[dict[str, Tokens]], asks: Sequence[Ask]
+) -> list[_Part]:
+    """The answers of one batch to some questions, which are put as one batch: a single study is answered in one pass."""
+    n, model = len(batch), fold_model.model
+    together = {m: Tokens.join([tokens[m] for tokens in shown]) for m in shown[0]} if len(shown) > 1 else shown[0]
+    outputs = model.answer(together, Batch(batch.indices.repeat(len(shown))))
     logits = {target: values.float().cpu().numpy() for target, values in outputs.logits.items()}
-    maps = places = None
-    if ask.maps and outputs.map_logits is not None:
-        mask = tokens["image"].units()
-        maps = outputs.map_logits[mask].cpu().half().numpy()
-        places = _places(fold_model.loader, batch.indices.cpu().numpy(), mask.cpu())
-    texts: list[str] = []
-    if ask.describe and isinstance(model, Model) and model.decoder is not None and head is not None:
-        ids = model.describe(tokens, head.beams, head.max_tokens).cpu()
-        texts = [fold_model.describer.decode(row) for row in ids.tolist()]
-    return _Part(logits, inputs_shown(tokens), maps, places, texts)
+    parts = []
+    for number, (ask, tokens) in enumerate(zip(asks, shown, strict=True)):
+        own = slice(number * n, (number + 1) * n)
+        maps = places = None
+        if ask.maps and outputs.map_logits is not None:
+            mask = tokens["image"].units()  # [B, N]; images of other questions may be more
+            maps = outputs.map_logits[own, : mask.shape[1]][mask].cpu().half().numpy()
+            places = _places(fold_model.loader, batch.indices.cpu().numpy(), mask.cpu())
+        texts = _describe(fold_model, tokens) if ask.describe else []
+        parts.append(_Part({t: each[own] for t, each in logits.items()}, inputs_shown(tokens), maps, places, texts))
+    return parts
+
+
+def _describe(fold_model: FoldModelOver, tokens: dict[str, Tokens]) -> list[str]:
+    """A generated text a study, none of a model without that head."""
+    model, head = fold_model.model, fold_model.recipe.heads.description
+    if not isinstance(model, Model) or model.decoder is None or head is None:
+        return []
+    ids = model.describe(tokens, head.beams, head.max_tokens).cpu()
+    return [fold_model.describer.decode(row) for row in ids.tolist()]
 
 
 def _places(loader: Loader, rows: NDArray[np.int64], mask: Tensor) -> NDArray[np.int64]:
