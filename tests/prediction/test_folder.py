@@ -151,7 +151,7 @@ def test_a_box_does_not_hang_on_what_the_report_says(tiny_run, draw, tmp_path):
     shutil.copytree(tiny_run, run)
     fitted = json.loads((run / "calibration.json").read_text())
     for key, value in _findings(bare).items():  # between the two answers
-        fitted[key[0]][key[1]] |= {"threshold": (value + _findings(read)[key]) / 2, "map_threshold": 0.0}
+        fitted["targets"][key[0]][key[1]] |= {"threshold": (value + _findings(read)[key]) / 2, "map_threshold": 0.0}
     (run / "calibration.json").write_text(json.dumps(fitted))
     (bare,) = predict_inputs(run, [picture], tmp_path / "c")
     (read,) = predict_inputs(run, [picture], tmp_path / "d", report=report)

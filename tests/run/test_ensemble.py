@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from asking import answer, fold_models_over
+from fits import calibration_of
 from scipy.special import expit, logit
 
 from chiasm.cohort.store import write_cohort
@@ -79,10 +80,8 @@ def test_states_follow_the_threshold_of_validation(fold_model, indices):
     label = fold_model.plan.targets["findings"][0]
     value = [_numbers(p)[f"findings/{label}"] for p in predict_together([fold_model], indices[:3])]
     for cut, state in ((min(value), State.PRESENT), (max(value) + 1e-6, State.ABSENT)):
-        moved = replace(fold_model, calibration={**fold_model.calibration, "findings": {label: {"threshold": cut}}})
-        moved.calibration["findings"][label]["temperature"] = fold_model.calibration["findings"][label].get(
-            "temperature", 1.0
-        )
+        fit = {"threshold": cut, "temperature": fold_model.calibration.fit("findings", label).temperature or 1.0}
+        moved = replace(fold_model, calibration=calibration_of({"findings": {label: fit}}))
         said = [f.state for p in predict_together([moved], indices[:3]) for f in p.findings if f.name == label]
         assert said == [state] * 3
 
@@ -98,7 +97,7 @@ def wide(tiny_run, tmp_path):
     cohort = write_cohort([study], tmp_path / "cohort", source="test", options={}, size=64)
     fold_model = fold_models_over(tiny_run, [cohort])[0]
     keen = {t: {label: {"threshold": 0.0} for label in labels} for t, labels in fold_model.plan.targets.items()}
-    return replace(fold_model, calibration=keen)
+    return replace(fold_model, calibration=calibration_of(keen))
 
 
 def _paint(monkeypatch, fold_model, logits):
@@ -153,7 +152,9 @@ def test_what_lies_in_the_padding_is_no_place(wide, monkeypatch):
 
 
 def test_a_finding_said_absent_has_no_box(wide, monkeypatch):
-    doubtful = replace(wide, calibration={"findings": {n: {"threshold": 1.1} for n in wide.plan.targets["findings"]}})
+    doubtful = replace(
+        wide, calibration=calibration_of({"findings": {n: {"threshold": 1.1} for n in wide.plan.targets["findings"]}})
+    )
     found = _paint(monkeypatch, doubtful, np.full((8, 8), 8.0))
     assert not found.regions
     assert found.maps
@@ -162,7 +163,9 @@ def test_a_finding_said_absent_has_no_box(wide, monkeypatch):
 def _decided(fold_model, study, fit):
     """Findings present, and labels with boxes, of one study; `fit`: label -> what validation gave, maps cut at 0."""
     fitted = {label: {"map_threshold": 0.0, **fit(label)} for label in fold_model.plan.targets["findings"]}
-    (found,) = predict_together([replace(fold_model, calibration={"findings": fitted})], np.array([study]))
+    (found,) = predict_together(
+        [replace(fold_model, calibration=calibration_of({"findings": fitted}))], np.array([study])
+    )
     present = {f.name for f in found.findings if f.target == "findings" and f.state is State.PRESENT}
     return found, present, {region.label for region in found.regions}
 
@@ -282,7 +285,7 @@ def test_a_regression_is_answered_and_explained_in_its_own_units(ensemble):
 def test_fold_models_decide_and_cut_at_their_mean_threshold(ensemble):
     indices = np.arange(4)
     value = [p.findings[0].probability for p in predict_together(ensemble, indices)]
-    temperatures = [m.calibration["findings"]["edema"].get("temperature", 1.0) for m in ensemble]
+    temperatures = [m.calibration.fit("findings", "edema").temperature or 1.0 for m in ensemble]
     low = min(value)
 
     def with_cuts(cuts, map_cuts):
@@ -290,7 +293,10 @@ def test_fold_models_decide_and_cut_at_their_mean_threshold(ensemble):
             {"temperature": t, "threshold": cut, "map_threshold": map_cut}
             for t, cut, map_cut in zip(temperatures, cuts, map_cuts, strict=True)
         ]
-        moved = [replace(m, calibration={"findings": {"edema": f}}) for m, f in zip(ensemble, fitted, strict=True)]
+        moved = [
+            replace(m, calibration=calibration_of({"findings": {"edema": f}}))
+            for m, f in zip(ensemble, fitted, strict=True)
+        ]
         return predict_together(moved, indices)
 
     assert all(p.findings[0].state is State.PRESENT for p in with_cuts((0.0, 2 * low - 1e-9), (0.5, 0.5)))

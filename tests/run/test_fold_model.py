@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from asking import answer, fold_models_over
+from fits import calibration_of
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
@@ -65,6 +66,9 @@ def test_the_split_is_that_of_the_cohort(fold_model, phantom):
         ({"status": "training"}, "not finished"),
         ({"schema": 99}, "another schema version"),
         ({"fold_models": ["gone"]}, "damaged"),
+        ({"folds": "two"}, "folds: Input should be a valid integer"),
+        ({"fold": 2}, "fold: "),
+        ({"cohorts": [{"path": "c", "hash": "h"}]}, "cohorts.0.source: "),
     ],
 )
 def test_a_run_that_cannot_be_used_says_why(copy, phantom, change, said):
@@ -86,6 +90,29 @@ def test_a_lost_or_cut_file_of_a_run_is_one_error(copy, phantom, name):
     (copy / name).unlink()
     with pytest.raises(RunError, match="damaged"):
         fold_models_over(copy, [phantom])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": 99}, "another schema version"),
+        ({"targets": {"findings": {"edema": {"temperature": "warm"}}}}, "targets.findings.edema.temperature: "),
+        ({"targets": {"findings": {"edema": {"temperatur": 1.0}}}}, "targets.findings.edema.temperatur: "),
+    ],
+)
+def test_a_calibration_that_does_not_fit_names_file_and_key(copy, change, said):
+    path = copy / "calibration.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RunError, match=said) as error:
+        load_fold_models(copy)
+    assert error.value.where == str(path)
+    assert "warm" not in str(error.value), "no value is quoted"
+
+
+def test_a_run_without_a_calibration_is_refused_rather_than_answered_uncalibrated(copy):
+    (copy / "calibration.json").unlink()
+    with pytest.raises(RunError, match="damaged"):
+        load_fold_models(copy)
 
 
 @pytest.mark.parametrize("text", ["", "[", "[1]", "3"])
@@ -225,9 +252,9 @@ def test_calibration_by_hand():
     )  # fmt: skip
     logits = {"findings": np.array([[2.0, 2.0]], np.float32), "severity": np.array([[-1.5]], np.float32)}
     shown = np.array(["image"])
-    values = calibrated(logits, shown, plan, {"findings": {"a": {"temperature": 4.0}}})
+    values = calibrated(logits, shown, plan, calibration_of({"findings": {"a": {"temperature": 4.0}}}))
     np.testing.assert_allclose(values["findings"], [[expit(0.5), expit(2.0)]])
-    own = {"findings": {"a": {"temperature": 4.0, "shown": {"image": {"temperature": 1.0}}}}}
+    own = calibration_of({"findings": {"a": {"temperature": 4.0, "shown": {"image": {"temperature": 1.0}}}}})
     np.testing.assert_allclose(calibrated(logits, shown, plan, own)["findings"], [[expit(2.0), expit(2.0)]])
     np.testing.assert_allclose(calibrated(logits, np.array(["text"]), plan, own)["findings"][0, 0], expit(0.5))
     assert values["severity"].tolist() == [[7.0]]
@@ -236,7 +263,7 @@ def test_calibration_by_hand():
 def test_a_fold_model_answers_at_its_temperatures(fold_model, phantom):
     rows = phantom.rows("test")
     said = answer(fold_model, rows)
-    for target in fold_model.calibration:
+    for target in fold_model.calibration.targets:
         if fold_model.plan.kinds[target] is not Kind.BINARY:
             continue
         temperature = fitted(

@@ -94,7 +94,7 @@ def test_folds_hold_every_patient_out_once_and_are_resumable(phantom, small, tmp
     recipe = read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"])
     run = tmp_path / "run"
     info = train(recipe, [phantom.path], run, folds=2)
-    assert info["fold_models"] == ["fold-0-0", "fold-0-1"]
+    assert info.fold_models == ("fold-0-0", "fold-0-1")
     fold_models = fold_models_over(run)
     tested = np.concatenate([m.split["test"] for m in fold_models])
     assert sorted(tested) == list(range(len(phantom)))

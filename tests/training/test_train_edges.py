@@ -99,7 +99,7 @@ def test_validation_too_small_for_a_coverage_makes_no_sets(tmp_path, recipe):
     cohort = a_cohort(tmp_path / "c")
     train(recipe, [cohort.path], tmp_path / "run")
     (fold_model,) = fold_models_over(tmp_path / "run")
-    assert "radius" not in fold_model.calibration["outcome"]["event"]
+    assert fold_model.calibration.fit("outcome", "event").radius is None
     shown = np.array(["image"])
     assert np.isnan(fold_model.radii("outcome", shown)).all()
     half = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"coverage": 0.5})})

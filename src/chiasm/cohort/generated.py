@@ -67,13 +67,13 @@ def writers(cohort: Path, section: str) -> dict[str, str]:
     }
 
 
-def check_texts(entry: Mapping[str, Any], cohort: Path) -> None:
-    """Are the written texts those that a run has recorded?
+def check_texts(recorded: Mapping[str, str], cohort: Path) -> None:
+    """Are the written texts those that a run has recorded, by section and hash?
 
     Raises:
         CohortError: they were written anew, or are gone.
     """
-    for section, digest in entry.get("texts", {}).items():
+    for section, digest in recorded.items():
         if texts_hash(cohort, section) != digest:
             raise CohortError(
                 f"the written texts of {section} have changed since the run was trained",

@@ -93,8 +93,7 @@ def load_predictor(run: Path | str) -> Predictor:
         RunError: no run, an unfinished or a damaged one.
     """
     run = Path(run)
-    notes = dict.fromkeys(note for entry in read_run(run)["cohorts"] for note in entry.get("notes", ()))
-    return Predictor(load_fold_models(run), tuple(notes))
+    return Predictor(load_fold_models(run), read_run(run).data_notes)
 
 
 def _unread(study: Study, plan: Plan) -> list[str]:

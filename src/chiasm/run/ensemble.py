@@ -210,4 +210,5 @@ def _regions(
 
 def map_threshold(calibration: Calibration, target: str, label: str) -> float:
     """The cut of a label's localization map, fitted on validation boxes; .5 where there were none."""
-    return float(calibration.get(target, {}).get(label, {}).get("map_threshold", 0.5))
+    cut = calibration.fit(target, label).map_threshold
+    return 0.5 if cut is None else cut

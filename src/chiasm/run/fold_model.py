@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from chiasm.models.image.territories import Territories
 from chiasm.models.text.encoder import TextExtractor
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.report.tokenizer import PretrainedTokenizer, Tokenizer, build_tokenizer
-from chiasm.run.answers import Answers, Calibration, calibrated, fitted
+from chiasm.run.answers import Answers, Calibration, calibrated, fitted, read_calibration
 from chiasm.run.cohorts import open_recorded
 from chiasm.run.folder import read_run, readable
 from chiasm.runtime.cache import CachedFeatures
@@ -102,17 +102,17 @@ def load_fold_models(run: Path) -> list[FoldModel]:
         RunError: unfinished or damaged run.
     """
     info = read_run(run)
-    if info["status"] != "finished":
+    if info.status != "finished":
         raise RunError(
             "the run is not finished",
-            got=f"status {info['status']}",
+            got=f"status {info.status}",
             where=str(run),
             remedy="chiasm train ... --resume continues it",
         )
-    for name in info["fold_models"]:
-        with readable(run / name):
-            (run / name / "calibration.json").resolve(strict=True)  # or every answer would silently be uncalibrated
-    fold_models = [load_fold_model(run / name) for name in info["fold_models"]]
+    fold_models = [
+        replace(load_fold_model(run / name), calibration=read_calibration(run / name / "calibration.json"))
+        for name in info.fold_models
+    ]
     _share([fold_model.model for fold_model in fold_models])
     return fold_models
 
@@ -143,12 +143,12 @@ def over_own_cohorts(run: Path, fold_models: Sequence[FoldModel]) -> list[FoldMo
     Raises:
         CohortError: a cohort is gone or has changed.
     """
-    cohorts = [open_recorded(entry) for entry in read_run(run)["cohorts"]]
+    cohorts = [open_recorded(recorded) for recorded in read_run(run).cohorts]
     return [fold_model.over(cohorts, own=True) for fold_model in fold_models]
 
 
 def load_fold_model(folder: Path) -> FoldModel:
-    """One trained model of a run."""
+    """One trained model of a run; before it is calibrated, its answers are as they come."""
     fold_model = _read(folder)
     model = fold_model.model
     with readable(folder / "weights.safetensors"):
@@ -172,21 +172,18 @@ def begin_fold_model(folder: Path, cohorts: Sequence[Cohort]) -> FoldModelOver:
 
 def _read(folder: Path) -> FoldModel:
     """What a folder says of a model, before its weights."""
-    calibration: Calibration = {}
     with readable(folder):
         recipe_file = (folder / "recipe.yaml").resolve(strict=True)
         plan = Plan.from_json((folder / "plan.json").read_text("utf-8"))
         describer = Tokenizer.from_json((folder / "tokenizer.json").read_text("utf-8"))
         split = json.loads((folder / "split.json").read_text("utf-8"))
         seed, studies = int(split["seed"]), {name: split[name] for name in SPLITS}
-        if (folder / "calibration.json").is_file():
-            calibration = json.loads((folder / "calibration.json").read_text("utf-8"))
     recipe = read_recipe(recipe_file)
     text = recipe.inputs.text
     reader = build_tokenizer(text, describer) if text is not None else None
     torch.manual_seed(seed)
     model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
-    return FoldModel(folder, recipe, plan, model, reader, describer, calibration, studies)
+    return FoldModel(folder, recipe, plan, model, reader, describer, Calibration(), studies)
 
 
 def find_device() -> torch.device:

@@ -12,7 +12,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,11 @@ from chiasm.objectives.unimodal import known, unimodal_losses
 from chiasm.progress import Progress, say
 from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
+from chiasm.run.answers import write_calibration
 from chiasm.run.calibrate import calibrate
 from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_model
-from chiasm.run.folder import SCHEMA, read_run
+from chiasm.run.folder import Run, read_run, write_run
 from chiasm.splits import folds as patient_folds
 from chiasm.splits import split_of
 from chiasm.tensors import Batch, Outputs
@@ -63,7 +64,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertis
 
 def train(
     recipe: Recipe, cohorts: Sequence[Path], out: Path, *, resume: bool = False, folds: int = 1, repeats: int = 1
-) -> dict[str, Any]:
+) -> Run:
     """Train a recipe on cohorts and write a run.
 
     Args:
@@ -75,7 +76,7 @@ def train(
             fold is a model; `evaluate` pools.
 
     Returns:
-        the content of `run.json`.
+        what `run.json` says.
 
     Raises:
         RunError: `out` exists (or, to resume, does not fit), CohortError, RecipeError: see the message; also where this
@@ -88,10 +89,10 @@ def train(
         info = _resume(recipe, opened, out) if resume else _prepare(recipe, opened, out, folds, repeats)
     else:
         info = read_run(out)  # a further process of the same training: the first one has prepared everything
-    for number, name in enumerate(info["fold_models"]):
+    for number, name in enumerate(info.fold_models):
         if not (out / name / "calibration.json").is_file():
-            if len(info["fold_models"]) > 1 and _is_main():
-                say(f"fold {number + 1} of {len(info['fold_models'])}")
+            if len(info.fold_models) > 1 and _is_main():
+                say(f"fold {number + 1} of {len(info.fold_models)}")
             try:
                 _fit(out / name, opened)
             except TrainingError:
@@ -99,8 +100,8 @@ def train(
                     shutil.rmtree(out)  # nothing was learned yet: the folder would only stand in the way
                 raise
     if _is_main():
-        info["status"] = "finished"
-        write_json(out / "run.json", info)
+        info = replace(info, status="finished")
+        write_run(out, info)
     return info
 
 
@@ -128,7 +129,7 @@ def _check_machine(recipe: Recipe) -> None:
 # --- before the first step: splits, plan, tokenizer --------------------------------------------------------------------
 
 
-def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, repeats: int) -> dict[str, Any]:
+def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, repeats: int) -> Run:
     if out.exists() and any(out.iterdir()):
         raise RunError(
             "the run folder is not empty",
@@ -141,12 +142,12 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
     lock = locked(out.with_name(f"{out.name}.lock"), RunError, "another training is beginning this run")
     with lock, whole_folder(out, RunError) as home:
         info = _begin(recipe, cohorts, home, folds, repeats)
-    for note in info["notes"]:
+    for note in info.notes:
         say(note)
     return info
 
 
-def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, repeats: int) -> dict[str, Any]:
+def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, repeats: int) -> Run:
     """Write what each model is trained by, and the run's own `run.json`."""
     fold_models: list[str] = []
     notes: list[str] = []
@@ -170,38 +171,37 @@ def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, re
         sections |= {*plan.text_sections, *plan.description_sections}
     if folds > 1:
         shutil.copy(home / fold_models[0] / "recipe.yaml", home / "recipe.yaml")
-    info = {
-        "schema": SCHEMA,
-        "recipe": recipe.name,
-        "cohorts": [record_cohort(c, sections) for c in cohorts],
-        "seed": recipe.train.seed,
-        "folds": folds,
-        "repeats": repeats,
-        "stratified": stratified,
-        "fold_models": fold_models,
-        "notes": notes,
-        "versions": {p: version(p) for p in ("chiasm", "torch", "lightning", "numpy")},
-        "requested": recipe.model_dump(mode="json"),
-        "status": "training",
-    }
-    write_json(home / "run.json", info)
+    info = Run(
+        recipe=recipe.name,
+        cohorts=tuple(record_cohort(c, sections) for c in cohorts),
+        seed=recipe.train.seed,
+        folds=folds,
+        repeats=repeats,
+        stratified=stratified,
+        fold_models=tuple(fold_models),
+        notes=tuple(notes),
+        versions={p: version(p) for p in ("chiasm", "torch", "lightning", "numpy")},
+        requested=recipe.model_dump(mode="json"),
+        status="training",
+    )
+    write_run(home, info)
     return info
 
 
-def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> dict[str, Any]:
+def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> Run:
     info = read_run(out)
-    if info["requested"] != recipe.model_dump(mode="json"):
+    if info.requested != recipe.model_dump(mode="json"):
         raise RunError(
             "the recipe is not the one this run was begun with",
             where=str(out / "run.json"),
             remedy="resume with the same recipe and --set, or choose another --out",
         )
-    if [entry["hash"] for entry in info["cohorts"]] != [cohort.hash for cohort in cohorts]:
-        for entry in info["cohorts"]:
-            open_recorded(entry)
+    if [recorded.hash for recorded in info.cohorts] != [cohort.hash for cohort in cohorts]:
+        for recorded in info.cohorts:
+            open_recorded(recorded)
         raise RunError("these are not the cohorts this run was begun with", where=str(out / "run.json"))
-    for entry, cohort in zip(info["cohorts"], cohorts, strict=True):
-        check_texts(entry, cohort.path)
+    for recorded, cohort in zip(info.cohorts, cohorts, strict=True):
+        check_texts(recorded.texts, cohort.path)
     return info
 
 
@@ -256,7 +256,7 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
             _measure(fold_model, fold_model.model)
             _optimize(fold_model, Trainee(fold_model, fold_model.model))
     if _is_main():
-        write_json(folder / "calibration.json", calibrate(load_fold_model(folder).over(cohorts, own=True)))
+        write_calibration(folder / "calibration.json", calibrate(load_fold_model(folder).over(cohorts, own=True)))
 
 
 def _measure(fold_model: FoldModelOver, model: Model) -> None:
