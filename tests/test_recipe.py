@@ -37,10 +37,10 @@ def test_a_file_is_read_where_no_recipe_has_that_name(tmp_path: Path) -> None:
         ("inputs.record.opt_in=[troponin]", lambda r: r.inputs.record.opt_in == ("troponin",)),
         ("targets=[lung_opacity]", lambda r: list(r.targets) == ["lung_opacity"]),
         ("targets.findings.labels=[pneumonia]", lambda r: r.targets["findings"].labels == ("pneumonia",)),
-        ("heads.description=null", lambda r: r.heads.description is None),
+        ("heads.description=null", lambda r: r.heads.get("description") is None),
     ],
 )
-def test_overrides(override: str, value) -> None:  # type: ignore[no-untyped-def]
+def test_an_override_changes_its_key(override: str, value) -> None:  # type: ignore[no-untyped-def]
     assert not value(read_recipe("report-fusion"))
     assert value(read_recipe("report-fusion", [override]))
 
@@ -86,7 +86,7 @@ def test_all_problems_come_in_one_message() -> None:
         ("targets: {x: {}}", "name"),
     ],
 )
-def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
+def test_a_recipe_file_with_a_problem_is_refused_with_its_name(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.yaml").write_text(text, "utf-8")
     with pytest.raises(RecipeError, match=message) as caught:
         read_recipe(tmp_path / "bad.yaml")
@@ -100,7 +100,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("override", ["train.epochs", "=3", "train.epochs=["])
-def test_bad_overrides(override: str) -> None:
+def test_an_override_without_key_and_value_is_refused(override: str) -> None:
     with pytest.raises(RecipeError, match="--set needs"):
         read_recipe("report-fusion", [override])
 

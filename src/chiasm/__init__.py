@@ -32,6 +32,7 @@ _PUBLIC = {
     "load_predictor": "chiasm.prediction.predictor",
     "predict": "chiasm.prediction.folder",
     "read_recipe": "chiasm.recipe",
+    "register": "chiasm.registry",
     "train": "chiasm.training.train",
 }
 _OTHERWISE_NAMED = {"predict": "predict_inputs"}
@@ -59,6 +60,7 @@ __all__ = [
     "load_predictor",
     "predict",
     "read_recipe",
+    "register",
     "train",
 ]
 
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from chiasm.prediction.folder import predict_inputs as predict
     from chiasm.prediction.predictor import load_predictor
     from chiasm.recipe import Recipe, read_recipe
+    from chiasm.registry import register
     from chiasm.report.findings import label_report
     from chiasm.study import (
         Finding,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,6 +230,7 @@ class Prediction:
         used: the modalities the answer rests on.
         ignored: a sentence for each thing that was handed in and that the model does not read.
         notes: what users must know of the cohorts that the model learned from, such as that an expert drew its images.
+        heads: name of a further head -> what it answers, as JSON.
         without_report: "target/label" -> the same number when the report is hidden; empty where no report was used.
     """
 
@@ -245,6 +247,7 @@ class Prediction:
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     without_report: Mapping[str, float] = field(default_factory=dict)
+    heads: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def arm(self) -> str:

@@ -41,6 +41,7 @@ class Batch:
         lesion_mask: [B, N, C, h, w] share of each grid cell that regions cover; lesion_label_mask: [B, N, C] True where a
             reader drew (or ruled out) regions for that label on that image.
         description_ids, description_mask: [B, T] the text to be generated, from <bos> to <eos>.
+        teachers: name of a head -> name -> [B, ...] what its `teach` gives of each study: supervision, never an input.
     """
 
     indices: Tensor
@@ -61,6 +62,7 @@ class Batch:
     lesion_label_mask: Tensor | None = None
     description_ids: Tensor | None = None
     description_mask: Tensor | None = None
+    teachers: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -168,19 +170,15 @@ class Outputs:
 
     Attributes:
         logits: target -> [B, L], or [B, L, Q] of a leveled target: log-probabilities of levels, logits of hazards.
-        map_logits: [B, N, C, h, w] from image tokens alone, or None without a localization head.
-        description_logits: [B, T, V] for the teacher-forced description, or None.
+        heads: name of a head -> name -> [B, ...] what its layers answer.
         fused: of the full pass.
         unimodal_logits: modality -> target -> logits of the same shape, what that modality answers alone: in training, and
             where fusion is late. Arbitrary for a study without the modality.
         present: modality -> [B] bool, which studies have it.
-        aligned: "image", "text", "record", "fused" -> [B, D] unit vectors of one space, where the recipe aligns them.
     """
 
     logits: dict[str, Tensor]
     fused: Fused
-    map_logits: Tensor | None = None
-    description_logits: Tensor | None = None
+    heads: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     unimodal_logits: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     present: dict[str, Tensor] = field(default_factory=dict)
-    aligned: dict[str, Tensor] = field(default_factory=dict)

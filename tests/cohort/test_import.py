@@ -70,7 +70,7 @@ def test_hash_changes_with_anything_that_is_content(change, make_study, tmp_path
     assert len(hashes) == 2
 
 
-def test_the_tables_are_plain(make_study, tmp_path: Path) -> None:
+def test_the_tables_are_plain_parquet_with_the_documented_columns(make_study, tmp_path: Path) -> None:
     import pandas as pd
 
     cohort = write([make_study(i, bayes={"image": 0.25, "image+record": 0.75}) for i in range(4)], tmp_path / "c")
@@ -242,7 +242,7 @@ def test_boxes_beyond_the_frame_are_kept_as_published_and_counted(make_study, tm
     assert cohort.mask(1, "findings", "pneumonia").sum() == 20 * 26
 
 
-def test_split_rules(make_study, tmp_path: Path) -> None:
+def test_a_split_is_published_or_hashed_as_asked(make_study, tmp_path: Path) -> None:
     studies = [make_study(i) for i in range(60)]
     published = [replace(s, split="test" if i % 3 else "train") for i, s in enumerate(studies)]
     assert write(published, tmp_path / "a").meta["split_rule"] == "published"
@@ -343,7 +343,7 @@ def test_a_killed_import_leaves_a_partial_folder_and_a_lock_that_the_next_one_re
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
-def test_progress_counts_what_came(make_study, tmp_path: Path) -> None:
+def test_progress_counts_studies_and_rejected_inputs(make_study, tmp_path: Path) -> None:
     seen: list[int] = []
     write([make_study(0), Rejected("x", "y"), make_study(1)], tmp_path / "c", progress=seen.append)
     assert seen == [1, 2, 3]

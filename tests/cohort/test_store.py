@@ -155,7 +155,7 @@ def test_image_study_and_rows_agree(cohort: Cohort) -> None:
     assert sorted(rows) == list(range(8))
 
 
-def test_pickled_by_its_path(cohort: Cohort) -> None:
+def test_a_cohort_is_pickled_by_its_path(cohort: Cohort) -> None:
     assert len(pickle.dumps(cohort)) < 1000
     assert pickle.loads(pickle.dumps(cohort)).hash == cohort.hash
 
@@ -172,7 +172,7 @@ def test_verify_passes_on_a_copy(copy: Path) -> None:
     Cohort.open(copy).verify()
 
 
-def test_verify_sees_one_pixel(copy: Path) -> None:
+def test_verify_sees_one_changed_pixel(copy: Path) -> None:
     pixels = np.load(copy / "pixels_2d.npy", mmap_mode="r+")
     pixels[4, 20, 20] ^= 1
     pixels.flush()
@@ -206,7 +206,7 @@ def test_rewritten_tables_with_the_same_content_pass(copy: Path) -> None:
     Cohort.open(copy).verify()
 
 
-def test_no_cohort(tmp_path: Path) -> None:
+def test_a_folder_that_holds_no_cohort_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="this is no cohort") as caught:
         Cohort.open(tmp_path / "nowhere")
     assert caught.value.got == "no such folder"
@@ -215,7 +215,7 @@ def test_no_cohort(tmp_path: Path) -> None:
         Cohort.open(tmp_path)
 
 
-def test_another_schema_version(copy: Path) -> None:
+def test_a_cohort_of_another_schema_version_is_refused(copy: Path) -> None:
     meta = json.loads((copy / "cohort.json").read_text())
     (copy / "cohort.json").write_text(json.dumps({**meta, "schema": 2}))
     with pytest.raises(CohortError, match="another schema") as caught:

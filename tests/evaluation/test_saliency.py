@@ -14,12 +14,13 @@ from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.domains.stroke.facts import Atlas
 from chiasm.evaluation.present import draw_glass
 from chiasm.evaluation.saliency import choose_label, gradient_times_input, look
-from chiasm.evaluation.spec import Arm, Evidence, Pool, Question
+from chiasm.evaluation.spec import Arm, Evidence
 from chiasm.evaluation.store import read_evidence, write_evidence
 from chiasm.geometry import Geometry
-from chiasm.models.assemble import Model
+from chiasm.heads.spec import Pool, Question
 from chiasm.models.image.encoder import Backbone, Extractor
 from chiasm.models.image.territories import REGIONS, Territories
+from chiasm.run.model import Model
 from chiasm.study import Image, Kind, Outcome, Record, Study
 from chiasm.tensors import Batch
 

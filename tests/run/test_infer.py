@@ -61,7 +61,8 @@ def test_questions_put_together_get_the_answers_of_each_alone(fold_model, studie
     """Few studies are asked everything in one batch, with a padding that no question alone has."""
     rows = fold_model.split["test"][:studies]
     asks = [
-        Ask(maps=True, describe=True),
+        Ask(heads=("localization", "description"), tell=("description",)),
+        Ask(heads=("localization",)),
         Ask(("image",)),
         Ask(("text", "record")),
         Ask(()),
@@ -72,11 +73,12 @@ def test_questions_put_together_get_the_answers_of_each_alone(fold_model, studie
         (alone,) = infer(fold_model, rows, [ask])
         for target, logits in alone.logits.items():
             np.testing.assert_allclose(together.logits[target], logits, atol=1e-5)
-        if ask.maps:
-            np.testing.assert_allclose(together.maps.astype(float), alone.maps.astype(float), atol=5e-3)
-            np.testing.assert_array_equal(together.map_index, alone.map_index)
+        if "localization" in ask.heads:
+            maps, own = together.heads["localization"], alone.heads["localization"]
+            np.testing.assert_allclose(maps.values.astype(float), own.values.astype(float), atol=5e-3)
+            np.testing.assert_array_equal(maps.index, own.index)
         np.testing.assert_array_equal(together.shown, alone.shown)
-        assert together.descriptions == alone.descriptions
+        assert together.heads.get("description") == alone.heads.get("description")
 
 
 @pytest.mark.parametrize("hidden", ["image", "text", "record"])

@@ -25,7 +25,7 @@ from chiasm.audit.counts import (
 from chiasm.audit.duplicates import CORRELATION, FAR_BITS, identical, near_identical
 from chiasm.audit.inspection import render_inspection
 from chiasm.cohort.store import Cohort
-from chiasm.report.findings import label_texts
+from chiasm.report.findings import label_reports
 from chiasm.study import Kind, State
 from chiasm.vocabulary import FINDINGS, canonical, snake_case
 
@@ -163,7 +163,7 @@ def label_words(cohort: Cohort) -> dict[str, dict[str, Any]]:
         patterns = _patterns({name for name, *_ in labels.values()}, (texts[i] for i in rows))
         read = rows[np.unique(np.linspace(0, len(rows) - 1, MOST_READ).astype(int))] if len(rows) > MOST_READ else rows
         known = sorted({name for name, *_ in labels.values()} & set(FINDINGS))
-        states = label_texts([texts[i] for i in read], known)
+        states = label_reports([texts[i] for i in read], known)
         said = dict(zip(known, np.isin(states, [State.PRESENT.value, State.UNCERTAIN.value]).T, strict=True))
         entries = {}
         for key, (name, present, other) in labels.items():

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from chiasm.atomic import locked, whole_folder
 from chiasm.cohort.arrays import FileArray, MemoryArray, Pixels
-from chiasm.cohort.generated import WRITTEN, read_texts
+from chiasm.cohort.generated import SECTION_KINDS, read_generated
 from chiasm.cohort.tables import SCHEMA, ColumnInfo, TargetInfo, content_hash, decode_mask, pixel_hash
 from chiasm.cohort.write import CohortWriter, Content, write_content
 from chiasm.domains.stroke.facts import Atlas
@@ -281,12 +281,12 @@ class Cohort:
         return [text for part in self.text_parts(sections) for text in part]
 
     def text_parts(self, sections: Sequence[str]) -> Iterator[list[str]]:
-        """`texts`, some thousand at a time; sections of `chiasm.cohort.generated.WRITTEN` are what writers made.
+        """`texts`, some thousand at a time; sections of `chiasm.cohort.generated.SECTION_KINDS` are what writers made.
 
         Beside a cohort in memory nothing is written: such a text is a section of the study's report there.
         """
-        written = () if self.in_memory else [name for name in sections if name in WRITTEN]
-        made = {name: read_texts(self.path, name) for name in written}
+        written = () if self.in_memory else [name for name in sections if name in SECTION_KINDS]
+        made = {name: read_generated(self.path, name) for name in written}
         known = [name for name in sections if name in self.sections or made.get(name)]
         if not known:
             yield [""] * len(self)

@@ -91,16 +91,19 @@ class Loader:
         features: Sequence[Features] | None = None,
         *,
         describer: TextEncoder | None = None,
+        teachers: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
     ) -> None:
         """
         Args:
             tokenizer: of the report as an input; describer: of the description (the same, if None).
             features: of each cohort, what stands in for images and goes with texts.
+            teachers: name of a head -> name -> [n, ...] what teaches it.
 
         Raises:
             CohortError: stored images have another shape than the plan, or a target is of another kind.
         """
         self.cohorts, self.plan = list(cohorts), plan
+        self.teachers = teachers or {}
         self.offsets = np.concatenate([[0], np.cumsum([len(cohort) for cohort in cohorts], dtype=np.int64)])
         self._check()
         self._index_images()
@@ -169,7 +172,9 @@ class Loader:
             known.append(np.diff(self._drawn_start[self._image_start]) > 0)
         if self._descriptions is not None:
             known.append(np.diff(self._descriptions.start) > 0)
-        return np.asarray(np.any(known, axis=0))
+        for own in self.teachers.values():
+            known += [mask.reshape(len(self), -1).any(axis=1) for key, mask in own.items() if key.endswith("_mask")]
+        return np.asarray(np.any(known, axis=0)) if known else np.zeros(len(self), bool)
 
     @property
     def keys(self) -> list[str]:
@@ -196,6 +201,10 @@ class Loader:
         if self.plan.facts or self.plan.fact_words:
             batch.facts = torch.from_numpy(self._facts[rows])
         batch.labels = {target: torch.from_numpy(values[rows]) for target, values in self.labels.items()}
+        batch.teachers = {
+            name: {key: torch.from_numpy(values[rows]) for key, values in own.items()}
+            for name, own in self.teachers.items()
+        }
         batch.label_mask = {target: torch.from_numpy(mask[rows]) for target, mask in self.label_mask.items()}
         return batch
 

@@ -39,6 +39,7 @@ class Plan:
         facts, fact_words: what was measured on the images, as `numeric` and `categories`; of a baseline only.
         levels: leveled target -> of each label, the levels that training has (`chiasm.encoding.levels`): such a label is answered by
             a number for each.
+        heads: name -> what the head learned of training (its `fit`), as JSON.
         rates: leveled target -> of each label, how often training has each level, or the hazard of each interval.
     """
 
@@ -62,6 +63,7 @@ class Plan:
     fact_words: dict[str, Words] = field(default_factory=dict)
     levels: dict[str, tuple[Levels, ...]] = field(default_factory=dict)
     rates: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    heads: dict[str, Any] = field(default_factory=dict)
 
     def shape(self, target: str) -> tuple[int, ...]:
         """Of the answers to one study: (L,), or (L, Q) of a leveled target, Q being the most levels of a label."""
@@ -74,7 +76,7 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """The inverse of `to_json`, exactly: floats are written with all their digits."""
-        raw = {key: _tuples(value) for key, value in json.loads(text).items()}
+        raw = {key: value if key == "heads" else _tuples(value) for key, value in json.loads(text).items()}
         raw["kinds"] = {target: Kind(kind) for target, kind in raw["kinds"].items()}
         return cls(**raw)
 

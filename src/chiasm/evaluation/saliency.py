@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chiasm.encoding.plan import Plan
-from chiasm.evaluation.spec import Look, Pool, Question
-from chiasm.models.assemble import Model
+from chiasm.evaluation.spec import Look
+from chiasm.heads.spec import Pool, Question
 from chiasm.progress import Progress
 from chiasm.run.fold_model import FoldModelOver, find_device
+from chiasm.run.model import Model
 from chiasm.study import Kind
 from chiasm.tensors import Batch, Outputs
 

@@ -200,6 +200,7 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
         "description": prediction.description,
         "contributions": {m: dict(c) for m, c in prediction.contributions.items()},
         "without_report": dict(prediction.without_report),
+        "heads": dict(prediction.heads),
     }
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,11 @@ class Calibration(Document):
         """Of a label; an empty one where nothing was fitted."""
         return self.targets.get(target, {}).get(label, LabelFit())
 
+    def map_threshold(self, target: str, label: str) -> float:
+        """Where a label's localization map is cut; .5 where validation has no region of it."""
+        cut = self.fit(target, label).map_threshold
+        return 0.5 if cut is None else cut
+
 
 def read_calibration(path: Path) -> Calibration:
     """Read a fold model's calibration.json.
@@ -81,16 +86,13 @@ class Answers:
         indices: [n] studies, in the index space of the loader.
         logits: target -> [n, L] (regression targets: standardized values), or [n, L, Q] of leveled ones.
         shown: [n] which modalities the model was shown: "image+record", "" for none.
-        maps: [m, C, *grid] logits of every image, or None; map_index: [m, 2] study index and row in `images`.
-        descriptions: one text a study, or None.
+        heads: name of a head -> what is kept of its answers (`chiasm.heads.head.Head.join`), of the heads that were asked.
     """
 
     indices: NDArray[np.int64]
     logits: dict[str, NDArray[np.float32]]
     shown: NDArray[np.str_]
-    maps: NDArray[np.float16] | None = None
-    map_index: NDArray[np.int64] | None = None
-    descriptions: list[str] | None = None
+    heads: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fitted(

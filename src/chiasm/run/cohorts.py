@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chiasm.cohort.generated import WRITTEN, check_texts, texts_hash
+from chiasm.cohort.generated import SECTION_KINDS, check_texts, hash_texts
 from chiasm.cohort.store import Cohort
 from chiasm.documents import STRICT
 from chiasm.errors import CohortError
@@ -32,7 +32,7 @@ class RecordedCohort:
 
 def record_cohort(cohort: Cohort, sections: Iterable[str]) -> RecordedCohort:
     """What a run keeps of a cohort: where it is, what it holds, what users must know, and which written texts were read."""
-    texts = {name: texts_hash(cohort.path, name) for name in sorted(WRITTEN.keys() & set(sections))}
+    texts = {name: hash_texts(cohort.path, name) for name in sorted(SECTION_KINDS.keys() & set(sections))}
     return RecordedCohort(str(cohort.path.resolve()), cohort.hash, cohort.source, cohort.notes, texts)
 
 

@@ -17,7 +17,7 @@ from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.plan import Plan
 from chiasm.errors import RunError
-from chiasm.models.assemble import Model, build_model
+from chiasm.geometry import Geometry
 from chiasm.models.baseline import Baseline
 from chiasm.models.image.encoder import Extractor
 from chiasm.models.image.territories import Territories
@@ -27,6 +27,7 @@ from chiasm.report.tokenizer import PretrainedTokenizer, Tokenizer, build_tokeni
 from chiasm.run.answers import Answers, Calibration, calibrated, fitted, read_calibration
 from chiasm.run.cohorts import open_recorded
 from chiasm.run.folder import read_run, readable
+from chiasm.run.model import Model, build_heads, build_model
 from chiasm.runtime.cache import CachedFeatures
 from chiasm.runtime.features import FeatureProvider
 from chiasm.runtime.torch import Memo, TorchFeatures
@@ -62,7 +63,9 @@ class FoldModel:
             CohortError: images of another size, or columns and targets of another kind.
         """
         features = _features(self, cohorts, memo)
-        loader = Loader(cohorts, self.plan, self.reader, features=features, describer=self.describer)
+        heads = build_heads(self.recipe, self.plan) if own else {}
+        teachers = {name: taught for name, head in heads.items() if (taught := head.teach(cohorts))}
+        loader = Loader(cohorts, self.plan, self.reader, features=features, describer=self.describer, teachers=teachers)
         split = {}
         if own:
             where = {study: index for index, study in enumerate(loader.keys)}
@@ -93,6 +96,11 @@ class FoldModelOver(FoldModel):
 
     loader: Loader
     split: dict[str, NDArray[np.int64]]
+
+    def image(self, index: int, image_row: int) -> tuple[str, Geometry]:
+        """Id and geometry of an image: row `image_row` in the table of the cohort of study `index`."""
+        cohort = self.loader.cohorts[self.loader.cohort_of(index)[0]]
+        return str(cohort.images["image_id"].iloc[image_row]), cohort.geometry(image_row)
 
 
 def load_fold_models(run: Path) -> list[FoldModel]:

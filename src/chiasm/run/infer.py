@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from chiasm.encoding.batches import Loader
 from chiasm.encoding.plan import Plan
-from chiasm.models.assemble import Model
+from chiasm.heads.head import Reading
+from chiasm.models.baseline import Baseline
 from chiasm.run.answers import Answers
 from chiasm.run.fold_model import FoldModelOver
 from chiasm.tensors import Batch, Tokens
@@ -29,18 +29,15 @@ class Ask:
         subset: the modalities that are shown, all if None; the others are hidden, never a black image.
         shuffled: "text" or "image": each study shows that modality of another patient (a control).
         hidden_columns: of the record, taken as not observed.
-        describe: also generate descriptions.
-        maps: also keep the localization maps.
+        heads: whose answers are kept beside those of the targets.
+        tell: the heads among them that write, in a pass of its own.
     """
 
     subset: tuple[str, ...] | None = None
     shuffled: str | None = None
     hidden_columns: tuple[str, ...] = ()
-    describe: bool = False
-    maps: bool = False
-
-
-FULL = Ask(maps=True)
+    heads: tuple[str, ...] = ()
+    tell: tuple[str, ...] = ()
 
 
 def infer(
@@ -62,17 +59,22 @@ def infer(
             encoded = [_encode(fold_model, block[i : i + BATCH], device) for i in range(0, len(block), BATCH)]
             swapped = {a.shuffled: _swapped(fold_model, block, encoded, a.shuffled) for a in asks if a.shuffled}
             for number, (batch, tokens) in enumerate(encoded):
-                for start in range(0, len(asks), together := max(1, BATCH // len(batch))):
-                    some = asks[start : start + together]
+                for places in _together(asks, max(1, BATCH // len(batch))):
+                    some = [asks[place] for place in places]
                     others = [each[number] if (each := swapped.get(ask.shuffled or "")) else None for ask in some]
                     shown = [_shown(fold_model, tokens, batch, a, o) for a, o in zip(some, others, strict=True)]
-                    for found, part in zip(
-                        parts[start : start + together], _ask(fold_model, batch, shown, some), strict=True
-                    ):
-                        found.append(part)
+                    for place, part in zip(places, _ask(fold_model, batch, shown, some), strict=True):
+                        parts[place].append(part)
                     if progress is not None:
                         progress(len(batch) * len(some))
     return [_join(fold_model, indices, ask, found) for ask, found in zip(asks, parts, strict=True)]
+
+
+def _together(asks: Sequence[Ask], most: int) -> Iterator[list[int]]:
+    """Places of the questions that are put at once: at most so many, and one by itself in which a head also writes."""
+    plain = [place for place, ask in enumerate(asks) if not ask.tell]
+    yield from (plain[start : start + most] for start in range(0, len(plain), most))
+    yield from ([place] for place, ask in enumerate(asks) if ask.tell)
 
 
 # --- what is shown -----------------------------------------------------------------------------------------------------
@@ -148,13 +150,11 @@ def _without_columns(batch: Batch, plan: Plan, hidden: Sequence[str]) -> Batch:
 
 @dataclass(frozen=True)
 class _Part:
-    """The answers of one batch; `places`: [m, 2] study and row in `images` of each map."""
+    """The answers of one batch."""
 
     logits: Mapping[str, NDArray[np.float32]]
     shown: list[str]
-    maps: NDArray[np.float16] | None = None
-    places: NDArray[np.int64] | None = None
-    descriptions: Sequence[str] = ()
+    heads: Mapping[str, Any]
 
 
 def _ask(
@@ -163,35 +163,26 @@ def _ask(
     """The answers of one batch to some questions, which are put as one batch: a single study is answered in one pass."""
     n, model = len(batch), fold_model.model
     together = {m: Tokens.join([tokens[m] for tokens in shown]) for m in shown[0]} if len(shown) > 1 else shown[0]
-    outputs = model.answer(together, Batch(batch.indices.repeat(len(shown))))
+    untaught = Batch(batch.indices.repeat(len(shown)))
+    if isinstance(model, Baseline):
+        outputs = model.answer(together, untaught)
+    else:
+        outputs = model.answer(together, untaught, [name for name in asks[0].tell if name in model.heads])
     logits = {target: values.float().cpu().numpy() for target, values in outputs.logits.items()}
+    loader, decode = fold_model.loader, fold_model.describer.decode
     parts = []
-    for number, (ask, tokens) in enumerate(zip(asks, shown, strict=True)):
+    for number, ask in enumerate(asks):
         own = slice(number * n, (number + 1) * n)
-        maps = places = None
-        if ask.maps and outputs.map_logits is not None:
-            mask = tokens["image"].units()  # [B, N]; images of other questions may be more
-            maps = outputs.map_logits[own, : mask.shape[1]][mask].cpu().half().numpy()
-            places = _places(fold_model.loader, batch.indices.cpu().numpy(), mask.cpu())
-        texts = _describe(fold_model, tokens) if ask.describe else []
-        parts.append(_Part({t: each[own] for t, each in logits.items()}, inputs_shown(tokens), maps, places, texts))
+        tokens = {m: replace(t, values=t.values[own], mask=t.mask[own]) for m, t in together.items()}
+        reading = Reading(tokens, batch.indices.cpu().numpy(), loader.image_rows, decode)
+        heads = {} if isinstance(model, Baseline) else {k: head for k, head in model.parts.items() if k in model.heads}
+        kept = {
+            name: head.read({key: values[own] for key, values in outputs.heads[name].items()}, reading)
+            for name, head in heads.items()
+            if name in ask.heads
+        }
+        parts.append(_Part({t: each[own] for t, each in logits.items()}, inputs_shown(tokens), kept))
     return parts
-
-
-def _describe(fold_model: FoldModelOver, tokens: dict[str, Tokens]) -> list[str]:
-    """A generated text a study, none of a model without that head."""
-    model, head = fold_model.model, fold_model.recipe.heads.description
-    if not isinstance(model, Model) or model.decoder is None or head is None:
-        return []
-    ids = model.describe(tokens, head.beams, head.max_tokens).cpu()
-    return [fold_model.describer.decode(row) for row in ids.tolist()]
-
-
-def _places(loader: Loader, rows: NDArray[np.int64], mask: Tensor) -> NDArray[np.int64]:
-    """[m, 2] study and row in `images` of the real images of a batch."""
-    study, slot = torch.nonzero(mask, as_tuple=True)
-    images = [loader.image_rows(int(rows[s]))[int(n)] for s, n in zip(study, slot, strict=True)]
-    return np.stack([rows[study.numpy()], np.array(images, np.int64)], axis=1)
 
 
 def inputs_shown(tokens: Mapping[str, Tokens]) -> list[str]:
@@ -202,8 +193,7 @@ def inputs_shown(tokens: Mapping[str, Tokens]) -> list[str]:
 
 def _join(fold_model: FoldModelOver, indices: NDArray[np.int64], ask: Ask, parts: Sequence[_Part]) -> Answers:
     plan, model = fold_model.plan, fold_model.model
-    maps = [part.maps for part in parts if part.maps is not None]
-    places = [part.places for part in parts if part.places is not None]
+    heads = {} if isinstance(model, Baseline) else {n: h for n, h in model.parts.items() if n in ask.heads}
     return Answers(
         indices,
         {
@@ -211,7 +201,5 @@ def _join(fold_model: FoldModelOver, indices: NDArray[np.int64], ask: Ask, parts
             for t in plan.targets
         },
         np.array([inputs for part in parts for inputs in part.shown], np.str_),
-        np.concatenate(maps) if maps else None,
-        np.concatenate(places) if places else None,
-        [t for p in parts for t in p.descriptions] if ask.describe and model.decoder is not None else None,
+        {name: head.join([part.heads[name] for part in parts if name in part.heads]) for name, head in heads.items()},
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from chiasm.domains.stroke.facts import Atlas
 from chiasm.errors import InputError
+from chiasm.registry import SOURCES as ADDED
 from chiasm.study import Rejected, Study
 
 NAMES = (
@@ -62,6 +63,9 @@ class _Sources(Mapping[str, Source]):
     """Name -> source; a module is imported when it is asked for."""
 
     def __getitem__(self, name: str) -> Source:
+        if name in ADDED:
+            added: Source = ADDED[name]
+            return added
         if name not in NAMES:
             raise KeyError(name)
         file = "table.read" if name == "table" else name.replace("-", "_")
@@ -71,10 +75,10 @@ class _Sources(Mapping[str, Source]):
         )
 
     def __iter__(self) -> Iterator[str]:
-        return iter(NAMES)
+        return iter((*NAMES, *ADDED))
 
     def __len__(self) -> int:
-        return len(NAMES)
+        return len(NAMES) + len(ADDED)
 
 
 SOURCES: Mapping[str, Source] = _Sources()
@@ -90,7 +94,7 @@ def find_source(name: str) -> Source:
         return SOURCES[name]
     except KeyError:
         raise InputError(
-            "no such source", expected=f"one of {', '.join(NAMES)}", got=name, remedy=nearest(name, NAMES)
+            "no such source", expected=f"one of {', '.join(SOURCES)}", got=name, remedy=nearest(name, tuple(SOURCES))
         ) from None
 
 

@@ -11,12 +11,12 @@ from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.fit import fit_plan
 from chiasm.errors import CohortError, RecipeError
-from chiasm.models.assemble import build_model
 from chiasm.models.image.encoder import SmallCNN
 from chiasm.models.image.territories import RARE, REGIONS, Territories
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.fold_model import load_fold_model
+from chiasm.run.model import build_model
 from chiasm.training.train import train
 
 SHAPE = (4, 6, 8)

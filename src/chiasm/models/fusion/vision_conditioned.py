@@ -29,6 +29,8 @@ class VisionConditioned(nn.Module):
     joined vector small, so that training starts from little more than a sum of what each modality says alone.
     """
 
+    needs = ("image", "text")
+
     def __init__(self, modalities: Sequence[str], dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         pair = ("image", "text")
