@@ -122,7 +122,7 @@ MUTATIONS = (
     Mutation("grounding", "Dice of maps without a lesion", "lesion_label_mask & (shares.amax(dim=3) > 0)", "lesion_label_mask"),
     Mutation("localization", "boxes apart overlap", "np.prod(np.maximum(sides, 0), axis=-1)", "np.prod(sides, axis=-1)"),
     Mutation("localization", "Dice is IoU", "_ratio(2 * both, total)", "_ratio(both, total - both)"),
-    Mutation("ordinal", "the last level counts", "(y[:, None] <= scale))[:, :-1] ** 2", "(y[:, None] <= scale)) ** 2 + 0.01"),
+    Mutation("ordinal", "the ranked score is shared out over all levels", "max(len(scale) - 1, 1)", "len(scale)"),
     Mutation("ordinal", "kappa is not quadratic", "(values[:, None] - values) ** 2", "np.abs(values[:, None] - values)"),
     Mutation("outcome", "unknown labels dilute the mean", "mask.sum().clamp(min=1)", "mask.numel()"),
     Mutation("outcome", "a censored time is an event", "(labels[..., None] == interval) & ~torch.signbit(labels)[..., None]",

@@ -158,17 +158,31 @@ class Record:
     unknown_time: frozenset[str] = frozenset()
 
 
+class Values(StrEnum):
+    """What the pixel values of an image are.
+
+    GRAY ones say which pixel is brighter, MODALITY ones are those of the file in the unit of its modality (HU of a CT), to
+    which a window can be applied, STORED ones are a cohort's: 0 .. 255 or 0 .. 65535, on which nothing is to be done.
+    """
+
+    GRAY = "gray"
+    MODALITY = "modality"
+    STORED = "stored"
+
+
 @dataclass(frozen=True)
 class Image:
     """One image or one volume (slices of a CT or MR series are one volume).
 
     Attributes:
         image_id: unique in the cohort.
-        pixels: [H, W] or [D, H, W], any real dtype, as shown: rescaled, windowed, MONOCHROME1 inverted.
+        pixels: [H, W] or [D, H, W], or with channels before them [C, H, W] or [C, D, H, W]; any real dtype, MONOCHROME1
+            inverted.
         geometry: from the frame boxes and masks refer to (the "original") to these pixels: the identity for most;
             for ChestX-ray14 at 512 px, whose boxes were published at 1024 x 1024, a scale of one half.
         source: path of the file relative to the source folder; never an absolute path.
         name: what the image is, where modality and view do not say it: "lesion-mask", "FLAIR".
+        values: what the pixel values are. bits: of gray values, how many the file stores; 0 if unknown.
     """
 
     image_id: str
@@ -178,6 +192,8 @@ class Image:
     dicom_modality: str = ""
     source: str = ""
     name: str = ""
+    values: Values = Values.GRAY
+    bits: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ output. Nothing is ever NaN or -1.
 
 The legend of shapes, used in every docstring:
     B studies in the batch · N images of a study (padded) · T tokens · D width of the model · R numeric and K categorical
-    record columns · L labels of a target · Q levels of a label · C labels that can be localized · V vocabulary
-    H W (or D H W) stored pixels · h w (or d h w) cells of the localization grid · P cells of all images of a study
+    record columns · A regions of an atlas · L labels of a target · Q levels of a label · C labels that can be localized · V vocabulary
+    H W (or D H W) stored pixels, *S for either · h w (or d h w) cells of the localization grid · P cells of all images of a study
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Batch:
 
     Attributes:
         indices: [B] row of each study in the (concatenated) cohort: the key of every prediction.
-        images: [B, N, H, W] or [B, N, D, H, W] uint8, as stored; or None where `features` stand in for them.
+        images: [B, N, C, H, W] or [B, N, C, D, H, W], C channels of 0 .. 255: uint8 as stored, or float32 of what is stored
+            in 16 bits; or None where `features` stand in for them.
         image_mask: [B, N].
         view: [B, N] index into `tuple(View)`.
         features: frozen backbone maps by level, each [B, N, c, h, w] float16: a cache of what the backbone would give.

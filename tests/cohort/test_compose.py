@@ -215,7 +215,7 @@ def test_an_interruption_keeps_what_was_written(small_phantom):
 
 def test_pictures_of_images_and_volumes_go_as_png(tmp_path):
     volume = np.zeros((8, 8, 8), np.uint8)
-    volume[2], volume[6] = 50, 200
+    volume[2], volume[6], volume[7] = 50, 200, 255
     images = (Image("v", volume, Geometry.identity((8, 8, 8))), *one().images)
     cohort = cohort_of(tmp_path / "c", [replace(one(), images=images)])
     answer = json.dumps({"findings": ["There is a pneumothorax."], "impression": "Pneumothorax."})

@@ -84,11 +84,19 @@ def test_the_tables_are_plain_parquet_with_the_documented_columns(make_study, tm
     regions = pd.read_parquet(cohort.path / "regions.parquet")
     assert regions[["x_min", "y_min", "x_max", "y_max"]].values.tolist() == [[2, 4, 20, 30]] * 2
     assert set(regions["reader"]) == {"b"}
-    assert np.load(cohort.path / "pixels_2d.npy", mmap_mode="r").shape == (4, 32, 32)
+    assert np.load(cohort.path / "pixels_2d.npy", mmap_mode="r").shape == (4, 1, 32, 32)
     meta = json.loads((cohort.path / "cohort.json").read_text())
     assert meta["counts"]["images"] == 4
     assert meta["counts"]["patients"] == 2
-    assert meta["options"]["intensity"].startswith("uint8 as it is")
+    rules = {"CT": "0,2000", "SEG": "mask", "other": "percentile"}
+    assert meta["preprocessing"] == {
+        "size": 32,
+        "volume_size": [64, 64, 64],
+        "crop": "",
+        "intensity": rules,
+        "modalities": {"pixels_2d": ["DX"]},
+    }
+    assert meta["channels"] == {"pixels_2d": ["gray"]}
     assert meta["targets"]["findings"] == {
         "kind": "binary",
         "labels": ["edema", "pneumonia"],
@@ -193,7 +201,7 @@ def test_report_only_and_record_only_studies_are_taken(make_study, tmp_path: Pat
     cohort = write([make_study(0, images=()), make_study(1, images=(), report=None, regions=())], tmp_path / "c")
     assert (len(cohort), len(cohort.images)) == (2, 0)
     assert not (cohort.path / "pixels_2d.npy").exists()
-    assert cohort.array(2).shape == (0, 32, 32)
+    assert cohort.array(2).shape == (0, 1, 32, 32)
     assert cohort.image_rows(1) == []
     assert cohort.meta["counts"]["studies_without_image"] == 2
     cohort.verify()
@@ -277,7 +285,7 @@ def test_nothing_is_overwritten_and_nothing_empty_is_written(make_study, tmp_pat
     write([make_study(0)], tmp_path / "c")
     with pytest.raises(CohortError, match="exists already"):
         write([make_study(0)], tmp_path / "c")
-    with pytest.raises(CohortError, match="no study could be taken") as caught:
+    with pytest.raises(CohortError, match="no study could be used") as caught:
         write([Rejected("a.png", "is empty")], tmp_path / "d")
     assert "a.png: is empty" in caught.value.remedy
     (tmp_path / "e").mkdir()

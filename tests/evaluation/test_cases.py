@@ -10,9 +10,9 @@ from PIL import Image as Picture
 
 from chiasm.cohort.generated import GeneratedTexts
 from chiasm.cohort.store import Cohort, write_cohort
-from chiasm.domains.stroke.facts import Atlas
 from chiasm.evaluation.cases import choose_binary, choose_ordered, draw_cases
 from chiasm.evaluation.spec import Arm, Evidence, read_truth
+from chiasm.formats.atlas import Atlas
 from chiasm.geometry import Geometry
 from chiasm.heads.spec import Pool, Question, Truth
 from chiasm.study import Image, Kind, Outcome, Record, Region, Study

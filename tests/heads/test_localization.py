@@ -38,3 +38,11 @@ def test_map_head_puts_each_cell_where_its_token_stands():
     assert maps.shape == (1, 2, 2, 2, 3)
     token = 6 + 1 * 3 + 2  # second image, row 1, column 2
     assert torch.allclose(maps[0, 1, :, 1, 2], head.net(values[0, token]))
+
+
+def test_the_maps_of_an_absent_image_are_those_of_zeros():
+    torch.manual_seed(0)
+    head = LocalizationLayers(8, [("t", 0), ("t", 1)], {"t": 2})
+    tokens = Tokens(torch.randn(1, 2 * 6, 8), torch.tensor([[True] * 6 + [False] * 6]), grid=(2, 3))
+    maps = head(SimpleNamespace(encoded={"image": tokens}))["map_logits"]
+    assert torch.allclose(maps[0, 1], head.net(torch.zeros(8))[:, None, None].expand(2, 2, 3))

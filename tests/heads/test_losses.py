@@ -43,7 +43,7 @@ def outputs() -> Outputs:
         Fused(torch.zeros(2, 4), {}, {}),
         heads={
             "localization": {"map_logits": torch.zeros(2, 1, 1, 1, 2)},
-            "description": {"logits": torch.zeros(2, 2, 5)},
+            "description": {"logits": torch.zeros(3, 5)},
         },
         present={m: torch.ones(2, dtype=torch.bool) for m in ("image", "text", "record")},
     )

@@ -27,6 +27,8 @@ def test_a_patient_with_many_studies_weighs_no_more_than_another() -> None:
     scores = [*range(9), *[100.0] * 50]  # ten patients; the last has fifty studies
     patients = [*range(9), *[9] * 50]
     assert radius(scores, patients, 0.5) == 5.0  # .5 * 11 = 5.5 patients: the sixth
+    scores[9:] = [-1.0] * 50  # the same patient is the least strange: it is the first of six, not the first fifty
+    assert radius(scores, patients, 0.5) == 4.0
 
 
 def test_levels_join_from_the_mode_to_the_more_probable_neighbour() -> None:

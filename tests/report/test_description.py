@@ -2,6 +2,7 @@
 
 import pytest
 
+from chiasm.domains.stroke.territories import TERRITORIES
 from chiasm.report.content import Statement, TextContent, read_content
 from chiasm.report.description import build_description
 from chiasm.report.findings import label_report
@@ -28,7 +29,7 @@ LESION = {
 
 
 def test_a_lesion_reads_like_a_radiologists_paragraph():
-    description = build_description(TextContent(measured=LESION))
+    description = build_description(TextContent(measured=LESION, names=TERRITORIES))
     assert description.findings == (
         "There is a moderate ischemic lesion in the left hemisphere with a volume of 42 ml.",
         "It consists of 3 separate foci.",
@@ -96,7 +97,7 @@ def test_nothing_measured_is_no_description():
 
 
 def test_the_structured_report_of_a_lesion():
-    content = read_content(Study("s", "p", facts=LESION))
+    content = read_content(Study("s", "p", facts=LESION), TERRITORIES)
     report = build_report(content)
     assert report.observations == build_description(content).findings
     assert report.text.endswith("VERDICT: Ischemic lesion is present.")

@@ -40,6 +40,27 @@ def test_changing_the_report_changes_no_logit_of_the_description(made):
     assert torch.equal(a, b)
 
 
+def test_a_study_is_described_as_if_no_study_of_the_batch_had_a_report(made):
+    model, batch = made
+    without = batch.keep({"text": torch.zeros(len(batch), dtype=torch.bool)})
+    assert torch.allclose(*(model(b).heads["description"]["logits"] for b in (batch, without)), atol=1e-5)
+
+
+def test_only_what_teaches_a_description_is_fused_twice(made, monkeypatch):
+    """Studies with a description and a report that it must not see."""
+    model, batch = made
+    sizes, real = [], model.fusion.forward
+    monkeypatch.setattr(model.fusion, "forward", lambda t: sizes.append(len(t["image"].mask)) or real(t))
+    told = batch.description_mask[:, 1:].any(dim=1)
+    told[0] = False
+    batch = replace(batch, description_mask=batch.description_mask & told[:, None])
+    again = int((told & batch.token_mask.any(dim=1)).sum())
+    assert 0 < again < len(batch) - 1
+    assert len(model(batch).heads["description"]["logits"]) == int(batch.description_mask[:, 1:].sum())
+    model(batch.keep({"text": torch.zeros(len(batch), dtype=torch.bool)}))
+    assert sizes == [len(batch), again, len(batch)]
+
+
 def test_changing_the_report_changes_no_map(made):
     model, batch = made
     assert torch.equal(*(model(b).heads["localization"]["map_logits"] for b in (batch, _change_report(batch))))

@@ -15,7 +15,7 @@ from chiasm.runtime.cache import CachedFeatures
 from chiasm.runtime.features import Levels
 from chiasm.runtime.torch import TorchFeatures
 
-PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 6)).astype(np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 1, 4, 6)).astype(np.uint8)
 
 
 class Scales(Backbone):
@@ -48,8 +48,8 @@ def kept(encoder: Extractor, folder: Path, pixels: NDArray[np.uint8] = PIXELS, c
 def test_the_maps_are_the_backbones_whatever_the_batches(encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "IMAGES", 2)
     fine, coarse = kept(encoder, tmp_path)
-    np.testing.assert_array_equal(fine, 2.0 * PIXELS[:, None])
-    np.testing.assert_allclose(coarse, PIXELS[:, None].mean(axis=3, keepdims=True), rtol=1e-3)  # half precision
+    np.testing.assert_array_equal(fine, 2.0 * PIXELS)
+    np.testing.assert_allclose(coarse, PIXELS.mean(axis=3, keepdims=True), rtol=1e-3)  # half precision
     assert fine.dtype == coarse.dtype == np.float16
     assert isinstance(fine, np.memmap)
 
@@ -63,13 +63,13 @@ def test_the_same_question_is_answered_from_disk(encoder, tmp_path):
 
 def test_other_weights_pixels_or_levels_are_another_cache(encoder, tmp_path):
     kept(encoder, tmp_path)
-    other = PIXELS[:, ::-1]
+    other = PIXELS[:, :, ::-1]
     turned, _ = kept(encoder, tmp_path, other, "other hash")
-    np.testing.assert_array_equal(turned, 2.0 * other[:, None])
+    np.testing.assert_array_equal(turned, 2.0 * other)
     with torch.no_grad():
         encoder.backbone.weight.fill_(3.0)
     tripled, _ = kept(encoder, tmp_path)
-    np.testing.assert_array_equal(tripled, 3.0 * PIXELS[:, None])
+    np.testing.assert_array_equal(tripled, 3.0 * PIXELS)
     encoder.levels = 1
     assert len(kept(encoder, tmp_path)) == 1
     assert encoder.backbone.seen == 20
@@ -109,7 +109,7 @@ def test_a_computation_that_was_cut_off_is_done_again(encoder, tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         CachedFeatures(Killed({"image": encoder}), tmp_path, "hash").images(PIXELS)
     fine, _ = kept(encoder, tmp_path)
-    np.testing.assert_array_equal(fine, 2.0 * PIXELS[:, None])
+    np.testing.assert_array_equal(fine, 2.0 * PIXELS)
 
 
 def test_images_and_texts_without_a_frozen_encoder_have_no_features(encoder, tmp_path):

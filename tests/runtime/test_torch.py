@@ -72,7 +72,7 @@ def test_no_text_has_no_state(encoder):
     assert TorchFeatures({"text": encoder}).texts([]).shape == (0, 16)
     assert TorchFeatures({"text": encoder}).texts([np.zeros(0, np.int64)]).shape == (0, 16)
     assert TorchFeatures({}).texts([]) is None
-    assert TorchFeatures({}).images(np.zeros((0, 4, 4), np.uint8)) is None
+    assert TorchFeatures({}).images(np.zeros((0, 1, 4, 4), np.uint8)) is None
 
 
 class Counting(Backbone):
@@ -91,11 +91,11 @@ class Counting(Backbone):
 def test_encoders_with_one_backbone_answer_for_each_other_where_they_share_a_memo():
     first, second, other = (Extractor(Counting(), levels=1, frozen=True) for _ in range(3))
     second.backbone = first.backbone
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 4)).astype(np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 1, 4, 4)).astype(np.uint8)
     memo: dict = {}
     found = [TorchFeatures({"image": each}, memo).images(pixels)[0] for each in (first, second, other)]
     for levels in found:
-        np.testing.assert_array_equal(levels, 2.0 * pixels[:, None])
+        np.testing.assert_array_equal(levels, 2.0 * pixels)
     assert (first.backbone.seen, other.backbone.seen) == (3, 3)
     TorchFeatures({"image": first}, memo).images(pixels[::-1])
     TorchFeatures({"image": first}).images(pixels)

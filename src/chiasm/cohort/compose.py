@@ -1,4 +1,4 @@
-"""Have a text written for each study of a cohort: finished ones are never asked for again."""
+"""The writing of a text for each study of a cohort: finished ones are never asked for again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from chiasm.report.writers.ask import LONGEST_REPORT
 from chiasm.study import Study
 
 IN_A_ROW = 3
-"""Studies without an answer after which the writer is taken to be gone."""
+"""Studies without an answer after which the writer is treated as gone."""
 _CAPITALS = 0.6  # share of capitals among letters, from which names cannot be told from other words
 
 Waiting = dict[Future[Written], tuple[Study, Task]]
@@ -142,12 +142,13 @@ def render_counts(counts: Mapping[str, int], kind: str, folder: Path) -> str:
 
 
 def _tasks(cohort: Cohort, kind: str, pictures: int) -> Iterator[tuple[Study, Task]]:
+    names = cohort.region_names
     for row in range(len(cohort)):
         study = cohort.study(row)
         if kind == "image-description":
-            yield study, Task(kind, read_image_content(study), pictures=draw_pictures(study, pictures))
+            yield study, Task(kind, read_image_content(study, names), pictures=draw_pictures(cohort, row, pictures))
         else:
-            content = read_content(study)
+            content = read_content(study, names)
             text = (
                 "\n".join(t for name, t in study.report.sections.items() if name in LABELED_SECTIONS)
                 if study.report
@@ -197,16 +198,18 @@ def _outcome(row: dict[str, Any]) -> str:
     return "silent" if row["text"] is None else "replaced"
 
 
-def draw_pictures(study: Study, most: int) -> tuple[bytes, ...]:
+def draw_pictures(cohort: Cohort, row: int, most: int) -> tuple[bytes, ...]:
     """PNG files of at most so many of a study's images, of volumes planes evenly spaced along the first axis."""
-    planes: list[NDArray[np.generic]] = []
-    for image in study.images[:most]:
-        if image.pixels.ndim == 2:
-            planes.append(image.pixels)
+    planes: list[NDArray[np.uint8]] = []
+    images = cohort.image_rows(row)
+    for image in images[:most]:
+        pixels = cohort.pixels(image)
+        if pixels.ndim == 2:
+            planes.append(pixels)
         else:
-            depth, many = len(image.pixels), max(1, most // len(study.images))
-            planes += [image.pixels[int((i + 0.5) * depth / many)] for i in range(many)]
-    return tuple(_png(np.asarray(plane, np.uint8)) for plane in planes[:most])
+            depth, many = len(pixels), max(1, most // len(images))
+            planes += [pixels[int((i + 0.5) * depth / many)] for i in range(many)]
+    return tuple(map(_png, planes[:most]))
 
 
 def _png(plane: NDArray[np.uint8]) -> bytes:

@@ -1,4 +1,4 @@
-"""From rows of cohorts to batches. All but pixels is encoded once, compactly; pixels are copied from the mapped files."""
+"""Batches of the rows of cohorts: all but pixels is encoded once, compactly; pixels are read from the mapped files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.fit import columns_of, fit_plan, read_column, size_error
+from chiasm.encoding.images import Shown, check_rules
 from chiasm.encoding.levels import encode
 from chiasm.encoding.plan import Plan
 from chiasm.encoding.raster import cover
@@ -41,7 +42,7 @@ class TextEncoder(Protocol):
 class Features(Protocol):
     """What the loader needs of `chiasm.runtime.features.FeatureProvider`; None of what the model itself is to encode."""
 
-    def images(self, pixels: NDArray[np.uint8]) -> Sequence[NDArray[np.float16]] | None: ...
+    def images(self, pixels: Shown) -> Sequence[NDArray[np.float16]] | None: ...
     def texts(self, ids: Sequence[NDArray[np.integer]]) -> NDArray[np.float16] | None: ...
 
 
@@ -249,9 +250,10 @@ class Loader:
     def _check(self) -> None:
         plan = self.plan
         for cohort in self.cohorts:
-            shape = () if plan.image_shape is None else cohort.array(len(plan.image_shape)).shape[1:]
-            if shape and shape != plan.image_shape and len(cohort.array(len(shape))):
-                raise size_error(cohort, plan.image_shape or ())
+            shape = plan.image_shape or ()
+            if shape and shape != cohort.shape(len(shape)) and len(cohort.array(len(shape))):
+                raise size_error(cohort, shape)
+            check_rules(cohort, plan.intensity)
             if plan.atlas:
                 _check_space(cohort, plan.atlas)
             for target, kind in plan.kinds.items():
@@ -303,10 +305,7 @@ class Loader:
 
     def _image_features(self, providers: Sequence[Features]) -> list[Sequence[NDArray[np.float16]]] | None:
         """[cohort][level] -> [n, c, *s] maps of the cohort's images, which stand in for them; None without."""
-        if self.plan.image_shape is None:
-            return None
-        ndim = len(self.plan.image_shape)
-        found = [own.images(cohort.array(ndim)) for own, cohort in zip(providers, self.cohorts, strict=False)]
+        found = [own.images(shown) for own, shown in zip(providers, self._arrays, strict=False)]
         return [levels for levels in found if levels is not None] or None
 
     def _text_states(self, providers: Sequence[Features], tokens: Ragged) -> list[NDArray[np.float16]] | None:
@@ -328,9 +327,9 @@ class Loader:
             own[: end - first] = states[number][first:end]
         return torch.from_numpy(padded)
 
-    def _map_pixels(self) -> list[NDArray[np.uint8]]:
-        ndim = len(self.plan.image_shape or ())
-        return [np.asarray(cohort.array(ndim)) for cohort in self.cohorts] if ndim else []
+    def _map_pixels(self) -> list[Shown]:
+        plan, ndim = self.plan, len(self.plan.image_shape or ())
+        return [Shown(cohort, ndim, plan.intensity, len(plan.channels)) for cohort in self.cohorts] if ndim else []
 
     def _encode_columns(
         self, numeric: Mapping[str, tuple[float, float]], categories: Mapping[str, Sequence[str]], of: str
@@ -403,7 +402,7 @@ class Loader:
 
 
 def _check_space(cohort: Cohort, atlas: str) -> None:
-    """Do all volumes lie where the atlas does? A territory read beside its place would be a wrong number, silently."""
+    """Do all volumes lie where the atlas does? A region read beside its place would be a wrong number, silently."""
     images = cohort.table("images", ["array", "geometry"]).to_pydict()
     there = [g for array, g in zip(images["array"], images["geometry"], strict=True) if array == "pixels_3d"]
     expected = Geometry.from_json(atlas)
@@ -415,7 +414,7 @@ def _check_space(cohort: Cohort, atlas: str) -> None:
             expected=f"{expected.original_shape} voxels with the atlas' affine",
             got=f"{beside} other grids among {len(there)} volumes",
             where=str(cohort.path),
-            remedy="register and resample them to the atlas first (it is in the MNI152 space for SOOP)",
+            remedy="register and resample them to the space of the atlas first",
         )
 
 
@@ -429,14 +428,14 @@ def _shares(
 
 
 def _gather(
-    arrays: Sequence[NDArray[np.generic]],
+    arrays: Sequence[NDArray[np.generic] | Shown],
     mask: NDArray[np.bool_],
     which: NDArray[np.int64],
     pointers: NDArray[np.int64],
 ) -> NDArray[np.generic]:
     """[B, N, *S] rows `pointers` of arrays `which`, laid where mask is True; zeros elsewhere."""
     make = np.empty if mask.all() else np.zeros
-    result = make((mask.size, *arrays[0].shape[1:]), arrays[0].dtype)
+    result = make((mask.size, *arrays[0].shape[1:]), np.result_type(*{array.dtype for array in arrays}))
     places = np.flatnonzero(mask)
     for place, number, pointer in zip(places.tolist(), which.tolist(), pointers.tolist(), strict=True):
         result[place] = arrays[number][pointer]
@@ -444,7 +443,7 @@ def _gather(
 
 
 def _framed(ids: list[int], longest: int) -> list[int]:
-    """From <bos> to <eos>; a text that was cut off has no end to learn, and an empty one is nothing to say."""
+    """Ids from <bos> to <eos>; a truncated text has no end to learn, and an empty one is nothing to say."""
     if not ids:
         return []
     return [BOS, *ids[:longest], *([EOS] if len(ids) <= longest else [])]

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from chiasm.cohort.generated import SECTION_KINDS, count_sources
 from chiasm.cohort.store import Cohort
 from chiasm.cohort.tables import ColumnInfo, TargetInfo
+from chiasm.encoding.images import channel_names, join_preprocessing
 from chiasm.encoding.levels import Levels, find_levels, find_rates
 from chiasm.encoding.plan import Plan
 from chiasm.errors import CohortError, RecipeError
+from chiasm.formats.intensity import Intensity
 from chiasm.recipe import Options, Recipe
 from chiasm.registry import FUSIONS, HEADS
 from chiasm.study import Kind
@@ -66,6 +68,8 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
     if text and not _any_text(cohorts, rows, text.sections):
         notes.append(f"Text is switched off: no training study has a report with {_or(text.sections)}.")
         text = None
+    atlas = _atlas(recipe, cohorts) if shape else ""
+    prepared = join_preprocessing(cohorts)
     columns = (*numeric, *categories)
     resolved = recipe.model_copy(
         update={
@@ -98,7 +102,10 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         scaling={target: part.scaling for target, part in learned.items() if part.scaling},
         localized=(),
         grid=None,
-        atlas=_atlas(recipe, cohorts) if shape else "",
+        atlas=atlas,
+        regions=cohorts[0].meta["atlas"]["names"] if atlas else {},
+        channels=channel_names(cohorts, len(shape), Intensity.parse(prepared["intensity"])) if shape else ("gray",),
+        preprocessing=prepared,
         findings=tuple(t for t in targets if any(t in c.targets and c.targets[t].of == "findings" for c in cohorts)),
         views=_views(cohorts, rows, len(shape)) if shape else (),
         facts=facts,
@@ -192,7 +199,7 @@ def size_error(cohort: Cohort, shape: tuple[int, ...], fresh: bool = False) -> C
     """Stored images do not fit: the error that names the import to run, or of a fresh model the key to set."""
     flat = len(shape) == 2
     option = f"--size {shape[0]}" if flat else f"--volume-size {','.join(map(str, shape))}"
-    stored = cohort.array(len(shape)).shape[1:]
+    stored = cohort.shape(len(shape))
     other = f", or train with --set inputs.image.size={stored[0]}" if flat and fresh else ""
     return CohortError(
         "the cohort's images have another size than the model's",
@@ -323,9 +330,9 @@ def _images(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[s
         notes.append(f"The {left} of {other} training studies are not read: most studies {rule}.")
     first = next(cohort for cohort in cohorts if len(cohort.array(ndim)))
     size = recipe.inputs.image.size
-    shape = (size, size) if ndim == 2 else first.array(3).shape[1:]
+    shape = (size, size) if ndim == 2 else first.shape(3)
     for cohort in cohorts:
-        if len(cohort.array(ndim)) and cohort.array(ndim).shape[1:] != shape:
+        if len(cohort.array(ndim)) and cohort.shape(ndim) != shape:
             raise size_error(cohort, shape, fresh=True)
     return shape
 
@@ -454,7 +461,7 @@ def _any_text(cohorts: Sequence[Cohort], rows: Rows, sections: Sequence[str]) ->
 
 
 def _atlas(recipe: Recipe, cohorts: Sequence[Cohort]) -> str:
-    """Where the atlas lies by whose territories images are read; "" where they are read on a grid.
+    """Where the atlas lies by whose regions volumes are read; "" where they are read on a grid.
 
     Raises:
         CohortError: a cohort has no atlas, or another one than the first.

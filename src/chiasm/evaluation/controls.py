@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from chiasm.cohort.store import Cohort
+from chiasm.encoding.images import Shown
 from chiasm.encoding.levels import find_rates
 from chiasm.evaluation.spec import Arm
 from chiasm.heads.spec import Floats, Pool, Question, mean_known
@@ -257,8 +258,8 @@ def _first_images(pool: Pool) -> NDArray[np.int64]:
 
 def _of_first_image(pool: Pool, ndim: int, compute: Callable[[NDArray[np.uint8]], Floats]) -> Floats:
     """[n, d] features of each study's first image of the model's dimension; NaN rows for studies without one."""
-    arrays = [cohort.array(ndim) for cohort in pool.cohorts]
-    return _of_places(pool, ndim, lambda number, places: compute(np.asarray(arrays[number][places])))
+    shown = [Shown(cohort, ndim, cohort.preprocessing.intensity) for cohort in pool.cohorts]
+    return _of_places(pool, ndim, lambda number, places: compute(np.rint(shown[number][places][:, 0]).astype(np.uint8)))
 
 
 def _of_places(pool: Pool, ndim: int, compute: Callable[[int, NDArray[np.int64]], Floats]) -> Floats:

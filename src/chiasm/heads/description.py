@@ -25,7 +25,7 @@ from chiasm.metrics.metric import metric_name, split_prefix
 from chiasm.objectives.description import description_loss
 from chiasm.recipe import Count, Options
 from chiasm.report.findings import label_reports
-from chiasm.tensors import Batch, Outputs
+from chiasm.tensors import Batch, Fused, Outputs, Tokens
 from chiasm.vocabulary import FINDINGS
 
 COLUMNS = ("cider", "bleu1", "bleu4", "rouge_l", "finding_f1", "distinct_ratio")
@@ -50,19 +50,45 @@ class DescriptionLayers(nn.Module):
         self.decoder, self.beams, self.max_tokens = decoder, beams, max_tokens
 
     def forward(self, seen: Seen) -> Said:
-        """-> logits [B, T, V] of the taught text; nothing where none is taught."""
-        ids = seen.batch.description_ids
-        return {} if ids is None else {"logits": self.decoder(ids[:, :-1], *self._memory(seen))}
+        """-> logits [n, V] of the n words of the taught texts, study after study; nothing where none is taught."""
+        ids, mask = seen.batch.description_ids, seen.batch.description_mask
+        if ids is None or mask is None:
+            return {}
+        real = mask[:, 1:]
+        return {"logits": self.decoder(ids[:, :-1], real, self._memory(seen, real.any(dim=1)))}
 
     @torch.no_grad()
     def tell(self, seen: Seen) -> Said:
         """-> ids [B, T] of a text of each study; its report takes no part in it."""
-        return {IDS: self.decoder.search(*self._memory(seen), self.beams, self.max_tokens)}
+        others = _others(seen.fuse(_without_report(seen.tokens)))
+        return {IDS: self.decoder.search(self.decoder.memory(list(others.values())), self.beams, self.max_tokens)}
 
-    def _memory(self, seen: Seen) -> tuple[Tensor, Tensor]:
-        """What fusion makes of a study whose report is masked."""
-        fused = seen.fuse({m: t.hidden() if m == "text" else t for m, t in seen.tokens.items()})
-        return self.decoder.memory([t for name, t in fused.tokens.items() if name != "text"])
+    def _memory(self, seen: Seen, told: Tensor) -> list[Tokens]:
+        """What fusion makes of studies whose report is masked.
+
+        `seen.fused` is that already of a study without a report; a second pass takes the others of `told` [B], those to be
+        described.
+        """
+        tokens, memory = seen.tokens, _others(seen.fused)
+        read = tokens["text"].mask.any(dim=1) if "text" in tokens else torch.zeros_like(told)
+        again = (told & read).nonzero()[:, 0]
+        if len(again):
+            rows = {m: Tokens(t.values[again], t.mask[again], t.grid) for m, t in _without_report(tokens).items()}
+            for m, t in _others(seen.fuse(rows)).items():
+                memory[m] = Tokens(memory[m].values.index_copy(0, again, t.values), memory[m].mask, t.grid)
+        return self.decoder.memory(list(memory.values()))
+
+
+def _without_report(tokens: dict[str, Tokens]) -> dict[str, Tokens]:
+    """The same studies with a text of no words."""
+    if "text" not in tokens:
+        return tokens
+    text = tokens["text"]
+    return {**tokens, "text": Tokens(text.values[:, :0].detach(), text.mask[:, :0])}
+
+
+def _others(fused: Fused) -> dict[str, Tokens]:
+    return {m: t for m, t in fused.tokens.items() if m != "text"}
 
 
 class DescriptionHead(Head):

@@ -23,6 +23,7 @@ from chiasm.heads.spec import Case, Floats, Pool, Question, mean_known
 from chiasm.metrics.bootstrap import Estimate, macro
 from chiasm.metrics.localization import map_to_boxes, score_map, summarize
 from chiasm.metrics.metric import metric_name, split_prefix
+from chiasm.models.attention import places_of, take
 from chiasm.objectives.grounding import map_loss
 from chiasm.recipe import Options
 from chiasm.study import Region
@@ -55,11 +56,14 @@ class LocalizationLayers(nn.Module):
         self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), last)
 
     def forward(self, seen: Seen) -> Said:
-        """-> map_logits [B, N, C, *grid]."""
+        """-> map_logits [B, N, C, *grid]; all cells of absent images are answered like a cell of zeros."""
         tokens = seen.encoded["image"]
-        cells = math.prod(tokens.grid)
-        logits: Tensor = self.net(tokens.values)  # [B, N * cells, C]
-        batch, _, channels = logits.shape
+        cells, batch = math.prod(tokens.grid), len(tokens.mask)
+        places = places_of(tokens.mask)
+        rows = take(tokens.values, places)  # [n, D]: only real tokens are computed
+        shown, blank = self.net(torch.cat([rows, torch.zeros_like(tokens.values[0, :1])])).split([len(places), 1])
+        channels = shown.shape[1]
+        logits: Tensor = blank.repeat(tokens.mask.numel(), 1).index_copy(0, places, shown)
         maps = logits.view(batch, -1, cells, channels).transpose(2, 3).reshape(batch, -1, channels, *tokens.grid)
         return {"map_logits": maps}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.cohort.store import Cohort, cohort_from_studies
 from chiasm.encoding.plan import Plan
 from chiasm.run.ensemble import predict_together
@@ -60,15 +61,14 @@ class Predictor:
         return predictions
 
     def bring(self, study: Study) -> Cohort:
-        """A study as a cohort of its own, in memory: its images as the models take them.
+        """A study as a cohort of its own, in memory: its images prepared as import prepared those that the models learned from.
 
         Raises:
             InputError: it holds nothing, or something of it cannot be read.
         """
-        shape = self.plan.image_shape or (224, 224)
-        volume = (shape[0], shape[1], shape[2]) if len(shape) == 3 else (64, 64, 64)
         seen = Study(study.study_id, study.patient_id, study.images, study.report, study.record, facts=study.facts)
-        return cohort_from_studies([seen], size=shape[-1], volume_size=volume, split="hash", strict=True)
+        prepared = Preprocessing.from_dict(self.plan.preprocessing)
+        return cohort_from_studies([seen], split="hash", strict=True, **prepared.arguments())
 
     def over(self, cohorts: Sequence[Cohort]) -> Iterator[Prediction]:
         """The answer to every study of cohorts, one cohort after another, some studies at a time.
@@ -101,9 +101,9 @@ def _unread(study: Study, plan: Plan) -> list[str]:
     kinds = {0: "no images", 2: "a single image", 3: "a volume"}
     wanted = len(plan.image_shape or ())
     unread = [
-        f"image {image.image_id}: {kinds[image.pixels.ndim]}, the model reads {kinds[wanted]}"
+        f"image {image.image_id}: {kinds[len(image.geometry.shape)]}, the model reads {kinds[wanted]}"
         for image in study.images
-        if image.pixels.ndim != wanted
+        if len(image.geometry.shape) != wanted
     ]
     sections = [name for name, text in study.report.sections.items() if text.strip()] if study.report else []
     if other := [name for name in sections if name not in plan.text_sections]:

@@ -19,7 +19,7 @@ from chiasm.report.attributes import Attribute, describe_findings
 from chiasm.report.findings import label_report
 from chiasm.report.sections import read_lexicon
 from chiasm.study import Box, Image, Region, Report, State, Study, View
-from chiasm.vocabulary import FINDINGS, TERRITORIES
+from chiasm.vocabulary import FINDINGS
 
 MAIN_TARGET = "findings"
 """The target whose labels are stated; those of other truths (another reader's) are never merged with them."""
@@ -53,11 +53,13 @@ class TextContent:
     Attributes:
         measured: of `Study.facts`, without the unknown ones.
         source: "report", "labels", "regions", "measurements", joined by "+"; "" if nothing is known.
+        names: number -> name of the regions of an atlas, of which shares were measured.
     """
 
     statements: tuple[Statement, ...] = ()
     measured: Mapping[str, float | str] = field(default_factory=dict)
     source: str = ""
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def states(self) -> dict[str, State]:
@@ -80,10 +82,10 @@ class TextContent:
 
     @property
     def territories(self) -> list[tuple[str, int]]:
-        """(name, percent) of the arterial territories that hold some of a lesion, the largest first."""
-        shares = {n: float(self.measured.get(f"territory_{n}_share", 0)) for n in TERRITORIES}
+        """(name, percent) of the named regions that hold some of a lesion, the largest first."""
+        shares = {n: float(self.measured.get(f"territory_{n}_share", 0)) for n in sorted(self.names)}
         found = [n for n in sorted(shares, key=lambda n: -shares[n]) if shares[n] >= _LEAST_SHARE]
-        return [(" of the ".join(reversed(TERRITORIES[n].split(", "))), round(100 * shares[n])) for n in found]
+        return [(" of the ".join(reversed(self.names[n].split(", "))), round(100 * shares[n])) for n in found]
 
 
 @cache
@@ -116,10 +118,14 @@ def as_sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def read_content(study: Study) -> TextContent:
-    """What is known of a study: from its report if that states a finding, else from its labels; and its measurements."""
+def read_content(study: Study, names: Mapping[int, str] | None = None) -> TextContent:
+    """What is known of a study: from its report if that states a finding, else from its labels; and its measurements.
+
+    Args:
+        names: of the regions of an atlas, whose shares were measured.
+    """
     if study.report and (said := _of_report(study.report)):
-        return _build_content(study, said, "report")
+        return _build_content(study, said, "report", names)
     placed: dict[str, list[Statement]] = {}
     for statement in _of_regions(study, MAIN_TARGET):
         placed.setdefault(statement.finding, []).append(statement)
@@ -129,21 +135,20 @@ def read_content(study: Study) -> TextContent:
             here = placed.get(label.name, []) if label.state is State.PRESENT else []
             said += here or [Statement(label.name, label.state)]
     if not said and (volume := study.facts.get("lesion_volume_ml")) is not None:
-        return _build_content(
-            study, [Statement(MEASURED_FINDING, State.PRESENT if float(volume) > 0 else State.ABSENT)], ""
-        )
-    return _build_content(study, said, "labels")
+        measured = Statement(MEASURED_FINDING, State.PRESENT if float(volume) > 0 else State.ABSENT)
+        return _build_content(study, [measured], "", names)
+    return _build_content(study, said, "labels", names)
 
 
-def read_image_content(study: Study) -> TextContent:
-    """What was drawn in or measured on the images of a study, and nothing else."""
-    return _build_content(study, list(_of_regions(study)), "regions")
+def read_image_content(study: Study, names: Mapping[int, str] | None = None) -> TextContent:
+    """What was drawn in or measured on the images of a study, and nothing else; `names` as in `read_content`."""
+    return _build_content(study, list(_of_regions(study)), "regions", names)
 
 
-def _build_content(study: Study, said: list[Statement], source: str) -> TextContent:
+def _build_content(study: Study, said: list[Statement], source: str, names: Mapping[int, str] | None) -> TextContent:
     measured = {name: value for name, value in study.facts.items() if value is not None}
     sources = (source * bool(said), "measurements" * bool(measured))
-    return TextContent((*said, *_implied(said)), measured, "+".join(filter(None, sources)))
+    return TextContent((*said, *_implied(said)), measured, "+".join(filter(None, sources)), dict(names or {}))
 
 
 def _of_report(report: Report) -> list[Statement]:
@@ -206,7 +211,7 @@ def _broader(finding: str) -> tuple[str, ...]:
 
 def _of_regions(study: Study, target: str | None = None) -> Iterator[Statement]:
     """A statement for each region of a finding drawn in a single image, with its place and size."""
-    images = {image.image_id: image for image in study.images if image.pixels.ndim == 2}
+    images = {image.image_id: image for image in study.images if len(image.geometry.shape) == 2}
     boxes = [(region, box) for region in study.regions if (box := _box(region)) and region.image_id in images]
     for region, box in boxes:
         if region.target != "anatomy" and target in (None, region.target):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from chiasm.cohort.generated import SECTION_KINDS, check_texts, hash_texts
 from chiasm.cohort.store import Cohort
@@ -18,6 +19,7 @@ class RecordedCohort:
 
     Attributes:
         path, source: where it is, and what made it; hash: over its content.
+        preprocessing: what was done to pixels (`chiasm.cohort.preprocessing`).
         notes: what its users must know; texts: section -> hash of the written texts that were read.
     """
 
@@ -26,14 +28,16 @@ class RecordedCohort:
     path: str
     hash: str
     source: str
+    preprocessing: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     texts: dict[str, str] = field(default_factory=dict)
 
 
 def record_cohort(cohort: Cohort, sections: Iterable[str]) -> RecordedCohort:
-    """What a run keeps of a cohort: where it is, what it holds, what users must know, and which written texts were read."""
+    """What a run keeps of a cohort: where it is, what it holds, how pixels were prepared, and which written texts were read."""
     texts = {name: hash_texts(cohort.path, name) for name in sorted(SECTION_KINDS.keys() & set(sections))}
-    return RecordedCohort(str(cohort.path.resolve()), cohort.hash, cohort.source, cohort.notes, texts)
+    where, prepared = str(cohort.path.resolve()), cohort.meta["preprocessing"]
+    return RecordedCohort(where, cohort.hash, cohort.source, prepared, cohort.notes, texts)
 
 
 def open_recorded(recorded: RecordedCohort) -> Cohort:

@@ -203,7 +203,9 @@ def _features(fold_model: FoldModel, cohorts: Sequence[Cohort], memo: Memo | Non
     """Of each cohort what frozen encoders make of it: kept beside a cohort on disk, computed anew for one in memory."""
     if not fold_model.recipe.train.cache_features:
         return []
-    source = TorchFeatures(_frozen(fold_model.model), memo)
+    source, channels = TorchFeatures(_frozen(fold_model.model), memo), fold_model.plan.channels
+    shown = "" if channels == ("gray",) else f" {';'.join(channels)}"  # windows are the model's
     return [
-        source if cohort.in_memory else CachedFeatures(source, cohort.path / "cache", cohort.hash) for cohort in cohorts
+        source if cohort.in_memory else CachedFeatures(source, cohort.path / "cache", cohort.hash + shown)
+        for cohort in cohorts
     ]

@@ -41,7 +41,9 @@ class Model(nn.Module):
                 self.encoders["image"] = TerritoryEncoder(inputs.image, plan, dim)
             else:
                 assert plan.image_shape is not None and plan.grid is not None
-                self.encoders["image"] = ImageEncoder(inputs.image, plan.image_shape, plan.grid, dim)
+                self.encoders["image"] = ImageEncoder(
+                    inputs.image, plan.image_shape, plan.grid, dim, len(plan.channels)
+                )
         if inputs.text is not None:
             self.encoders["text"] = build_text_encoder(inputs.text, text_vocabulary, dim, fusion.dropout)
         if inputs.record is not None:

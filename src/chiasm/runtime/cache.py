@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from chiasm.atomic import locked, whole_folder, write_json
 from chiasm.errors import CohortError
 from chiasm.progress import Progress
-from chiasm.runtime.features import FeatureProvider, Levels
+from chiasm.runtime.features import FeatureProvider, Levels, Pixels
 
 IMAGES, TEXTS = 32, 256
 """Images and texts that are asked for at once, and so held in memory."""
@@ -28,13 +28,13 @@ class CachedFeatures:
     Each cache is named by a hash of all it depends on, so a stale one is never read; it appears whole or not at all.
 
     Args:
-        source: of what is not there yet. folder: where caches live. content: what the images are, such as their cohort's hash.
+        source: of what is not there yet. folder: where caches live. content: what the images are: their cohort's hash, and windows.
     """
 
     def __init__(self, source: FeatureProvider, folder: Path, content: str) -> None:
         self.source, self.folder, self.content = source, folder, content
 
-    def images(self, pixels: NDArray[np.uint8]) -> Levels | None:
+    def images(self, pixels: Pixels) -> Levels | None:
         if self.source.images(pixels[:0]) is None:
             return None
         home = self._home("features", "image", self.content.encode())
@@ -57,7 +57,7 @@ class CachedFeatures:
         digest = hashlib.sha256(self.key(modality).encode() + content)
         return self.folder / f"{kind}-{digest.hexdigest()[:16]}"
 
-    def _image_parts(self, pixels: NDArray[np.uint8]) -> Iterator[Part]:
+    def _image_parts(self, pixels: Pixels) -> Iterator[Part]:
         with Progress("frozen features", len(pixels)) as bar:
             for start in range(0, len(pixels), IMAGES):
                 own = slice(start, min(start + IMAGES, len(pixels)))

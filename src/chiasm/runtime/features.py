@@ -8,7 +8,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.encoding.images import Shown
+
 Levels = list[NDArray[np.float16]]
+Pixels = Shown | NDArray[np.generic]
 
 
 class FeatureProvider(Protocol):
@@ -18,8 +21,8 @@ class FeatureProvider(Protocol):
     whose encoder is still learned, or run with the model.
     """
 
-    def images(self, pixels: NDArray[np.uint8]) -> Levels | None:
-        """[n, *S] stored images -> of each level of the backbone [n, c, *s]; no level of no images."""
+    def images(self, pixels: Pixels) -> Levels | None:
+        """[n, C, *S] images in 0 .. 255 -> of each level of the backbone [n, c, *s]; no level of no images."""
 
     def texts(self, ids: Sequence[NDArray[np.integer]]) -> NDArray[np.float16] | None:
         """The ids of texts, [T] each -> the states of their tokens, one text after another: [sum of T, width]."""

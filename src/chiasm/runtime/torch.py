@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from chiasm.models.image.encoder import Extractor
 from chiasm.models.text.encoder import TextExtractor
-from chiasm.runtime.features import Levels
+from chiasm.runtime.features import Levels, Pixels
 
 IMAGES, TOKENS = 32, 8192
 """Images, and tokens with their padding, that are computed at once."""
@@ -33,7 +33,7 @@ class TorchFeatures:
     def __init__(self, encoders: Mapping[str, Extractor | TextExtractor], memo: Memo | None = None) -> None:
         self.encoders, self.memo = encoders, memo
 
-    def images(self, pixels: NDArray[np.uint8]) -> Levels | None:
+    def images(self, pixels: Pixels) -> Levels | None:
         encoder = self.encoders.get("image")
         if not isinstance(encoder, Extractor):
             return None
@@ -63,7 +63,7 @@ class TorchFeatures:
         return digest.hexdigest()
 
     def _once(
-        self, compute: Callable[..., list[NDArray[np.float16]]], module: nn.Module, read: Sequence[NDArray[np.integer]]
+        self, compute: Callable[..., list[NDArray[np.float16]]], module: nn.Module, read: Sequence[NDArray[np.generic]]
     ) -> list[NDArray[np.float16]]:
         if self.memo is None:
             return compute(*read)
@@ -83,8 +83,8 @@ def _batches(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 @torch.no_grad()
-def _maps(encoder: Extractor, pixels: NDArray[np.uint8]) -> Levels:
-    """[b, *S] -> of each level [b, c, *s]."""
+def _maps(encoder: Extractor, pixels: NDArray[np.generic]) -> Levels:
+    """[b, C, *S] -> of each level [b, c, *s]."""
     device = next(encoder.parameters()).device
     return [level.half().cpu().numpy() for level in encoder.extract(torch.from_numpy(np.array(pixels)).to(device))]
 

@@ -356,6 +356,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         self.answering = tuple(model.state_dict())  # without the heads that only watch
         with torch.random.fork_rng(devices=[]):
             self.model.targets.watch()
+        named = list(self.model.named_parameters())
+        self.clipped = [[p for n, p in named if n.startswith("targets.unimodal.") is alone] for alone in (False, True)]
         self.recipe, self.plan, self.loader = fold_model.recipe, fold_model.plan, fold_model.loader
         self.split = {name: rows[fold_model.loader.teaches[rows]] for name, rows in fold_model.split.items()}
         self.seed_ = _seed(fold_model)
@@ -434,10 +436,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, **unused: Any) -> None:
         """The norm of the answer's gradient, and that of the heads of single modalities, each at most 1."""
-        for alone in (False, True):
-            torch.nn.utils.clip_grad_norm_(
-                [p for name, p in self.model.named_parameters() if name.startswith("targets.unimodal.") is alone], 1.0
-            )
+        for parameters in self.clipped:
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
 
     def validation_step(self, batch: Batch, step: int) -> None:
         losses = self.model.losses(self.model(batch), batch)
@@ -475,7 +475,9 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
             {"params": rest},
             *([{"params": fine, "lr": options.learning_rate / 10}] if fine else []),
         ]
-        optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
+        # a scaler of half-precision gradients would leave them scaled to a fused optimizer, and so to the clipping before it
+        fused = not options.precision.startswith("16")
+        optimizer = torch.optim.AdamW(groups, options.learning_rate, weight_decay=options.weight_decay, fused=fused)
         steps = max(1, len(self.split["train"]) // options.batch_size + 1)
         total, warm = steps * options.epochs, min(steps, 200)
 

@@ -13,6 +13,7 @@ from chiasm.models.fusion.gated import Gated
 from chiasm.models.fusion.late import LateHeads
 from chiasm.models.fusion.low_rank import LowRank
 from chiasm.models.fusion.sequential import Sequential
+from chiasm.models.fusion.vectors import mean_token
 from chiasm.models.fusion.vision_conditioned import VisionConditioned
 from chiasm.tensors import MODALITIES, Tokens
 
@@ -47,6 +48,12 @@ def _logits():
     }
     present = torch.tensor([[True, True, True], [True, False, True]])
     return {m: {"outcome": torch.tensor(x)} for m, x in values.items()}, present
+
+
+def test_the_mean_token_is_that_of_the_real_ones():
+    values = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [99.0, 99.0]], [[7.0, 7.0], [99.0, 99.0], [99.0, 99.0]]])
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    assert mean_token(Tokens(values, mask)).tolist() == [[2.0, 4.0], [0.0, 0.0]]
 
 
 def test_late_mean_is_the_mean_of_the_logits_of_the_modalities_that_are_there():
@@ -187,8 +194,10 @@ def test_early_fusion_is_attention_among_the_tokens_that_are_there():
 def test_the_text_is_read_under_the_prior_of_the_image():
     fusion, tokens = _make(VisionConditioned, ("image", "text")), _tokens(modalities=("image", "text"))
     read = {}
-    fusion.look["text"].register_forward_pre_hook(lambda _, args: read.update(text=args[0].values, keys=args[1]))
-    fusion.look["image"].register_forward_pre_hook(lambda _, args: read.update(image_keys=args[1]))
+    fusion.look["text"].register_forward_pre_hook(
+        lambda _, args: read.update(text=args[0].values, keys=args[1][0].values)
+    )
+    fusion.look["image"].register_forward_pre_hook(lambda _, args: read.update(image_keys=args[1][0].values))
     fused = fusion(tokens)
     v = torch.nn.functional.layer_norm(tokens["image"].values.mean(dim=1), (DIM,))
     delta, beta = fusion.prior(v).chunk(2, dim=1)
@@ -209,7 +218,7 @@ def test_the_record_comes_in_through_a_gate_and_without_it_the_pair_stands():
     pair = fusion.join(torch.cat([x["image"], x["text"]], dim=1))
     assert torch.allclose(without.vector, pair, atol=1e-12)
     record = _tokens()["record"]
-    answer = fusion.ask(Tokens(pair[:, None], record.mask[:, :1]), record.values, record.mask).values[:, 0]
+    answer = fusion.ask(Tokens(pair[:, None], record.mask[:, :1]), [record]).values[:, 0]
     gate = torch.sigmoid(fusion.gate(torch.cat([pair, answer], dim=1)))
     assert torch.allclose(with_record.vector, pair + gate * answer, atol=1e-12)
 

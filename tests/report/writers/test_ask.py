@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from chiasm.domains.stroke.territories import TERRITORIES
 from chiasm.report.content import Statement, TextContent
 from chiasm.report.findings import label_report
 from chiasm.report.writers import LanguageModelWriter, Task, TemplateWriter
@@ -25,7 +26,9 @@ GOOD = {
     "verdict": VERDICT,
 }
 STROKE = TextContent(
-    measured={"lesion_volume_ml": 12.34, "hemisphere": "left", "territory_7_share": 1.0}, source="measurements"
+    measured={"lesion_volume_ml": 12.34, "hemisphere": "left", "territory_7_share": 1.0},
+    source="measurements",
+    names=TERRITORIES,
 )
 TOLD = {
     "findings": [
