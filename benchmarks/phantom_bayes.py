@@ -75,7 +75,7 @@ def main() -> None:
         write_texts(cohort, open_writer("template"), "image-description")
     run = home / "run"
     begun_before = (run / "run.json").is_file()
-    if not begun_before or read_run(run)["status"] != "finished":
+    if not begun_before or read_run(run).status != "finished":
         train(read_recipe(chosen["recipe"], chosen["sets"]), [cohort.path], run, resume=begun_before)
     metrics = evaluate(run).metrics
     rows = {}

@@ -54,7 +54,7 @@ def main() -> None:
     write_texts(cohort, open_writer("template"), "image-description")
     run = home / arguments.part
     begun_before = (run / "run.json").is_file()
-    if not begun_before or read_run(run)["status"] != "finished":
+    if not begun_before or read_run(run).status != "finished":
         recipe = read_recipe("stroke-prognosis", part["sets"])
         train(recipe, [cohort.path], run, folds=part["folds"], repeats=part["repeats"], resume=begun_before)
     evaluation = evaluate(run)

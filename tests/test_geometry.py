@@ -164,6 +164,7 @@ def test_two_volumes_lie_in_one_space_whatever_was_stored_of_them() -> None:
     assert a.same_space(a.resized((4, 5, 6))) and a.same_space(nudged)
     assert not a.same_space(Geometry.identity((9, 10, 11), affine=(2.0, 0, 0, -89, *affine[4:])))
     assert not a.same_space(Geometry.identity((9, 10, 12), affine=affine))
+    assert not a.same_space(Geometry.identity((9, 10, 11))), "it does not say where it lies"
 
 
 def test_a_cell_lies_on_its_pixels() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asking import fold_models_over
 
 from chiasm.cohort.imports import import_cohort
 from chiasm.cohort.store import Cohort
@@ -15,7 +16,6 @@ from chiasm.evaluation.evaluate import Evaluation, evaluate
 from chiasm.evaluation.verify import verify
 from chiasm.prediction.folder import predict_inputs
 from chiasm.recipe import parse_recipe
-from chiasm.run.fold_model import load_fold_models
 from chiasm.study import Kind
 from chiasm.training.train import train
 
@@ -153,7 +153,7 @@ def test_a_prediction_tells_the_whole_answer(run: Path, cohort: Cohort, tmp_path
 
 
 def test_levels_are_those_of_each_folds_training(run: Path, cohort: Cohort) -> None:
-    for fold_model in load_fold_models(run):
+    for fold_model in fold_models_over(run):
         taught = fold_model.split["train"]
         values, mask = cohort.labels("mrs", ["mrs"])
         assert fold_model.plan.levels["mrs"] == (tuple(np.unique(values[taught][mask[taught]]).tolist()),)

@@ -14,7 +14,7 @@ ROOT = Path(chiasm.__file__).parent
 # From below. A package may use those of every lower layer, and itself; `errors` and `study` serve the other names beside them.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "vocabulary", "geometry", "splits"),
-    ("study", "progress", "atomic", "registry"),
+    ("study", "progress", "atomic", "documents", "registry"),
     ("recipe",),
     ("tensors", "checkpoint"),
     ("formats",),

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from chiasm.sources.registry import SOURCES
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL)
+PYTHON = [text for kind, text in BLOCKS if kind == "python"]
 COMMANDS = [
     line.split("#")[0].strip()
     for kind, text in BLOCKS
@@ -39,10 +41,21 @@ def test_a_command_of_readme_is_understood(command):
 
 def test_the_python_of_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = [text for kind, text in BLOCKS if kind == "python"]
     names: dict[str, object] = {}
-    exec(compile(code, str(README), "exec"), names)
+    exec(compile(PYTHON[0], str(README), "exec"), names)
     assert len(names["cohort"]) == 60
+
+
+def test_a_run_answers_as_readme_shows(tiny_run, phantom, tmp_path, monkeypatch, capsys):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.copytree(phantom.path, tmp_path / "cohort")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(PYTHON[1], str(README), "exec"), names)
+    prediction = names["prediction"]
+    assert (prediction.study_id, prediction.arm) == (phantom.study(0).study_id, "report-conditioned")
+    assert capsys.readouterr().out.startswith("report-conditioned 0.")
+    assert len(PYTHON) == 2
 
 
 def test_the_pictures_of_the_readme_exist():

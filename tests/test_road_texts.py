@@ -27,13 +27,13 @@ def test_a_structured_report_as_input_is_told_apart_and_held_to(phantom, tmp_pat
         train(recipe, [cohort.path], tmp_path / "run")
     write_texts(cohort, TemplateWriter(), "structured-report")
     info = train(recipe, [cohort.path], tmp_path / "run")
-    assert list(info["cohorts"][0]["texts"]) == ["structured_report"]
-    assert any("structured_report was written from labels" in note for note in info["notes"])
+    assert list(info.cohorts[0].texts) == ["structured_report"]
+    assert any("structured_report was written from labels" in note for note in info.notes)
 
     evaluation = evaluate(tmp_path / "run")
     assert any("structured_report" in warning for warning in evaluation.warnings)
     assert any("states 100% of the present findings" in warning for warning in evaluation.warnings)
-    assert evaluation.facts["cohorts"][0]["texts"] == info["cohorts"][0]["texts"]
+    assert evaluation.facts["cohorts"][0]["texts"] == info.cohorts[0].texts
     assert verify(tmp_path / "run") == []
 
     (cohort.path / "texts.parquet").unlink()

@@ -29,6 +29,7 @@ _PUBLIC = {
     "evaluate": "chiasm.evaluation.evaluate",
     "import_cohort": "chiasm.cohort.imports",
     "label_report": "chiasm.report.findings",
+    "load_predictor": "chiasm.prediction.predictor",
     "predict": "chiasm.prediction.folder",
     "read_recipe": "chiasm.recipe",
     "register": "chiasm.registry",
@@ -56,6 +57,7 @@ __all__ = [
     "evaluate",
     "import_cohort",
     "label_report",
+    "load_predictor",
     "predict",
     "read_recipe",
     "register",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from chiasm.evaluation.evaluate import evaluate
     from chiasm.geometry import Geometry
     from chiasm.prediction.folder import predict_inputs as predict
+    from chiasm.prediction.predictor import load_predictor
     from chiasm.recipe import Recipe, read_recipe
     from chiasm.registry import register
     from chiasm.report.findings import label_report

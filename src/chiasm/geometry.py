@@ -66,7 +66,8 @@ class Geometry:
 
     def same_space(self, other: Geometry) -> bool:
         """Whether the originals are one grid of voxels in one world: shape and affine, to a thousandth of a millimetre."""
-        return self.original_shape == other.original_shape and np.allclose(self.affine, other.affine, rtol=0, atol=1e-3)
+        alike = self.original_shape == other.original_shape and len(self.affine) == len(other.affine)
+        return alike and np.allclose(self.affine, other.affine, rtol=0, atol=1e-3)
 
     def to_stored(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map [..., ndim] points in array-axis order from the original frame to these pixels."""

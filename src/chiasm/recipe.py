@@ -66,10 +66,11 @@ class TextInput(Options):
     """The report as an input. Its sections must not hold the answer unless the recipe means it to.
 
     Read by a `bilstm` (from scratch), by `minilm` (a small sentence encoder that installs as a package) or by
-    `hf:ID-or-folder`; a pretrained encoder keeps its weights.
+    `hf:ID-or-folder`. `freeze` holds pretrained weights as they are; else they learn at a tenth of the rate.
     """
 
     encoder: str = "bilstm"
+    freeze: bool = True
     sections: tuple[str, ...] = ("history", "indication", "findings", "impression")
     max_tokens: Count = 160
 
@@ -262,6 +263,8 @@ def _check_baseline(recipe: Recipe) -> None:
         raise ValueError("a baseline takes the whole image: inputs.image.tokens must be grid; facts may be territories")
     if text and text.encoder == "bilstm":
         raise ValueError("a baseline needs a pretrained inputs.text.encoder: minilm or hf:ID-or-folder")
+    if text and not text.freeze:
+        raise ValueError("a baseline learns no encoder: inputs.text.freeze must be true")
 
 
 def recipe_names() -> list[str]:

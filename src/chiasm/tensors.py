@@ -34,6 +34,7 @@ class Batch:
         view: [B, N] index into `tuple(View)`.
         features: frozen backbone maps by level, each [B, N, c, h, w] float16: a cache of what the backbone would give.
         token_ids, token_mask: [B, T] report as input; row of all False = no report.
+        token_states: [B, T, width] float16 of a frozen text encoder: a cache of what it would give, or None.
         facts: [B, F] what was measured on the images: standardized numbers, whether each was, words one-hot; zeros without.
         record_values, record_observed: [B, R] standardized numbers and whether each was observed.
         record_codes: [B, K] index into the column's categories; 0 = missing.
@@ -51,6 +52,7 @@ class Batch:
     features: list[Tensor] | None = None
     token_ids: Tensor | None = None
     token_mask: Tensor | None = None
+    token_states: Tensor | None = None
     facts: Tensor | None = None
     record_values: Tensor | None = None
     record_observed: Tensor | None = None

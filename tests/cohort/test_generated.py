@@ -194,14 +194,14 @@ def test_an_input_that_holds_the_answer_is_noted(cohort):
 def test_a_run_remembers_the_texts_it_read(cohort):
     with GeneratedTexts(cohort.path) as texts:
         texts.add(row("s0", "Old."))
-    assert "texts" not in record_cohort(cohort, ["history"])
-    entry = record_cohort(cohort, ["history", "structured_report"])
-    assert entry["texts"] == {"structured_report": hash_texts(cohort.path, "structured_report")}
-    check_texts(entry, cohort.path)
+    assert not record_cohort(cohort, ["history"]).texts
+    recorded = record_cohort(cohort, ["history", "structured_report"]).texts
+    assert recorded == {"structured_report": hash_texts(cohort.path, "structured_report")}
+    check_texts(recorded, cohort.path)
     with GeneratedTexts(cohort.path) as texts:
         texts.add(row("s0", "Old.", kind="image-description"))  # another section: nothing to the run
-    check_texts(entry, cohort.path)
+    check_texts(recorded, cohort.path)
     with GeneratedTexts(cohort.path) as texts:
         texts.add(row("s0", "New."))
     with pytest.raises(CohortError, match="texts of structured_report have changed"):
-        check_texts(entry, cohort.path)
+        check_texts(recorded, cohort.path)

@@ -1,27 +1,32 @@
 """The commands on models: what they hand to the package that works, and how they print its result."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import answered, run
 
+from chiasm.documents import to_json
+from chiasm.run.folder import Run
 from chiasm.study import Finding, Prediction, State
 
 
 def test_train_passes_recipe_cohorts_and_options_on(monkeypatch, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
+    made = Run("r", (), 0, 3, 2, "", ("fold-0-0",), ("A note.",), {"chiasm": "9"}, {}, "finished")
 
-    def train(recipe: Any, cohorts: Any, out: Path, **options: Any) -> dict[str, Any]:
+    def train(recipe: Any, cohorts: Any, out: Path, **options: Any) -> Run:
         seen.update(recipe=recipe, cohorts=cohorts, out=out, **options)
-        return {"members": 6}
+        return made
 
     monkeypatch.setattr("chiasm.training.train.train", train)
     settings = ["--set", "train.epochs=7", "--set", "targets=[outcome]"]
     document = answered(
         *("train", "report-fusion", "a", "b", "--out", "r", *settings, "--folds", 3, "--repeats", 2, "--resume")
     )
-    assert document == {"members": 6}
+    assert document == json.loads(json.dumps(to_json(made)))
+    assert (document["schema"], document["fold_models"], document["status"]) == (Run.SCHEMA, ["fold-0-0"], "finished")
     assert (seen["recipe"].train.epochs, list(seen["recipe"].targets)) == (7, ["outcome"])
     assert (seen["cohorts"], seen["out"]) == ([Path("a"), Path("b")], Path("r"))
     assert (seen["resume"], seen["folds"], seen["repeats"]) == (True, 3, 2)

@@ -1,12 +1,15 @@
 import pickle
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from given import Given
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.encoding.batches import Loader, Ragged, fit_plan
@@ -237,7 +240,7 @@ def test_features_stand_in_for_images(cohorts: list[Cohort], plan: Plan) -> None
         ]
         for c in cohorts
     ]
-    batch = Loader(cohorts, plan, Letters(), features).batch([6, 9])
+    batch = Loader(cohorts, plan, Letters(), [Given(levels) for levels in features]).batch([6, 9])
     assert batch.images is None
     assert [level.shape for level in batch.features] == [(2, 2, 3, 4, 4), (2, 2, 5, 2, 2)]
     places = cohorts[0].images["index"][[6, 7]]
@@ -249,15 +252,34 @@ def test_features_stand_in_for_images(cohorts: list[Cohort], plan: Plan) -> None
 def test_features_of_a_cohort_without_images(cohorts: list[Cohort], make_study, plan: Plan, tmp_path: Path) -> None:
     texts = write([make_study(0, images=(), regions=())], tmp_path / "c")
     features = [np.arange(3 * 2 * 4, dtype=np.float16).reshape(3, 2, 2, 2)]
-    loader = Loader([texts, cohorts[1]], plan, Letters(), [[], features])
+    loader = Loader([texts, cohorts[1]], plan, Letters(), [Given([]), Given(features)])
     batch = loader.batch([0, 3])
     assert batch.image_mask.tolist() == [[False], [True]]
     np.testing.assert_array_equal(batch.features[0][1, 0], features[0][2])
     assert not Loader([texts], plan, Letters()).batch([0]).images.any()
-    alone = Loader([texts], plan, Letters(), [[]]).batch([0])  # a report to predict from, and a cached backbone
+    alone = Loader([texts], plan, Letters(), [Given([])]).batch([0])  # a report to predict from, and a cached backbone
     assert alone.features is None
     assert alone.images.shape == (1, 1, 1, 32, 32)
     assert not alone.image_mask.any()
+
+
+def test_states_of_texts_go_with_their_tokens(cohorts: list[Cohort], plan: Plan) -> None:
+    """Each token's state is its own id and its cohort: rows of both cohorts find theirs, and padding has none."""
+
+    def states(number: int) -> Callable[[Sequence[NDArray[np.integer]]], NDArray[np.float16]]:
+        return lambda ids: np.stack([np.concatenate(ids), np.full(sum(map(len, ids)), number)], axis=1).astype(
+            np.float16
+        )
+
+    loader = Loader(cohorts, plan, Letters(), [Given(states=states(number)) for number in (1, 2)])
+    rows = [9, 0, 7, 1]
+    batch = loader.batch(rows)
+    assert batch.images is not None
+    assert not batch.token_mask[2].any()
+    which = torch.tensor([[1 + loader.cohort_of(row)[0]] for row in rows])
+    expected = torch.stack([batch.token_ids, which.expand_as(batch.token_ids)], dim=2) * batch.token_mask[..., None]
+    assert torch.equal(batch.token_states.long(), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(loader)).batch(rows).token_states, batch.token_states)
 
 
 def test_a_view_that_training_never_saw_is_read_as_the_most_frequent_one(cohorts: list[Cohort], plan: Plan) -> None:
@@ -293,7 +315,7 @@ def test_workers_get_names_of_files_and_not_their_content(
     maps[:] = 1
     maps.flush()
     mapped = [np.load(tmp_path / "maps.npy", mmap_mode="r")]
-    there = pickle.dumps(Loader(cohorts[:1], plan, Letters(), [mapped]))
+    there = pickle.dumps(Loader(cohorts[:1], plan, Letters(), [Given(mapped)]))
     assert len(there) < 30_000
     assert pickle.loads(there).batch([0, 6]).features[0].shape == (2, 2, 4, 64, 64)
     back = pickle.loads(pickle.dumps(loader)).batch([6, 9])

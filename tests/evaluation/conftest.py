@@ -6,11 +6,11 @@ Study i shows pneumonia where i is odd (the image is then bright), patient 14 ha
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fits import calibration_of
 from scipy.special import logit
 
 from chiasm.cohort.store import Cohort, write_cohort
@@ -22,7 +22,9 @@ from chiasm.heads.localization import Maps
 from chiasm.heads.spec import Pool, Question, Truth
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.recipe import parse_recipe, read_recipe, write_recipe
-from chiasm.run.folder import SCHEMA
+from chiasm.run.answers import write_calibration
+from chiasm.run.cohorts import RecordedCohort
+from chiasm.run.folder import Run, write_run
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Report, State, Study, View
 
 TEST = [2, 3, 6, 7, 10, 11, 14, 15]
@@ -171,21 +173,11 @@ def run(tmp_path: Path, cohort: Cohort, question: Question) -> Path:
     write_recipe(parse_recipe(raw, "here"), folder / "recipe.yaml")
     fitted = {"findings": {"pneumonia": {"temperature": 2.0, "threshold": 0.55}, "edema": {"temperature": 2.0}}}
     fitted["outcome"] = {"event": {"temperature": 2.0, "threshold": 0.35}}
-    (folder / "calibration.json").write_text(json.dumps(fitted))
+    write_calibration(folder / "calibration.json", calibration_of(fitted))
     (folder / "weights.safetensors").write_bytes(b"weights")
-    info = {
-        "schema": SCHEMA,
-        "recipe": "hand-made",
-        "cohorts": [{"path": str(cohort.path), "hash": cohort.hash, "source": cohort.source}],
-        "seed": 0,
-        "folds": 1,
-        "repeats": 1,
-        "fold_models": ["."],
-        "notes": ["Target grade is switched off."],
-        "versions": {"chiasm": "0.1.0"},
-        "status": "finished",
-    }
-    (folder / "run.json").write_text(json.dumps(info))
+    recorded = RecordedCohort(str(cohort.path), cohort.hash, cohort.source)
+    notes, versions = ("Target grade is switched off.",), {"chiasm": "0.1.0"}
+    write_run(folder, Run("hand-made", (recorded,), 0, 1, 1, "", (".",), notes, versions, raw, "finished"))
     return folder
 
 

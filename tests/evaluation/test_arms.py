@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fits import calibration_of
 from numpy.typing import NDArray
 from scipy.special import expit
 
@@ -16,11 +17,12 @@ from chiasm.geometry import Geometry
 from chiasm.heads.description import DescriptionHead, DescriptionOptions
 from chiasm.heads.localization import ImageMaps, LocalizationHead, LocalizationOptions
 from chiasm.recipe import Evaluate, RecordInput
-from chiasm.run.answers import Answers, calibrated, fitted
+from chiasm.run.answers import Answers, Calibration, calibrated, fitted
 from chiasm.run.infer import Ask
 from chiasm.study import Kind
 
 EDEMA = ("pneumonia", "edema")
+FITTED = {"findings": {"pneumonia": {"temperature": 2.0, "threshold": 0.6, "map_threshold": 0.3}}}
 
 
 class Shelf:
@@ -45,7 +47,7 @@ class Stand:
     split: dict[str, NDArray[np.int64]]
     labels: tuple[str, ...] = EDEMA
     modalities: tuple[str, ...] = ("image", "text")
-    calibration: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration = field(default_factory=Calibration)
     asked: list[Ask] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -113,7 +115,7 @@ def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
 def folds(cohort: Cohort, **options: Any) -> list[Stand]:
     shelf = Shelf(cohort)
     train = np.array([0, 1, 4, 5])
-    calibration = {"findings": {"pneumonia": {"temperature": 2.0, "threshold": 0.6, "map_threshold": 0.3}}}
+    calibration = calibration_of(FITTED)
     return [
         Stand(
             0.0, shelf, {"train": train, "validation": train[:0], "test": np.array([2, 3, 6])}, calibration=calibration
@@ -166,7 +168,8 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
 
 def test_an_arm_is_calibrated_for_what_it_shows(cohort: Cohort) -> None:
     fold_models = folds(cohort)
-    fold_models[0].calibration["findings"]["pneumonia"]["shown"] = {"image": {"temperature": 5.0, "threshold": 0.2}}
+    shown = {"shown": {"image": {"temperature": 5.0, "threshold": 0.2}}}
+    fold_models[0].calibration = calibration_of({"findings": {"pneumonia": FITTED["findings"]["pneumonia"] | shown}})
     evidence, _ = collect(fold_models, fold_models)
     for prefix, temperature, cut in (("", 2.0, 0.6), ("image", 5.0, 0.2), ("text", 2.0, 0.6)):
         arm = evidence.arms[prefix]
@@ -178,14 +181,16 @@ def test_an_arm_is_calibrated_for_what_it_shows(cohort: Cohort) -> None:
 
 def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
     fold_models = folds(cohort)
-    fold_models[0].calibration["findings"]["pneumonia"]["radius"] = 0.75
+    fold_models[0].calibration = calibration_of(
+        {"findings": {"pneumonia": FITTED["findings"]["pneumonia"] | {"radius": 0.75}}}
+    )
     other = [
         replace(fold_models[0]),
         replace(fold_models[1]),
     ]  # the second repeat deals the same four studies out otherwise
     for fold_model, level, test in zip(other, (10.0, 20.0), ([3, 7], [2, 6]), strict=True):
         fold_model.level, fold_model.asked = level, []
-        fold_model.calibration = {"findings": {"pneumonia": {"radius": 0.25}}}
+        fold_model.calibration = calibration_of({"findings": {"pneumonia": {"radius": 0.25}}})
         fold_model.split = {**fold_model.split, "test": np.array(test)}
     evidence, _ = collect([*fold_models, *other], [*fold_models, *other])
     assert evidence.pool.row.tolist() == [2, 3, 6, 7], "each study once"

@@ -71,18 +71,19 @@ def test_the_same_evidence_gives_the_same_figures(run: Path, evidence: Evidence,
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, evidence: Evidence, run: Path) -> list[list[str] | None]:
     """The cohorts that `evaluate` loads the fold models over, None for the run's own; the answers are the hand-made ones."""
-    loaded: list[list[str] | None] = []
+    asked: list[list[str] | None] = []
 
-    def load_fold_models(_: Path, cohorts: list[Cohort] | None = None) -> list[SimpleNamespace]:
-        loaded.append(None if cohorts is None else [cohort.source for cohort in cohorts])
-        cut = SimpleNamespace(cut_reports=np.array([True, False, True]))
-        return [
-            SimpleNamespace(recipe=read_recipe(run / "recipe.yaml"), loader=cut, plan=SimpleNamespace(max_tokens=160))
-        ]
+    class Loaded:
+        def over(self, cohorts: list[Cohort] | None) -> SimpleNamespace:
+            asked.append(None if cohorts is None else [cohort.source for cohort in cohorts])
+            cut = SimpleNamespace(cut_reports=np.array([True, False, True]))
+            recipe = read_recipe(run / "recipe.yaml")
+            return SimpleNamespace(recipe=recipe, loader=cut, plan=SimpleNamespace(max_tokens=160))
 
-    monkeypatch.setattr(room, "load_fold_models", load_fold_models)
+    monkeypatch.setattr(room, "load_fold_models", lambda _: [Loaded()])
+    monkeypatch.setattr(room, "over_own_cohorts", lambda _, loaded: [each.over(None) for each in loaded])
     monkeypatch.setattr(room, "collect", lambda fold_models, taught: (evidence, ["Shared."] if taught else []))
-    return loaded
+    return asked
 
 
 def test_a_cohort_of_the_training_is_taken_by_its_test_split(run: Path, cohort: Cohort, asked: list[object]) -> None:
@@ -107,14 +108,11 @@ def test_a_training_cohort_that_is_gone_costs_the_controls_and_says_so(
     run: Path, cohort: Cohort, asked: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = write_cohort([cohort.study(3)], tmp_path / "clinic", source="elsewhere", options={}, size=32)
-    loaded = room.load_fold_models
 
-    def gone(folder: Path, cohorts: list[Cohort] | None = None) -> object:
-        if cohorts is None:
-            raise CohortError("this is no cohort")
-        return loaded(folder, cohorts)
+    def gone(*_: object) -> object:
+        raise CohortError("this is no cohort")
 
-    monkeypatch.setattr(room, "load_fold_models", gone)
+    monkeypatch.setattr(room, "over_own_cohorts", gone)
     evaluation = evaluate(run, other.path)
     assert "The cohort of the training is gone" in evaluation.facts["notes"][-1]
     with pytest.raises(CohortError):

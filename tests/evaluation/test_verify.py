@@ -66,7 +66,9 @@ def test_a_changed_figure_is_found(evaluated: Evaluation, run: Path) -> None:
 
 def test_changed_weights_and_calibration_are_found(evaluated: Evaluation, run: Path) -> None:
     (run / "weights.safetensors").write_bytes(b"other weights")
-    edit(run / "calibration.json", outcome={"event": {"temperature": 1.0}})
+    targets = json.loads((run / "calibration.json").read_text())["targets"]
+    targets["outcome"]["event"]["temperature"] = 1.0
+    edit(run / "calibration.json", targets=targets)
     found = verify(run)
     assert "weights of .: the file has changed since the evaluation" in found
     assert "arm image: outcome is not what its logits and the calibration give" in found

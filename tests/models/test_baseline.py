@@ -11,13 +11,12 @@ from scipy.special import expit, logit, softmax
 from chiasm.cohort.store import write_cohort
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.fit import fit_plan
-from chiasm.encoding.images import Shown
 from chiasm.errors import RecipeError, RunError
 from chiasm.geometry import Geometry
 from chiasm.models.baseline import Baseline, to_logits, to_questions
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer, build_tokenizer
-from chiasm.runtime.cache import frozen_features
+from chiasm.runtime.torch import TorchFeatures
 from chiasm.study import Image, Kind, Outcome, Study
 from chiasm.tensors import Batch
 
@@ -122,25 +121,26 @@ def test_a_text_is_the_mean_of_its_states_at_length_one(made, batch):
     vectors = model.features(batch)["text"]
     i = int(batch.present()["text"].nonzero()[0])
     ids = batch.token_ids[i][batch.token_mask[i]][None]
-    states = model.encoders["text"].net(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    states = model.encoders["text"].backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
     assert np.allclose(vectors[i], F.normalize(states.mean(dim=1), dim=1)[0].numpy(), atol=1e-5)
 
 
-def test_images_are_the_mean_of_their_pooled_maps_cached_or_not(made, batch, phantom, tmp_path):
+def test_images_are_the_mean_of_their_pooled_maps_cached_or_not(made, batch, phantom):
     model, loader, rows, _ = made
     fresh = model.features(batch)["image"]
     i = int((batch.image_mask.sum(dim=1) > 1).nonzero()[0])
     maps = [model.image_encoder.extract(image[None])[-1][0] for image in batch.images[i][batch.image_mask[i]]]
     assert np.allclose(fresh[i], torch.stack([m.mean(dim=(1, 2)) for m in maps]).mean(dim=0).numpy(), atol=1e-4)
-    levels = frozen_features(model.image_encoder, Shown(phantom, 2, loader.plan.intensity), phantom.hash, tmp_path)
     cached = Loader(
         [phantom],
         loader.plan,
         build_tokenizer(read_recipe("baseline-frozen").inputs.text, Tokenizer.train([])),
-        features=[levels],
+        features=[TorchFeatures(dict(model.encoders.items()))],
     ).batch(rows[:12])
     assert cached.images is None
+    assert cached.token_states is not None
     assert np.allclose(model.features(cached)["image"], fresh, atol=5e-3 * np.abs(fresh).max())
+    assert np.allclose(model.features(cached)["text"], model.features(batch)["text"], atol=1e-3)
 
 
 def test_what_was_fitted_comes_back_and_other_encoders_are_refused(made, batch):
@@ -161,6 +161,7 @@ def test_what_was_fitted_comes_back_and_other_encoders_are_refused(made, batch):
         ("inputs.image.freeze=false", "a pretrained inputs.image.encoder"),
         ("inputs.image.tokens=territories", "tokens must be grid"),
         ("inputs.text.encoder=bilstm", "a pretrained inputs.text.encoder"),
+        ("inputs.text.freeze=false", "learns no encoder"),
         ("heads.localization.stride=16", "heads.localization to null"),
         ("baseline.model=forest", "baseline.model"),
     ],

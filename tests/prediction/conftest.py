@@ -48,7 +48,7 @@ def keen_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("keen") / "run"
     shutil.copytree(tiny_run, run)
     calibration = json.loads((run / "calibration.json").read_text("utf-8"))
-    for labels in calibration.values():
+    for labels in calibration["targets"].values():
         for label in labels:
             labels[label] = {**labels[label], "threshold": 0.0, "map_threshold": 0.0}
     (run / "calibration.json").write_text(json.dumps(calibration), "utf-8")

@@ -17,7 +17,7 @@ from PIL import Image as Picture
 
 from chiasm.cohort.store import write_cohort
 from chiasm.errors import ImageError, InputError, RunError
-from chiasm.prediction import folder
+from chiasm.prediction import folder, predictor
 from chiasm.prediction.folder import predict_inputs
 
 SECRET = "Featherstonehaugh"
@@ -106,11 +106,19 @@ def test_study_folders_and_a_cohort_of_the_same_studies_get_the_same_answers(tin
 
 def test_a_cohort_is_answered_whole_whatever_is_answered_at_once(tiny_run, phantom, tmp_path, monkeypatch):
     whole = predict_inputs(tiny_run, [phantom.path], tmp_path / "a")
-    monkeypatch.setattr(folder, "AT_ONCE", 23)
+    monkeypatch.setattr(predictor, "AT_ONCE", 23)
     parts = predict_inputs(tiny_run, [phantom.path], tmp_path / "b")
     assert [p.study_id for p in whole] == [p.study_id for p in parts] == list(phantom.studies["study_id"])
     assert all(_findings(a) == pytest.approx(_findings(b), abs=1e-5) for a, b in zip(whole, parts, strict=True))
     assert len(list((tmp_path / "b").glob("*.json"))) == len(phantom)
+
+
+def test_files_are_answered_whole_whatever_is_answered_at_once(tiny_run, folders, tmp_path, monkeypatch):
+    whole = predict_inputs(tiny_run, folders, tmp_path / "a")
+    monkeypatch.setattr(folder, "AT_ONCE", 2)
+    parts = predict_inputs(tiny_run, folders[::-1], tmp_path / "b")
+    assert [p.study_id for p in whole] == [p.study_id for p in parts] == sorted(home.name for home in folders)
+    assert all(_findings(a) == pytest.approx(_findings(b), abs=1e-5) for a, b in zip(whole, parts, strict=True))
 
 
 # --- the report --------------------------------------------------------------------------------------------------------
@@ -143,7 +151,7 @@ def test_a_box_does_not_hang_on_what_the_report_says(tiny_run, draw, tmp_path):
     shutil.copytree(tiny_run, run)
     fitted = json.loads((run / "calibration.json").read_text())
     for key, value in _findings(bare).items():  # between the two answers
-        fitted[key[0]][key[1]] |= {"threshold": (value + _findings(read)[key]) / 2, "map_threshold": 0.0}
+        fitted["targets"][key[0]][key[1]] |= {"threshold": (value + _findings(read)[key]) / 2, "map_threshold": 0.0}
     (run / "calibration.json").write_text(json.dumps(fitted))
     (bare,) = predict_inputs(run, [picture], tmp_path / "c")
     (read,) = predict_inputs(run, [picture], tmp_path / "d", report=report)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from asking import answer
+from asking import answer, fold_models_over
+from fits import calibration_of
 from scipy.special import expit, logit
 
 from chiasm.cohort.store import write_cohort
@@ -15,14 +16,13 @@ from chiasm.metrics.localization import box_iou
 from chiasm.recipe import read_recipe
 from chiasm.run import ensemble as combine
 from chiasm.run.ensemble import predict_together
-from chiasm.run.fold_model import load_fold_models
 from chiasm.study import Finding, Image, Kind, Outcome, Region, State, Study
 from chiasm.training.train import train
 
 
 @pytest.fixture(scope="module")
 def fold_model(tiny_run):
-    return load_fold_models(tiny_run)[0]
+    return fold_models_over(tiny_run)[0]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_without_report_is_the_answer_to_image_and_record(fold_model, indices, p
         )
         for name, value in prediction.without_report.items():
             target, k = place[name]
-            assert value == pytest.approx(hidden[target][i, k], abs=1e-9)
+            assert value == pytest.approx(hidden[target][i, k], abs=1e-6)
     assert {bool(p.without_report) for p in predictions} == {True, False}
     assert any(_numbers(p)[n] != v for p in predictions for n, v in p.without_report.items())
 
@@ -80,10 +80,8 @@ def test_states_follow_the_threshold_of_validation(fold_model, indices):
     label = fold_model.plan.targets["findings"][0]
     value = [_numbers(p)[f"findings/{label}"] for p in predict_together([fold_model], indices[:3])]
     for cut, state in ((min(value), State.PRESENT), (max(value) + 1e-6, State.ABSENT)):
-        moved = replace(fold_model, calibration={**fold_model.calibration, "findings": {label: {"threshold": cut}}})
-        moved.calibration["findings"][label]["temperature"] = fold_model.calibration["findings"][label].get(
-            "temperature", 1.0
-        )
+        fit = {"threshold": cut, "temperature": fold_model.calibration.fit("findings", label).temperature or 1.0}
+        moved = replace(fold_model, calibration=calibration_of({"findings": {label: fit}}))
         said = [f.state for p in predict_together([moved], indices[:3]) for f in p.findings if f.name == label]
         assert said == [state] * 3
 
@@ -97,9 +95,9 @@ def wide(tiny_run, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (90, 140)).astype(np.uint8)
     study = Study("s", "p", images=(Image("i", pixels, Geometry.identity((90, 140))),))
     cohort = write_cohort([study], tmp_path / "cohort", source="test", options={}, size=64)
-    fold_model = load_fold_models(tiny_run, [cohort])[0]
+    fold_model = fold_models_over(tiny_run, [cohort])[0]
     keen = {t: {label: {"threshold": 0.0} for label in labels} for t, labels in fold_model.plan.targets.items()}
-    return replace(fold_model, calibration=keen)
+    return replace(fold_model, calibration=calibration_of(keen))
 
 
 def _paint(monkeypatch, fold_model, logits):
@@ -154,7 +152,9 @@ def test_what_lies_in_the_padding_is_no_place(wide, monkeypatch):
 
 
 def test_a_finding_said_absent_has_no_box(wide, monkeypatch):
-    doubtful = replace(wide, calibration={"findings": {n: {"threshold": 1.1} for n in wide.plan.targets["findings"]}})
+    doubtful = replace(
+        wide, calibration=calibration_of({"findings": {n: {"threshold": 1.1} for n in wide.plan.targets["findings"]}})
+    )
     found = _paint(monkeypatch, doubtful, np.full((8, 8), 8.0))
     assert not found.regions
     assert found.maps
@@ -163,7 +163,9 @@ def test_a_finding_said_absent_has_no_box(wide, monkeypatch):
 def _decided(fold_model, study, fit):
     """Findings present, and labels with boxes, of one study; `fit`: label -> what validation gave, maps cut at 0."""
     fitted = {label: {"map_threshold": 0.0, **fit(label)} for label in fold_model.plan.targets["findings"]}
-    (found,) = predict_together([replace(fold_model, calibration={"findings": fitted})], np.array([study]))
+    (found,) = predict_together(
+        [replace(fold_model, calibration=calibration_of({"findings": fitted}))], np.array([study])
+    )
     present = {f.name for f in found.findings if f.target == "findings" and f.state is State.PRESENT}
     return found, present, {region.label for region in found.regions}
 
@@ -226,7 +228,7 @@ def ensemble(small, tmp_path_factory):
     overrides = [*small, "heads.description=null", "targets=[findings, severity]", "train.epochs=1"]
     overrides = [o for o in overrides if not o.startswith("heads.description.")]
     train(read_recipe("report-fusion", overrides), [cohort.path], folder / "run", folds=2)
-    return load_fold_models(folder / "run", [cohort])
+    return fold_models_over(folder / "run", [cohort])
 
 
 def test_fold_models_answer_by_their_mean(ensemble):
@@ -237,8 +239,8 @@ def test_fold_models_answer_by_their_mean(ensemble):
     knowing = labels.index(("edema", "hernia"))
     for i, prediction in enumerate(predict_together(ensemble, indices)):
         edema, hernia = (f.probability for f in prediction.findings)
-        assert edema == pytest.approx((each[0][i, 0] + each[1][i, 0]) / 2, abs=1e-9)
-        assert hernia == pytest.approx(each[knowing][i, 1], abs=1e-9)
+        assert edema == pytest.approx((each[0][i, 0] + each[1][i, 0]) / 2, abs=1e-6)
+        assert hernia == pytest.approx(each[knowing][i, 1], abs=1e-6)
     assert np.abs(each[0][:, 0] - each[1][:, 0]).max() > 1e-3
 
 
@@ -283,7 +285,7 @@ def test_a_regression_is_answered_and_explained_in_its_own_units(ensemble):
 def test_fold_models_decide_and_cut_at_their_mean_threshold(ensemble):
     indices = np.arange(4)
     value = [p.findings[0].probability for p in predict_together(ensemble, indices)]
-    temperatures = [m.calibration["findings"]["edema"].get("temperature", 1.0) for m in ensemble]
+    temperatures = [m.calibration.fit("findings", "edema").temperature or 1.0 for m in ensemble]
     low = min(value)
 
     def with_cuts(cuts, map_cuts):
@@ -291,7 +293,10 @@ def test_fold_models_decide_and_cut_at_their_mean_threshold(ensemble):
             {"temperature": t, "threshold": cut, "map_threshold": map_cut}
             for t, cut, map_cut in zip(temperatures, cuts, map_cuts, strict=True)
         ]
-        moved = [replace(m, calibration={"findings": {"edema": f}}) for m, f in zip(ensemble, fitted, strict=True)]
+        moved = [
+            replace(m, calibration=calibration_of({"findings": {"edema": f}}))
+            for m, f in zip(ensemble, fitted, strict=True)
+        ]
         return predict_together(moved, indices)
 
     assert all(p.findings[0].state is State.PRESENT for p in with_cuts((0.0, 2 * low - 1e-9), (0.5, 0.5)))

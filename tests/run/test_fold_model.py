@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from asking import answer, maps_of
+from asking import answer, fold_models_over, maps_of
+from fits import calibration_of
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
@@ -18,7 +19,7 @@ from chiasm.encoding.plan import Plan
 from chiasm.errors import CohortError, RunError
 from chiasm.run import infer
 from chiasm.run.answers import calibrated, fitted
-from chiasm.run.fold_model import load_fold_models, read_plans
+from chiasm.run.fold_model import load_fold_models, over_own_cohorts
 from chiasm.run.folder import read_run
 from chiasm.run.infer import find_partners
 from chiasm.study import Kind
@@ -26,7 +27,7 @@ from chiasm.study import Kind
 
 @pytest.fixture(scope="module")
 def fold_model(tiny_run):
-    return load_fold_models(tiny_run)[0]
+    return fold_models_over(tiny_run)[0]
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def copy(tiny_run, tmp_path):
 def _over(run, studies, folder):
     """The fold model of a run over these studies as a cohort of their own."""
     cohort = write_cohort(studies, folder, source="test", options={}, size=64)
-    return load_fold_models(run, [cohort])[0]
+    return fold_models_over(run, [cohort])[0]
 
 
 def _assert_same(a, b, atol=1e-5):
@@ -56,7 +57,7 @@ def test_the_split_is_that_of_the_cohort(fold_model, phantom):
     assert {s: rows.tolist() for s, rows in fold_model.split.items()} == {
         s: phantom.rows(s).tolist() for s in fold_model.split
     }
-    assert not load_fold_models(fold_model.folder, [phantom])[0].split  # named, it is another cohort
+    assert not fold_models_over(fold_model.folder, [phantom])[0].split  # named, it is another cohort
 
 
 @pytest.mark.parametrize(
@@ -65,13 +66,16 @@ def test_the_split_is_that_of_the_cohort(fold_model, phantom):
         ({"status": "training"}, "not finished"),
         ({"schema": 99}, "another schema version"),
         ({"fold_models": ["gone"]}, "damaged"),
+        ({"folds": "two"}, "folds: Input should be a valid integer"),
+        ({"fold": 2}, "fold: "),
+        ({"cohorts": [{"path": "c", "hash": "h"}]}, "cohorts.0.source: "),
     ],
 )
 def test_a_run_that_cannot_be_used_says_why(copy, phantom, change, said):
     info = json.loads((copy / "run.json").read_text()) | change
     (copy / "run.json").write_text(json.dumps(info))
     with pytest.raises(RunError, match=said):
-        load_fold_models(copy, [phantom])
+        fold_models_over(copy, [phantom])
 
 
 @pytest.mark.parametrize(
@@ -82,10 +86,33 @@ def test_a_lost_or_cut_file_of_a_run_is_one_error(copy, phantom, name):
     if name != "recipe.yaml":  # half a YAML file can be a recipe
         (copy / name).write_bytes(content[: len(content) // 2])
         with pytest.raises(RunError, match="damaged"):
-            load_fold_models(copy, [phantom])
+            fold_models_over(copy, [phantom])
     (copy / name).unlink()
     with pytest.raises(RunError, match="damaged"):
-        load_fold_models(copy, [phantom])
+        fold_models_over(copy, [phantom])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": 99}, "another schema version"),
+        ({"targets": {"findings": {"edema": {"temperature": "warm"}}}}, "targets.findings.edema.temperature: "),
+        ({"targets": {"findings": {"edema": {"temperatur": 1.0}}}}, "targets.findings.edema.temperatur: "),
+    ],
+)
+def test_a_calibration_that_does_not_fit_names_file_and_key(copy, change, said):
+    path = copy / "calibration.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RunError, match=said) as error:
+        load_fold_models(copy)
+    assert error.value.where == str(path)
+    assert "warm" not in str(error.value), "no value is quoted"
+
+
+def test_a_run_without_a_calibration_is_refused_rather_than_answered_uncalibrated(copy):
+    (copy / "calibration.json").unlink()
+    with pytest.raises(RunError, match="damaged"):
+        load_fold_models(copy)
 
 
 @pytest.mark.parametrize("text", ["", "[", "[1]", "3"])
@@ -100,17 +127,22 @@ def test_weights_of_another_model_are_refused(copy, phantom):
     assert "dim: 32" in recipe
     (copy / "recipe.yaml").write_text(recipe.replace("dim: 32", "dim: 64"))
     with pytest.raises(RunError, match="damaged"):
-        load_fold_models(copy, [phantom])
+        fold_models_over(copy, [phantom])
 
 
 def test_a_cohort_of_another_size_is_refused(tiny_run, phantom, tmp_path):
     cohort = write_cohort([phantom.study(0)], tmp_path / "c", source="test", options={}, size=32)
     with pytest.raises(CohortError, match="another size"):
-        load_fold_models(tiny_run, [cohort])
+        fold_models_over(tiny_run, [cohort])
 
 
-def test_plans_are_those_of_the_fold_models(tiny_run, fold_model):
-    assert read_plans(tiny_run) == [fold_model.plan]
+def test_other_cohorts_are_brought_to_the_same_weights(tiny_run, phantom):
+    (stored,) = load_fold_models(tiny_run)
+    own, other = over_own_cohorts(tiny_run, [stored])[0], stored.over([phantom])
+    assert own.model is other.model is stored.model
+    assert own.split.keys() == {"train", "validation", "test"}
+    assert other.split == {}
+    assert not hasattr(stored, "loader")
 
 
 # --- what is answered --------------------------------------------------------------------------------------------------
@@ -223,9 +255,9 @@ def test_calibration_by_hand():
     )  # fmt: skip
     logits = {"findings": np.array([[2.0, 2.0]], np.float32), "severity": np.array([[-1.5]], np.float32)}
     shown = np.array(["image"])
-    values = calibrated(logits, shown, plan, {"findings": {"a": {"temperature": 4.0}}})
+    values = calibrated(logits, shown, plan, calibration_of({"findings": {"a": {"temperature": 4.0}}}))
     np.testing.assert_allclose(values["findings"], [[expit(0.5), expit(2.0)]])
-    own = {"findings": {"a": {"temperature": 4.0, "shown": {"image": {"temperature": 1.0}}}}}
+    own = calibration_of({"findings": {"a": {"temperature": 4.0, "shown": {"image": {"temperature": 1.0}}}}})
     np.testing.assert_allclose(calibrated(logits, shown, plan, own)["findings"], [[expit(2.0), expit(2.0)]])
     np.testing.assert_allclose(calibrated(logits, np.array(["text"]), plan, own)["findings"][0, 0], expit(0.5))
     assert values["severity"].tolist() == [[7.0]]
@@ -234,7 +266,7 @@ def test_calibration_by_hand():
 def test_a_fold_model_answers_at_its_temperatures(fold_model, phantom):
     rows = phantom.rows("test")
     said = answer(fold_model, rows)
-    for target in fold_model.calibration:
+    for target in fold_model.calibration.targets:
         if fold_model.plan.kinds[target] is not Kind.BINARY:
             continue
         temperature = fitted(

@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
+from asking import fold_models_over
 from safetensors.torch import load_file
+from tiny_bert import save_tiny_bert
 
 from chiasm.errors import RunError, TrainingError
 from chiasm.evaluation.evaluate import evaluate
 from chiasm.evaluation.verify import verify
 from chiasm.prediction.folder import predict_inputs
 from chiasm.recipe import read_recipe
-from chiasm.run.fold_model import load_fold_models
 from chiasm.run.model import Model, build_model
 from chiasm.training.train import Trainee, keep_modalities, train
 
@@ -69,7 +71,7 @@ def test_dropout_acts_while_it_trains_and_not_when_it_answers(phantom, small, tm
         train(recipe, [phantom.path], tmp_path / str(dropout))
         runs[dropout] = _weights(tmp_path / str(dropout))
     assert not all(torch.equal(a, runs[0.5][name]) for name, a in runs[0.0].items())
-    fold_model = load_fold_models(tmp_path / "0.5")[0]
+    fold_model = fold_models_over(tmp_path / "0.5")[0]
     assert not fold_model.model.training
 
 
@@ -92,8 +94,8 @@ def test_folds_hold_every_patient_out_once_and_are_resumable(phantom, small, tmp
     recipe = read_recipe("report-fusion", [*small, *LIGHT, "train.epochs=1"])
     run = tmp_path / "run"
     info = train(recipe, [phantom.path], run, folds=2)
-    assert info["fold_models"] == ["fold-0-0", "fold-0-1"]
-    fold_models = load_fold_models(run)
+    assert info.fold_models == ("fold-0-0", "fold-0-1")
+    fold_models = fold_models_over(run)
     tested = np.concatenate([m.split["test"] for m in fold_models])
     assert sorted(tested) == list(range(len(phantom)))
     for fold_model in fold_models:
@@ -137,15 +139,15 @@ def test_a_changed_cohort_is_noticed_when_the_run_is_read(tiny_run, tmp_path):
     info["cohorts"][0]["hash"] = "0" * 64
     (run / "run.json").write_text(json.dumps(info))
     with pytest.raises(Exception, match="has changed since the run was trained"):
-        load_fold_models(run)
+        fold_models_over(run)
     info["schema"] = 99
     (run / "run.json").write_text(json.dumps(info))
     with pytest.raises(RunError, match="schema 99"):
-        load_fold_models(run)
+        fold_models_over(run)
 
 
 def test_modality_dropout_never_hides_the_last_one(phantom, tiny_run):
-    loader = load_fold_models(tiny_run)[0].loader
+    loader = fold_models_over(tiny_run)[0].loader
     batch = loader.batch(np.arange(len(phantom)))
     present = batch.present()
     kept = keep_modalities(batch, 0.9, seed=0, epoch=0, keys=batch.indices.numpy())
@@ -160,7 +162,7 @@ def test_the_order_of_an_epoch_is_keyed_by_seed_and_epoch(phantom, tiny_run):
         world_size, global_rank = 1, 0
 
     def order(epoch):
-        fold_model = load_fold_models(tiny_run)[0]
+        fold_model = fold_models_over(tiny_run)[0]
         trainee = Trainee(fold_model, fold_model.model)
         trainee.__dict__["_trainer"] = type("T", (Clock,), {"current_epoch": epoch})()
         return torch.cat([batch.indices for batch in trainee.train_dataloader()]).tolist()
@@ -197,7 +199,7 @@ def test_watching_the_modalities_moves_no_weight_of_the_answer(phantom, small, t
 
 
 def test_watching_draws_no_random_number_of_the_training(tiny_run):
-    fold_model = load_fold_models(tiny_run)[0]
+    fold_model = fold_models_over(tiny_run)[0]
     torch.manual_seed(3)
     before = torch.get_rng_state()
     assert Trainee(fold_model, fold_model.model).model.targets.unimodal is not None
@@ -210,7 +212,7 @@ def test_watching_draws_no_random_number_of_the_training(tiny_run):
 )
 def test_a_pretrained_encoder_learns_at_a_tenth_of_the_rate(tiny_run, small, encoder, freeze, share):
     """A share of 0: it is frozen, and its weights are not in the optimizer. What is new learns at the full rate."""
-    fold_model = load_fold_models(tiny_run)[0]
+    fold_model = fold_models_over(tiny_run)[0]
     rate = 0.004
     image = (f"inputs.image.encoder={encoder}", f"inputs.image.freeze={freeze}", f"train.learning_rate={rate}")
     recipe = read_recipe("report-fusion", [*small, *image])
@@ -224,10 +226,34 @@ def test_a_pretrained_encoder_learns_at_a_tenth_of_the_rate(tiny_run, small, enc
     assert {x for name, x in found.items() if ".backbone." not in name} == {1.0}
 
 
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_text_model_is_trained_where_the_recipe_says_so(phantom, small, tmp_path, freeze):
+    """At a tenth of the rate; what it learned comes back with the run."""
+    name = save_tiny_bert(tmp_path / "bert")
+    text = [f"inputs.text.encoder={name}", f"inputs.text.freeze={str(freeze).lower()}"]
+    recipe = read_recipe("report-fusion", [*small, *text, "train.epochs=1"])
+    train(recipe, [phantom.path], tmp_path / "run")
+    (fold_model,) = fold_models_over(tmp_path / "run")
+    before = transformers.AutoModel.from_pretrained(tmp_path / "bert").state_dict()
+    after = fold_model.model.encoders["text"].backbone.state_dict()
+    moved = {key: float((after[key] - value).abs().max()) for key, value in before.items() if key in after}
+    assert len(moved) > 10
+    assert (max(moved.values()) == 0) is freeze
+    batch = fold_model.loader.batch([0, 1])
+    assert (batch.token_states is not None) is freeze
+    trainee = Trainee(fold_model, fold_model.model)
+    groups = trainee.configure_optimizers()["optimizer"].param_groups
+    rates = {id(p): group["initial_lr"] / recipe.train.learning_rate for group in groups for p in group["params"]}
+    shares = {
+        round(rates.get(id(p), 0.0), 9) for n, p in trainee.model.named_parameters() if n.startswith("encoders.text.b")
+    }
+    assert shares == {0.0 if freeze else 0.1}
+
+
 def test_a_late_model_keeps_the_heads_it_answers_by(phantom, small, tmp_path):
     recipe = read_recipe("fusion-late", [*(o for o in small if not o.startswith("heads")), "train.epochs=1"])
     train(recipe, [phantom.path], tmp_path / "run")
-    (fold_model,) = load_fold_models(tmp_path / "run")
+    (fold_model,) = fold_models_over(tmp_path / "run")
     with torch.no_grad():
         outputs = fold_model.model(fold_model.loader.batch(fold_model.split["test"]))
     present = torch.stack(list(outputs.present.values()))[..., None]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asking import answer
+from asking import answer, fold_models_over
 
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import RecipeError, TrainingError
@@ -15,7 +15,6 @@ from chiasm.geometry import Geometry
 from chiasm.metrics.attribution import subsets
 from chiasm.metrics.calibration import fit_temperature
 from chiasm.recipe import read_recipe
-from chiasm.run.fold_model import load_fold_models
 from chiasm.study import Image, Outcome, Study
 from chiasm.training.train import _splits, calibrate, train
 
@@ -80,31 +79,30 @@ def test_what_lightning_cannot_run_is_said_before_anything_is_written(tmp_path, 
 
 
 def test_each_set_of_inputs_has_a_temperature_of_its_own(tiny_run):
-    fold_model = load_fold_models(tiny_run)[0]
+    fold_model = fold_models_over(tiny_run)[0]
     rows = np.arange(len(fold_model.loader))
     wide = replace(fold_model, split={**fold_model.split, "validation": rows})
     label = fold_model.plan.targets["outcome"][0]
-    fit = calibrate(wide)["outcome"][label]
-    assert set(fit["shown"]) == {"+".join(s) for s in subsets(("image", "text", "record"))[1:]}
+    fit = calibrate(wide).fit("outcome", label)
+    assert set(fit.shown) == {"+".join(s) for s in subsets(("image", "text", "record"))[1:]}
     said = answer(fold_model, rows, subset=("image", "record"), maps=False)
     truth, mask = fold_model.loader.labels["outcome"][:, 0], fold_model.loader.label_mask["outcome"][:, 0]
     both = mask & np.array([{"image", "record"} <= set(s.split("+")) for s in said.shown])
     expected = fit_temperature(truth, said.logits["outcome"][:, 0], both)
-    assert fit["shown"]["image+record"]["temperature"] == pytest.approx(expected)
-    few = calibrate(fold_model)["outcome"].get(label, {})
-    assert "shown" not in few, "three studies cannot say"
+    assert fit.shown["image+record"].temperature == pytest.approx(expected)
+    assert not calibrate(fold_model).fit("outcome", label).shown, "three studies cannot say"
 
 
 def test_validation_too_small_for_a_coverage_makes_no_sets(tmp_path, recipe):
     """Four validation studies of two patients: 90% need nine patients, and half of them one."""
     cohort = a_cohort(tmp_path / "c")
     train(recipe, [cohort.path], tmp_path / "run")
-    (fold_model,) = load_fold_models(tmp_path / "run")
-    assert "radius" not in fold_model.calibration["outcome"]["event"]
+    (fold_model,) = fold_models_over(tmp_path / "run")
+    assert fold_model.calibration.fit("outcome", "event").radius is None
     shown = np.array(["image"])
     assert np.isnan(fold_model.radii("outcome", shown)).all()
     half = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"coverage": 0.5})})
-    assert "radius" in calibrate(replace(fold_model, recipe=half))["outcome"]["event"]
+    assert calibrate(replace(fold_model, recipe=half)).fit("outcome", "event").radius is not None
     metric = evaluate(tmp_path / "run").metrics["outcome/event/coverage"]
     assert metric.value is None
     assert "90% need at least 9" in metric.reason

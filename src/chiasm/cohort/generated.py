@@ -71,13 +71,13 @@ def read_writers(cohort: Path, section: str) -> dict[str, str]:
     }
 
 
-def check_texts(entry: Mapping[str, Any], cohort: Path) -> None:
-    """Refuse texts that are not those that a run has recorded.
+def check_texts(recorded: Mapping[str, str], cohort: Path) -> None:
+    """Refuse texts that are not those that a run has recorded, by section and hash.
 
     Raises:
         CohortError: they were written anew, or are gone.
     """
-    for section, digest in entry.get("texts", {}).items():
+    for section, digest in recorded.items():
         if hash_texts(cohort, section) != digest:
             raise CohortError(
                 f"the generated texts of {section} have changed since the run was trained",

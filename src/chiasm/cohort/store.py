@@ -328,12 +328,12 @@ class Cohort:
         return [text for part in self.text_parts(sections) for text in part]
 
     def text_parts(self, sections: Sequence[str]) -> Iterator[list[str]]:
-        """`texts`, some thousand at a time; sections of `chiasm.cohort.generated.SECTION_KINDS` are what writers made."""
-        made = {
-            name: {} if self.in_memory else read_generated(self.path, name)
-            for name in sections
-            if name in SECTION_KINDS
-        }
+        """`texts`, some thousand at a time; sections of `chiasm.cohort.generated.SECTION_KINDS` are what writers made.
+
+        Beside a cohort in memory nothing is written: such a text is a section of the study's report there.
+        """
+        written = () if self.in_memory else [name for name in sections if name in SECTION_KINDS]
+        made = {name: read_generated(self.path, name) for name in written}
         known = [name for name in sections if name in self.sections or made.get(name)]
         if not known:
             yield [""] * len(self)

@@ -43,14 +43,15 @@ def train(
     from chiasm.recipe import read_recipe
 
     chosen = read_recipe(recipe, set or [])  # before torch is imported: a wrong key is answered at once
+    from chiasm.documents import to_json
     from chiasm.training.train import train
 
     try:
-        document = train(chosen, cohorts, out, resume=resume, folds=folds, repeats=repeats)
+        made = train(chosen, cohorts, out, resume=resume, folds=folds, repeats=repeats)
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves an interrupted fit with SystemExit
         again = shlex.join(["chiasm", *sys.argv[1:], *(["--resume"] if "--resume" not in sys.argv else [])])
         raise KeyboardInterrupt(f"resume with: {again}") from None
-    return Answer(document, f"the run is in {out}\nnext: chiasm evaluate {out}")
+    return Answer(to_json(made), f"the run is in {out}\nnext: chiasm evaluate {out}")
 
 
 def predict(

@@ -21,7 +21,7 @@ from chiasm.metrics.metric import parse_name
 from chiasm.progress import say
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.registry import HEADS
-from chiasm.run.cohorts import open_recorded
+from chiasm.run.cohorts import RecordedCohort, open_recorded
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def read_answers(path: Path, name: str) -> Answered:
         say(f"{name} was not evaluated yet")
         evaluate(path)
     document = json.loads((folder / "evaluation.json").read_text("utf-8"))
-    cohorts = [open_recorded(entry) for entry in document["cohorts"]]
+    cohorts = [open_recorded(RecordedCohort(**entry)) for entry in document["cohorts"]]
     run = Path(document["run"]) if folder == path else path
     return Answered(name, run, folder, document, read_evidence(folder / "predictions", cohorts))
 

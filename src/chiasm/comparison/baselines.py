@@ -18,7 +18,7 @@ BASELINES = ("baseline-record", "baseline-frozen")
 def trained_baselines(run: Path) -> list[Path]:
     """The finished baselines in RUN/baselines."""
     homes = [run / "baselines" / name for name in BASELINES]
-    return [home for home in homes if (home / "run.json").is_file() and read_run(home)["status"] == "finished"]
+    return [home for home in homes if (home / "run.json").is_file() and read_run(home).status == "finished"]
 
 
 def train_baselines(run: Path | str, names: Sequence[str] = BASELINES) -> list[Path]:
@@ -32,7 +32,7 @@ def train_baselines(run: Path | str, names: Sequence[str] = BASELINES) -> list[P
     """
     run = Path(run)
     info = read_run(run)
-    asked = parse_recipe(info["requested"], where=str(run / "run.json"))  # what decided the folds
+    asked = parse_recipe(info.requested, where=str(run / "run.json"))  # what decided the folds
     found = []
     for name in names:
         recipe = match_baseline(read_recipe(name), asked)
@@ -43,9 +43,9 @@ def train_baselines(run: Path | str, names: Sequence[str] = BASELINES) -> list[P
         if home not in trained_baselines(run):
             say(f"{name} on the same patients and folds")
             home.parent.mkdir(exist_ok=True)
-            cohorts = [Path(entry["path"]) for entry in info["cohorts"]]
+            cohorts = [Path(recorded.path) for recorded in info.cohorts]
             resume = (home / "run.json").is_file()
-            train(recipe, cohorts, home, resume=resume, folds=info["folds"], repeats=info["repeats"])
+            train(recipe, cohorts, home, resume=resume, folds=info.folds, repeats=info.repeats)
         found.append(home)
     if not found:
         raise CohortError("no baseline can be trained", got=f"inputs of the run: {asked.inputs}")

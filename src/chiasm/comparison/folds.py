@@ -36,8 +36,8 @@ def fold_scores(first: Answered, other: Answered) -> tuple[tuple[FoldScores, Fol
 def _splits(run: Answered) -> Iterator[dict[str, list[str]]]:
     """Of each fold model: "train", "validation", "test" -> sorted studies."""
     info = read_run(run.path)
-    hashes = [entry["hash"] for entry in info["cohorts"]]
-    for name in info["fold_models"]:
+    hashes = [recorded.hash for recorded in info.cohorts]
+    for name in info.fold_models:
         split = json.loads((run.path / name / "split.json").read_text("utf-8"))
         yield {
             part: sorted(f"{hashes[int(key.partition('/')[0])]}/{key.partition('/')[2]}" for key in split[part])
@@ -52,7 +52,7 @@ def _tests(splits: Sequence[Mapping[str, list[str]]]) -> list[list[str]]:
 def _by_fold(run: Answered) -> FoldScores:
     """Each fold model scored by itself on the studies it tested: no answer of a repeat is averaged with another's."""
     evidence, truth = run.evidence, run.truth
-    fold_models = read_run(run.path)["fold_models"]
+    fold_models = read_run(run.path).fold_models
     found: FoldScores = {}
     for prefix, values in fold_model_values(run.path, fold_models, evidence).items():
         for fold_model in range(len(fold_models)):

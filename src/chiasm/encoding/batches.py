@@ -39,6 +39,13 @@ class TextEncoder(Protocol):
     def encode_batch(self, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]: ...
 
 
+class Features(Protocol):
+    """What the loader needs of `chiasm.runtime.features.FeatureProvider`; None of what the model itself is to encode."""
+
+    def images(self, pixels: Shown) -> Sequence[NDArray[np.float16]] | None: ...
+    def texts(self, ids: Sequence[NDArray[np.integer]]) -> NDArray[np.float16] | None: ...
+
+
 class Ragged:
     """Rows of different lengths in one flat array, of two bytes a number where that is enough."""
 
@@ -82,7 +89,7 @@ class Loader:
         cohorts: Sequence[Cohort],
         plan: Plan,
         tokenizer: TextEncoder | None,
-        features: Sequence[Sequence[NDArray[np.float16]]] | None = None,
+        features: Sequence[Features] | None = None,
         *,
         describer: TextEncoder | None = None,
         teachers: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
@@ -90,27 +97,29 @@ class Loader:
         """
         Args:
             tokenizer: of the report as an input; describer: of the description (the same, if None).
+            features: of each cohort, what stands in for images and goes with texts.
             teachers: name of a head -> name -> [n, ...] what teaches it.
-            features: [cohort][level] -> [n, c, *s] maps of `cohort.array(ndim)`, which stand in for images.
 
         Raises:
             CohortError: stored images have another shape than the plan, or a target is of another kind.
         """
-        self.cohorts, self.plan, self.features = list(cohorts), plan, features
+        self.cohorts, self.plan = list(cohorts), plan
         self.teachers = teachers or {}
         self.offsets = np.concatenate([[0], np.cumsum([len(cohort) for cohort in cohorts], dtype=np.int64)])
         self._check()
         self._index_images()
+        self.features = self._image_features(features or [])
         self._numbers, self._observed, self._codes = self._encode_columns(plan.numeric, plan.categories, "record")
         numbers, observed, codes = self._encode_columns(plan.facts, plan.fact_words, "fact")
         one_hot = [codes[:, [k]] == np.arange(1, len(words) + 1) for k, words in enumerate(plan.fact_words.values())]
         self._facts = np.concatenate([numbers, observed, *one_hot], axis=1, dtype=np.float32)
         self._encode_labels()
-        self._tokens = self._descriptions = None
+        self._tokens = self._descriptions = self._states = None
         self.cut_reports = np.zeros(len(self), bool)
         if plan.text_sections:
             encoder = _required(tokenizer)
             self._tokens = Ragged(self._read_reports(encoder))
+            self._states = self._text_states(features or [], self._tokens)
         if plan.description_sections:
             encoder, longest = _required(describer or tokenizer), plan.description_max_tokens
             texts = self._texts(plan.description_sections)
@@ -127,13 +136,16 @@ class Loader:
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes: mapped files go by their names, never by their content."""
         features = None if self.features is None else [[_file_of(m) for m in levels] for levels in self.features]
-        return {**self.__dict__, "_arrays": None, "features": features}
+        states = None if self._states is None else [_file_of(each) for each in self._states]
+        return {**self.__dict__, "_arrays": None, "features": features, "_states": states}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._arrays = self._map_pixels()
         if self.features is not None:
             self.features = [[_mapped(m) for m in levels] for levels in self.features]
+        if self._states is not None:
+            self._states = [_mapped(each) for each in self._states]
 
     def cohort_of(self, index: int) -> tuple[int, int]:
         """(number of the cohort, row in it) of an index."""
@@ -177,6 +189,10 @@ class Loader:
             self._add_images(batch, rows)
         if self._tokens is not None:
             batch.token_ids, batch.token_mask = self._tokens.padded(rows)
+            if self._states is not None:
+                batch.token_states = self._padded_states(
+                    self._states, self._tokens.start, rows, batch.token_ids.shape[1]
+                )
         if self._descriptions is not None:
             batch.description_ids, batch.description_mask = self._descriptions.padded(rows)
         if self.plan.numeric or self.plan.categories:
@@ -286,6 +302,30 @@ class Loader:
         self._image_row, self._pointer, self._view = (np.concatenate(parts) for parts in (row, pointer, view))
         self._image_start = np.searchsorted(np.concatenate(study), np.arange(len(self) + 1))
         self._arrays = self._map_pixels()
+
+    def _image_features(self, providers: Sequence[Features]) -> list[Sequence[NDArray[np.float16]]] | None:
+        """[cohort][level] -> [n, c, *s] maps of the cohort's images, which stand in for them; None without."""
+        found = [own.images(shown) for own, shown in zip(providers, self._arrays, strict=False)]
+        return [levels for levels in found if levels is not None] or None
+
+    def _text_states(self, providers: Sequence[Features], tokens: Ragged) -> list[NDArray[np.float16]] | None:
+        """[cohort] -> [tokens of the cohort, width] states of its reports; None without."""
+        found = []
+        for number, own in enumerate(providers):
+            rows = range(self.offsets[number], self.offsets[number + 1])
+            found.append(own.texts([tokens.values[tokens.start[r] : tokens.start[r + 1]] for r in rows]))
+        return [states for states in found if states is not None] or None
+
+    def _padded_states(
+        self, states: Sequence[NDArray[np.float16]], start: NDArray[np.int64], rows: NDArray[np.int64], longest: int
+    ) -> Tensor:
+        """[B, T, width] of these reports, zeros beyond their ends."""
+        padded = np.zeros((len(rows), longest, states[0].shape[1]), np.float16)
+        cohort = np.searchsorted(self.offsets, rows, side="right") - 1
+        for own, row, number in zip(padded, rows, cohort, strict=True):
+            first, end = start[row : row + 2] - start[self.offsets[number]]
+            own[: end - first] = states[number][first:end]
+        return torch.from_numpy(padded)
 
     def _map_pixels(self) -> list[Shown]:
         plan, ndim = self.plan, len(self.plan.image_shape or ())

@@ -19,15 +19,15 @@ from chiasm.progress import Progress
 from chiasm.registry import ARMS
 from chiasm.run.answers import Answers
 from chiasm.run.ensemble import gather_heads, head_names
-from chiasm.run.fold_model import FoldModel
+from chiasm.run.fold_model import FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.tensors import MODALITIES
 
-Asked = list[tuple[FoldModel, NDArray[np.int64], NDArray[np.int64]]]
+Asked = list[tuple[FoldModelOver, NDArray[np.int64], NDArray[np.int64]]]
 """(fold model, the studies it answers as indices of its loader, their places in the pool)."""
 
 
-def collect(fold_models: Sequence[FoldModel], taught: Sequence[FoldModel] | None) -> tuple[Evidence, list[str]]:
+def collect(fold_models: Sequence[FoldModelOver], taught: Sequence[FoldModelOver] | None) -> tuple[Evidence, list[str]]:
     """Ask every fold model.
 
     Args:
@@ -72,7 +72,7 @@ def _pool_heads(pool: Pool, asked: Asked, answers: Sequence[Answers]) -> dict[st
     return {name: each[0].head.pool(pool, each) for name, each in gathered.items()}
 
 
-def read_question(fold_models: Sequence[FoldModel], external: bool) -> Question:
+def read_question(fold_models: Sequence[FoldModelOver], external: bool) -> Question:
     """What is asked: the labels, inputs and sections of all fold models (a fold may lack a label that others know)."""
     plans = [fold_model.plan for fold_model in fold_models]
     layout, options, record = Layout.of(plans), fold_models[0].recipe.evaluate, fold_models[0].recipe.inputs.record
@@ -95,7 +95,7 @@ def read_question(fold_models: Sequence[FoldModel], external: bool) -> Question:
     )
 
 
-def _recorded_heads(fold_models: Sequence[FoldModel]) -> dict[str, Any]:
+def _recorded_heads(fold_models: Sequence[FoldModelOver]) -> dict[str, Any]:
     """Name -> options and state of each head, of the first fold model that has it."""
     found: dict[str, Any] = {}
     for fold_model in fold_models:
@@ -105,7 +105,7 @@ def _recorded_heads(fold_models: Sequence[FoldModel]) -> dict[str, Any]:
     return found
 
 
-def _assign(fold_models: Sequence[FoldModel]) -> tuple[Asked, Pool]:
+def _assign(fold_models: Sequence[FoldModelOver]) -> tuple[Asked, Pool]:
     """Whom each fold model answers. A study that several repeats tested stands once, with the fold models that never saw it."""
     loader = fold_models[0].loader
     external = not fold_models[0].split
@@ -216,7 +216,7 @@ def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers
     return Arm(mean, logits, cut, shown, radius)
 
 
-def _taught(fold_models: Sequence[FoldModel], taught: Sequence[FoldModel], pool: Pool) -> Taught:
+def _taught(fold_models: Sequence[FoldModelOver], taught: Sequence[FoldModelOver], pool: Pool) -> Taught:
     own, other = taught[0].loader, fold_models[0].loader
     train = [fold_model.split["train"] for fold_model in taught]
     ndim = len(taught[0].plan.image_shape or (0, 0))

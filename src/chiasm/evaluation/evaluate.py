@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,9 @@ from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import Metric
 from chiasm.progress import Progress
 from chiasm.recipe import Recipe, read_recipe
-from chiasm.run.cohorts import open_recorded, record_cohort
-from chiasm.run.fold_model import load_fold_models
-from chiasm.run.folder import read_run
+from chiasm.run.cohorts import RecordedCohort, open_recorded, record_cohort
+from chiasm.run.fold_model import load_fold_models, over_own_cohorts
+from chiasm.run.folder import Run, read_run
 from chiasm.summary.page import Summary, write_page
 
 
@@ -77,16 +77,17 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
     run = Path(run)
     info = read_run(run)
     other = None if cohort is None else Cohort.open(Path(cohort))
-    if other is not None and other.hash in {entry["hash"] for entry in info["cohorts"]}:
+    if other is not None and other.hash in {recorded.hash for recorded in info.cohorts}:
         other = None
     name = "evaluation" if other is None else f"evaluation-{other.path.resolve().name}"
     folder = run / name if out is None else Path(out)
-    fold_models = load_fold_models(run, None if other is None else [other])
-    notes = list(info.get("notes", []))
+    loaded = load_fold_models(run)
+    fold_models = over_own_cohorts(run, loaded) if other is None else [each.over([other]) for each in loaded]
+    notes = list(info.notes)
     if cut := int(fold_models[0].loader.cut_reports.sum()):
         notes.append(f"{cut} reports are read only up to their word or sign {fold_models[0].plan.max_tokens}.")
     try:
-        taught = fold_models if other is None else load_fold_models(run)
+        taught = fold_models if other is None else over_own_cohorts(run, loaded)
     except CohortError:
         taught = None
         notes.append("The cohort of the training is gone: there are no controls that need its patients.")
@@ -125,7 +126,7 @@ def publish(run: Path) -> Evaluation:
         raise RunError("nothing was evaluated here", where=str(run), remedy=f"chiasm evaluate {run}")
     document = json.loads((folder / "evaluation.json").read_text("utf-8"))
     facts = {key: value for key, value in document.items() if key not in ("schema", "warnings", "metrics")}
-    cohorts = [open_recorded(entry) for entry in facts["cohorts"]]
+    cohorts = [open_recorded(RecordedCohort(**entry)) for entry in facts["cohorts"]]
     return _publish(run, cohorts, read_recipe(run / "recipe.yaml"), folder, facts)
 
 
@@ -160,8 +161,7 @@ def _publish(
 
 def _data_notes(run: Path, cohorts: Sequence[Cohort]) -> list[str]:
     """What users of the cohorts must know: of those the run was trained on, and of those it is tested on."""
-    trained = [note for entry in read_run(run)["cohorts"] for note in entry.get("notes", ())]
-    return list(dict.fromkeys([*trained, *(note for cohort in cohorts for note in cohort.notes)]))
+    return list(dict.fromkeys([*read_run(run).data_notes, *(note for cohort in cohorts for note in cohort.notes)]))
 
 
 def _unbeaten(run: Path, facts: Mapping[str, Any]) -> list[str]:
@@ -190,24 +190,26 @@ def _sections(evidence: Evidence, case: Case, heads: Mapping[str, Head], scores:
     return [section for section in found if section is not None]
 
 
-def _facts(run: Path, info: Mapping[str, Any], evidence: Evidence, recipe: Recipe, folder: Path) -> dict[str, Any]:
+def _facts(run: Path, info: Run, evidence: Evidence, recipe: Recipe, folder: Path) -> dict[str, Any]:
     pool, question = evidence.pool, evidence.question
     return {
-        "recipe": info["recipe"],
+        "recipe": info.recipe,
         "run": str(run.resolve()),
-        "cohorts": [record_cohort(c, (*question.text_sections, *question.description_sections)) for c in pool.cohorts],
+        "cohorts": [
+            asdict(record_cohort(c, (*question.text_sections, *question.description_sections))) for c in pool.cohorts
+        ],
         "external": question.external,
-        "fold_models": len(info["fold_models"]),
-        "folds": info["folds"],
-        "repeats": info["repeats"],
+        "fold_models": len(info.fold_models),
+        "folds": info.folds,
+        "repeats": info.repeats,
         "modalities": list(question.modalities),
         "studies": len(pool),
         "patients": len(np.unique(pool.patients)),
         "resamples": recipe.evaluate.resamples,
-        "seed": info["seed"],
-        "versions": info["versions"],
+        "seed": info.seed,
+        "versions": info.versions,
         "made": datetime.now(UTC).date().isoformat(),
-        "weights": {name: file_hash(run / name / "weights.safetensors") for name in info["fold_models"]},
+        "weights": {name: file_hash(run / name / "weights.safetensors") for name in info.fold_models},
         "predictions": {
             str(path.relative_to(folder / "predictions")): file_hash(path)
             for path in sorted((folder / "predictions").rglob("*"))

@@ -15,7 +15,7 @@ from chiasm.encoding.plan import Plan
 from chiasm.evaluation.spec import Look
 from chiasm.heads.spec import Pool, Question
 from chiasm.progress import Progress
-from chiasm.run.fold_model import FoldModel, find_device
+from chiasm.run.fold_model import FoldModelOver, find_device
 from chiasm.run.model import Model
 from chiasm.study import Kind
 from chiasm.tensors import Batch, Outputs
@@ -24,7 +24,7 @@ AT_ONCE = 16
 
 
 def look(
-    question: Question, pool: Pool, asked: Sequence[tuple[FoldModel, NDArray[np.int64], NDArray[np.int64]]]
+    question: Question, pool: Pool, asked: Sequence[tuple[FoldModelOver, NDArray[np.int64], NDArray[np.int64]]]
 ) -> Look | None:
     """The mean, over fold models and tested studies with the bad outcome, of what is positive in gradient x input.
 
@@ -88,7 +88,7 @@ def gradient_times_input(model: Model, batch: Batch, score: Callable[[Outputs], 
 
 
 def _sum_positive(
-    fold_model: FoldModel, indices: NDArray[np.int64], target: str, label: str, progress: Callable[[int], None]
+    fold_model: FoldModelOver, indices: NDArray[np.int64], target: str, label: str, progress: Callable[[int], None]
 ) -> NDArray[np.float64]:
     """[D, H, W] of one fold model, over studies and their volumes."""
     model, plan, loader = fold_model.model, fold_model.plan, copy(fold_model.loader)

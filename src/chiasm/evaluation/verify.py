@@ -20,8 +20,8 @@ from chiasm.heads.head import open_heads
 from chiasm.heads.spec import Floats, mean_known
 from chiasm.metrics.metric import Metric
 from chiasm.recipe import read_recipe
-from chiasm.run.answers import calibrated
-from chiasm.run.cohorts import open_recorded
+from chiasm.run.answers import calibrated, read_calibration
+from chiasm.run.cohorts import RecordedCohort, open_recorded
 from chiasm.run.folder import read_run
 
 TOLERANCE = 1e-6
@@ -66,14 +66,14 @@ def _verify(folder: Path, run: Path | None) -> list[str]:
     run = Path(document["run"]) if run is None else run
     found = _changed(document["weights"], lambda name: run / name / "weights.safetensors", "weights of")
     found += _changed(document["predictions"], lambda name: folder / "predictions" / name, "predictions")
-    cohorts = [open_recorded(entry) for entry in document["cohorts"]]
+    cohorts = [open_recorded(RecordedCohort(**entry)) for entry in document["cohorts"]]
     for cohort in cohorts:
         try:
             cohort.verify()
         except CohortError as error:
             found.append(f"cohort {cohort.source}: {error.what}")
     evidence = read_evidence(folder / "predictions", cohorts)
-    found += _recalibrated(run, read_run(run)["fold_models"], evidence)
+    found += _recalibrated(run, read_run(run).fold_models, evidence)
     recipe = read_recipe(run / "recipe.yaml")
     scores = score(evidence, read_case(evidence, recipe), open_heads(evidence.question))
     again = to_metrics(scores, evidence.question, who_answered(document), evidence.neighbour)
@@ -107,7 +107,7 @@ def fold_model_values(run: Path, fold_models: Sequence[str], evidence: Evidence)
     """Arm with logits -> target -> [n, M, L] (or [n, M, L, Q]): what each fold model says by itself, after its calibration."""
     layout, pool = evidence.question.layout, evidence.pool
     plans = [Plan.from_json((run / name / "plan.json").read_text("utf-8")) for name in fold_models]
-    fitted = [json.loads((run / name / "calibration.json").read_text("utf-8")) for name in fold_models]
+    fitted = [read_calibration(run / name / "calibration.json") for name in fold_models]
     found: dict[str, dict[str, Floats]] = {}
     for prefix, arm in evidence.arms.items():
         for target, logits in arm.logits.items():

@@ -117,8 +117,8 @@ class Asked:
 
     Attributes:
         number: of the fold model. head: with its options and state. indices: of the studies in its loader; places: of the same
-            studies in the pool. kept: of `join`. calibration: what validation gave it. image: study and row in `images` -> the
-            image's id and geometry.
+            studies in the pool. kept: of `join`. map_threshold: target and label -> where validation cuts its map. image: study
+            and row in `images` -> the image's id and geometry.
     """
 
     number: int
@@ -126,7 +126,7 @@ class Asked:
     indices: NDArray[np.int64]
     places: NDArray[np.int64]
     kept: Kept
-    calibration: Mapping[str, Any]
+    map_threshold: Callable[[str, str], float]
     image: Callable[[int, int], tuple[str, Geometry]]
 
 

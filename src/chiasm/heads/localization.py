@@ -206,7 +206,7 @@ class LocalizationHead(Head):
             study,
             image_row,
             [pool.cohorts[pool.cohort[s]].geometry(int(i)) for s, i in keys],
-            np.array([[map_threshold(one.calibration, *channel) for channel in channels] for one in asked]),
+            np.array([[one.map_threshold(*channel) for channel in channels] for one in asked]),
         )
 
     @classmethod
@@ -312,7 +312,7 @@ class LocalizationHead(Head):
                 grid = np.mean(each, axis=0)
                 maps[image_id, "/".join(channel)] = grid
                 if channel in present:
-                    threshold = float(np.mean([map_threshold(one.calibration, *channel) for one in asked]))
+                    threshold = float(np.mean([one.map_threshold(*channel) for one in asked]))
                     regions += _regions(channel, image_id, grid, geometry, threshold)
         return Answered(regions=sorted(regions, key=lambda r: -(r.score or 0.0)), maps=maps)
 
@@ -324,11 +324,6 @@ def _regions(
     boxes = [((float(x0), float(y0), float(x1), float(y1)), float(score)) for (x0, y0, x1, y1), score in found]
     target, label = channel
     return [Region(label, image_id, box, target=target, reader=READER, score=score) for box, score in boxes]
-
-
-def map_threshold(calibration: Mapping[str, Any], target: str, label: str) -> float:
-    """The threshold of a label's map, fitted on validation boxes; .5 where there were none."""
-    return float(calibration.get(target, {}).get(label, {}).get("map_threshold", 0.5))
 
 
 def locate(maps: Maps, question: Question, pool: Pool, progress: Callable[[int], None] | None = None) -> list[Located]:

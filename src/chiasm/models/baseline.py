@@ -24,7 +24,7 @@ from chiasm.encoding.plan import Plan
 from chiasm.errors import RunError
 from chiasm.models.classifiers import FITS, Chosen, Classifier, Floats, Linear, from_array, inner_folds
 from chiasm.models.image.encoder import Extractor, build_backbone
-from chiasm.models.text.encoder import FrozenText
+from chiasm.models.text.encoder import TextExtractor
 from chiasm.recipe import Recipe
 from chiasm.study import Kind
 from chiasm.tensors import MODALITIES, Batch, Fused, Outputs, Tokens
@@ -72,11 +72,10 @@ class Baseline(nn.Module):
                 build_backbone(recipe.inputs.image.encoder, 2, len(plan.channels)), levels=1, frozen=True
             )
         if recipe.inputs.text is not None:
-            self.encoders["text"] = FrozenText(str(recipe.inputs.text.pretrained))
+            self.encoders["text"] = TextExtractor(str(recipe.inputs.text.pretrained), frozen=True)
         self.requires_grad_(False)
         self.subsets = [s for size in range(len(self.modalities) + 1) for s in combinations(self.modalities, size)]
         self.classifiers: dict[str, dict[Subset, list[Classifier]]] = {}
-        self._read: dict[bytes, NDArray[np.float32]] = {}  # what a text says, so that every arm need not read it again
 
     @property
     def image_encoder(self) -> Extractor | None:
@@ -119,16 +118,13 @@ class Baseline(nn.Module):
     def _text(self, batch: Batch) -> NDArray[np.float32]:
         """The mean of a report's token states, of length 1 (Reimers & Gurevych 2019)."""
         assert batch.token_ids is not None and batch.token_mask is not None
-        ids = batch.token_ids.masked_fill(~batch.token_mask, 0)
-        keys = [
-            row[mask].tobytes() for row, mask in zip(ids.cpu().numpy(), batch.token_mask.cpu().numpy(), strict=True)
-        ]
-        if new := [i for i, key in enumerate(keys) if key not in self._read]:
-            states = self.encoders["text"](ids[new], batch.token_mask[new])
-            mean = (states.values * states.mask[..., None]).sum(dim=1)
-            vectors = F.normalize(mean, dim=1).cpu().numpy()
-            self._read |= {keys[i]: vector for i, vector in zip(new, vectors, strict=True)}
-        return np.stack([self._read[key] for key in keys])
+        encoder, states = self.encoders["text"], batch.token_states
+        if states is None:
+            assert isinstance(encoder, TextExtractor)
+            states = encoder.extract(batch.token_ids, batch.token_mask)
+        mean = (states.float() * batch.token_mask[..., None]).sum(dim=1)
+        vectors: NDArray[np.float32] = F.normalize(mean, dim=1).cpu().numpy()
+        return vectors
 
     def _record(self, batch: Batch) -> NDArray[np.float32]:
         """Standardized numbers beside whether each was observed, and words one-hot."""

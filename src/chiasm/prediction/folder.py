@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from chiasm.atomic import write_bytes, write_csv, write_json
-from chiasm.cohort.preprocessing import Preprocessing
-from chiasm.cohort.store import Cohort, write_cohort
-from chiasm.encoding.plan import Plan
+from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, InputError
 from chiasm.formats.cells import reason
+from chiasm.prediction.predictor import AT_ONCE, Predictor, load_predictor
 from chiasm.prediction.read import name_of, read_study
-from chiasm.run.ensemble import predict_together
-from chiasm.run.fold_model import load_fold_models, read_plans
-from chiasm.run.folder import read_run
 from chiasm.study import Prediction, Study
 from chiasm.summary.figures import overlay
-
-AT_ONCE = 64
-"""Studies of a cohort that are answered together: memory does not grow with the cohort."""
 
 
 def predict_inputs(
@@ -58,21 +50,16 @@ def predict_inputs(
             remedy="put each study in a folder: images/, report.txt, record.json",
         )
     _check_out(out, [*inputs, *filter(None, (report, record))])
-    plan = _joint(read_plans(run))
+    predictor = load_predictor(run)
     rejects = _Rejects(alone=len(inputs) == 1)
-    ignored: dict[str, tuple[str, ...]] = {}
     predictions: list[Prediction] = []
     names: set[str] = set()
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="chiasm-") as scratch:
-        made = _gather(_read_studies(files, plan, report, record, rejects, ignored), plan, Path(scratch) / "cohort")
-        for path in [*filter(None, [made]), *cohorts]:
-            with rejects.take(path):
-                for cohort, prediction in _answer(run, path):
-                    if path == made:
-                        prediction = replace(prediction, ignored=(*ignored[prediction.study_id], *prediction.ignored))
-                    _write(prediction, cohort, out, names)
-                    predictions.append(prediction)
+    for cohort, prediction in chain(
+        _answer_files(predictor, files, report, record, rejects), _answer_cohorts(predictor, cohorts, rejects)
+    ):
+        _write(prediction, cohort, out, names)
+        predictions.append(prediction)
     rejects.write(out / "rejected.csv")
     if not predictions:
         raise InputError(
@@ -117,65 +104,66 @@ def _check_out(out: Path, inputs: Sequence[Path]) -> None:
             )
 
 
-def _read_studies(
-    paths: Sequence[Path],
-    plan: Plan,
-    report: Path | None,
-    record: Path | None,
-    rejects: _Rejects,
-    ignored: dict[str, tuple[str, ...]],
-) -> Iterator[Study]:
-    """Each input as a study that bears its file's name, or, where several have one name, its path."""
+def _answer_files(
+    predictor: Predictor, paths: Sequence[Path], report: Path | None, record: Path | None, rejects: _Rejects
+) -> Iterator[tuple[Cohort, Prediction]]:
+    """The prediction of each input, by study id, and the study as it was looked at.
+
+    A study bears its file's name, or, where several have one name, its path.
+    """
     shared = Counter(name_of(path) for path in paths)
+    called = {path: path.as_posix() if shared[name_of(path)] > 1 else name_of(path) for path in paths}
+    order = sorted(paths, key=called.__getitem__)
+    for start in range(0, len(order), AT_ONCE):
+        brought: list[_Brought] = []
+        for path in order[start : start + AT_ONCE]:
+            with rejects.take(path):
+                study, unread = read_study(path, predictor.plan, report, record)
+                brought.append(_Brought(path, predictor.bring(_renamed(study, called[path])), unread))
+        for own, prediction in _answer_together(predictor, brought, rejects):
+            yield own.cohort, replace(prediction, ignored=(*own.unread, *prediction.ignored))
+
+
+class _Brought(NamedTuple):
+    """An input as it was read, and a sentence for each part of it that the model does not read."""
+
+    path: Path
+    cohort: Cohort
+    unread: tuple[str, ...]
+
+
+def _answer_together(
+    predictor: Predictor, brought: Sequence[_Brought], rejects: _Rejects
+) -> list[tuple[_Brought, Prediction]]:
+    """The predictions of some inputs; where one of them does not fit the model, each is asked alone."""
+    try:
+        return list(zip(brought, predictor.over([own.cohort for own in brought]), strict=True))
+    except CohortError:
+        answered = []
+        for own in brought:
+            with rejects.take(own.path):
+                answered += [(own, prediction) for prediction in predictor.over([own.cohort])]
+        return answered
+
+
+def _answer_cohorts(
+    predictor: Predictor, paths: Sequence[Path], rejects: _Rejects
+) -> Iterator[tuple[Cohort, Prediction]]:
+    """The prediction of every study of every cohort."""
     for path in paths:
         with rejects.take(path):
-            study, unread = read_study(path, plan, report, record)
-            if shared[study.study_id] > 1:
-                study = _renamed(study, path.as_posix())
-            ignored[study.study_id] = unread
-            yield study
-
-
-def _gather(studies: Iterator[Study], plan: Plan, folder: Path) -> Path | None:
-    """Studies as one cohort of the model's size, so that they are answered as every cohort is; None if there is none."""
-    first = next(studies, None)
-    if first is None:
-        return None
-    prepared = Preprocessing.from_dict(plan.preprocessing)
-    write_cohort(
-        chain([first], studies), folder, source="predict", options={}, split="hash", strict=True, **prepared.arguments(),
-    )  # fmt: skip
-    return folder
-
-
-def _answer(run: Path, path: Path) -> Iterator[tuple[Cohort, Prediction]]:
-    """The prediction of every study of a cohort."""
-    cohort = Cohort.open(path)
-    fold_models = load_fold_models(run, [cohort])
-    notes = tuple(dict.fromkeys(note for entry in read_run(run)["cohorts"] for note in entry.get("notes", ())))
-    for start in range(0, len(cohort), AT_ONCE):
-        for prediction in predict_together(fold_models, np.arange(start, min(start + AT_ONCE, len(cohort)))):
-            yield cohort, replace(prediction, notes=notes)
+            cohort = Cohort.open(path)
+            for prediction in predictor.over([cohort]):
+                yield cohort, prediction
 
 
 def _renamed(study: Study, name: str) -> Study:
     """The study and its images under another name."""
+    if name == study.study_id:
+        return study
     own = len(study.study_id)
     images = tuple(replace(image, image_id=name + image.image_id[own:]) for image in study.images)
     return replace(study, study_id=name, patient_id=name, images=images)
-
-
-def _joint(plans: Sequence[Plan]) -> Plan:
-    """The plan of the first model, with all that the others know of records, sections and words."""
-    first = plans[0]
-    columns = dict.fromkeys(name for plan in plans for name in plan.categories)
-    return replace(
-        first,
-        image_shape=next((plan.image_shape for plan in plans if plan.image_shape), None),
-        numeric={name: scale for plan in reversed(plans) for name, scale in plan.numeric.items()},
-        categories={c: tuple(dict.fromkeys(w for p in plans for w in p.categories.get(c, ()))) for c in columns},
-        text_sections=tuple(dict.fromkeys(name for plan in plans for name in plan.text_sections)),
-    )
 
 
 def to_json(prediction: Prediction) -> dict[str, Any]:

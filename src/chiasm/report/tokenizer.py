@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers
@@ -128,18 +128,32 @@ class PretrainedTokenizer:
                 got=f"{name} ({type(error).__name__})",
                 where="inputs.text.encoder",
             ) from None
+        list(
+            self._encode(["a"])
+        )  # what its file says of cutting and padding is set aside: later calls change nothing of it
 
     def __len__(self) -> int:
         return len(self._backend)
 
+    def _encode(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[int]]]:
+        """The ids of whole texts, and which of them are special (1)."""
+        found = self._backend(
+            list(texts), truncation=False, padding=False, return_special_tokens_mask=True, verbose=False
+        )
+        yield from zip(found["input_ids"], found["special_tokens_mask"], strict=True)
+
     def encode_batch(self, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
-        """The ids of each text with the model's own special tokens; an empty text has none: no report is no token."""
+        """The ids of each text with the model's own special tokens; an empty text has none: no report is no token.
+
+        What is cut is words: the special tokens at the end stay. The library could cut too, but by a state that threads share.
+        """
         kept = [i for i, text in enumerate(texts) if text.strip()]
         ids: list[list[int]] = [[] for _ in texts]
         if kept:
-            found = self._backend([texts[i] for i in kept], truncation=max_tokens is not None, max_length=max_tokens)
-            for i, row in zip(kept, found["input_ids"], strict=True):
-                ids[i] = list(row)
+            for i, (row, special) in zip(kept, self._encode([texts[i] for i in kept]), strict=True):
+                last = len(row) if 0 not in special else special[::-1].index(0)  # special tokens at the end
+                cut = len(row) if max_tokens is None else max_tokens
+                ids[i] = row if len(row) <= cut else [*row[: cut - last], *row[len(row) - last :]]
         return ids
 
 

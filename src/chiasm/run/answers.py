@@ -4,18 +4,78 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.atomic import write_json
+from chiasm.documents import STRICT, Document, read_document, to_json
 from chiasm.encoding.levels import answers as answers_of
 from chiasm.encoding.plan import Plan
 from chiasm.study import Kind
 
-Calibration = dict[str, dict[str, dict[str, Any]]]
-"""target -> label -> {"temperature", "threshold", "radius", "map_threshold", "shown"}, each where it could be fitted.
-"shown": inputs ("image+record") -> {"temperature", "threshold", "radius"} of studies that show just these."""
+
+@dataclass(frozen=True)
+class Fit:
+    """What validation says of a label; None where it could not.
+
+    Attributes:
+        temperature: that logits are divided by. threshold: from which an answer is a yes.
+        radius: of the prediction set (`chiasm.metrics.conformal`).
+    """
+
+    __pydantic_config__ = STRICT
+
+    temperature: float | None = None
+    threshold: float | None = None
+    radius: float | None = None
+
+
+@dataclass(frozen=True)
+class LabelFit(Fit):
+    """As `Fit`, for studies as they come.
+
+    Attributes:
+        map_threshold: where the label's map is cut, fitted on validation boxes.
+        shown: inputs ("image+record") -> the fit for studies that show just these, where there were enough.
+    """
+
+    map_threshold: float | None = None
+    shown: dict[str, Fit] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Calibration(Document):
+    """What calibration.json says of a fold model: target -> label -> its fit."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    targets: dict[str, dict[str, LabelFit]] = field(default_factory=dict)
+
+    def fit(self, target: str, label: str) -> LabelFit:
+        """Of a label; an empty one where nothing was fitted."""
+        return self.targets.get(target, {}).get(label, LabelFit())
+
+    def map_threshold(self, target: str, label: str) -> float:
+        """Where a label's localization map is cut; .5 where validation has no region of it."""
+        cut = self.fit(target, label).map_threshold
+        return 0.5 if cut is None else cut
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read a fold model's calibration.json.
+
+    Raises:
+        RunError: it is missing, damaged or of another schema.
+    """
+    return read_document(path, Calibration, "train again")
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write a fold model's calibration.json."""
+    write_json(path, to_json(calibration))
 
 
 @dataclass
@@ -36,11 +96,17 @@ class Answers:
 
 
 def fitted(
-    calibration: Calibration, what: str, target: str, labels: Sequence[str], shown: NDArray[np.str_], default: float
+    calibration: Calibration,
+    what: Literal["temperature", "threshold", "radius"],
+    target: str,
+    labels: Sequence[str],
+    shown: NDArray[np.str_],
+    default: float,
 ) -> NDArray[np.float64]:
     """[n, L]: what validation gave for the inputs a study shows; for inputs it could not judge, what it gave for all."""
-    own = [calibration.get(target, {}).get(label, {}) for label in labels]
-    rows = {s: [fit.get("shown", {}).get(s, fit).get(what, default) for fit in own] for s in np.unique(shown).tolist()}
+    own = [calibration.fit(target, label) for label in labels]
+    values = {s: [getattr(fit.shown.get(s, fit), what) for fit in own] for s in np.unique(shown).tolist()}
+    rows = {s: [default if value is None else value for value in each] for s, each in values.items()}
     return np.array([rows[s] for s in shown.tolist()], np.float64).reshape(len(shown), len(labels))
 
 

@@ -15,8 +15,8 @@ from chiasm.metrics.calibration import fit_softmax_temperature, fit_temperature
 from chiasm.metrics.classification import best_f1_threshold
 from chiasm.metrics.conformal import radius, strangeness
 from chiasm.metrics.localization import best_map_threshold
-from chiasm.run.answers import Answers, Calibration
-from chiasm.run.fold_model import FoldModel
+from chiasm.run.answers import Answers, Calibration, Fit, LabelFit
+from chiasm.run.fold_model import FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.study import Kind
 
@@ -26,33 +26,35 @@ ENOUGH = 20
 """As above, of studies with any level or number."""
 
 
-def calibrate(fold_model: FoldModel) -> Calibration:
+def calibrate(fold_model: FoldModelOver) -> Calibration:
     """Temperature (Guo et al. 2017), best-F1 threshold and conformal radius of each label, fitted on the validation patients.
 
     Once for their answers as they come, and once for each set of inputs, with those studies that have all of it.
     """
     rows, plan = fold_model.split["validation"], fold_model.plan
-    calibration: Calibration = {t: {label: {} for label in labels} for t, labels in plan.targets.items()}
     inputs = subsets(fold_model.model.modalities)[1:]
     everything, *rest = infer(
         fold_model, rows, [Ask(heads=(LocalizationHead.name,)), *(Ask(chosen) for chosen in inputs[:-1])]
     )
     passes = [*rest, everything]  # the last set of inputs is all of them
+    cuts = {
+        place: best_map_threshold(_drawn_maps(fold_model, everything, channel))
+        for channel, place in enumerate(plan.localized)
+    }
+    targets: dict[str, dict[str, LabelFit]] = {}
     for target, labels in plan.targets.items():
         truth, mask = fold_model.loader.labels[target][rows], fold_model.loader.label_mask[target][rows]
         for k, label in enumerate(labels):
-            own = calibration[target][label]
-            own |= _fit(fold_model, rows, target, k, everything, mask[:, k])
+            shown = {}
             for answers, chosen in zip(passes, inputs, strict=True):
-                shown = "+".join(chosen)
-                known = mask[:, k] & (answers.shown == shown)
+                known = mask[:, k] & (answers.shown == "+".join(chosen))
                 if _enough(truth[known, k], plan.kinds[target]):
-                    own.setdefault("shown", {})[shown] = _fit(fold_model, rows, target, k, answers, known)
-    for channel, (target, label) in enumerate(plan.localized):
-        cut = best_map_threshold(_drawn_maps(fold_model, everything, channel))
-        if cut is not None:
-            calibration[target][label]["map_threshold"] = cut
-    return calibration
+                    shown["+".join(chosen)] = _fit(fold_model, rows, target, k, answers, known)
+            own = _fit(fold_model, rows, target, k, everything, mask[:, k])
+            targets.setdefault(target, {})[label] = LabelFit(
+                own.temperature, own.threshold, own.radius, cuts.get((target, label)), shown
+            )
+    return Calibration(targets)
 
 
 def _enough(truth: NDArray[np.float32], kind: Kind) -> bool:
@@ -63,32 +65,32 @@ def _enough(truth: NDArray[np.float32], kind: Kind) -> bool:
 
 
 def _fit(
-    fold_model: FoldModel, rows: NDArray[np.int64], target: str, k: int, answers: Answers, known: NDArray[np.bool_]
-) -> dict[str, float]:
+    fold_model: FoldModelOver, rows: NDArray[np.int64], target: str, k: int, answers: Answers, known: NDArray[np.bool_]
+) -> Fit:
     """What can be fitted of label k, on the known of `rows`: no temperature where one class alone is known."""
     kind, truth = fold_model.plan.kinds[target], fold_model.loader.labels[target][rows, k][known]
     logits = answers.logits[target][:, k][known].astype(np.float64)
-    found: dict[str, float | None] = {}
+    temperature = threshold = reach = None
     if kind is Kind.BINARY:
-        found["temperature"] = fit_temperature(truth, logits)
-        probability = expit(logits / (found["temperature"] or 1.0))
-        found["threshold"] = best_f1_threshold(truth, probability)
+        temperature = fit_temperature(truth, logits)
+        probability = expit(logits / (temperature or 1.0))
+        threshold = best_f1_threshold(truth, probability)
         strange = np.abs(truth - probability)
     elif kind is Kind.REGRESSION:
         strange = np.abs(truth - logits) * fold_model.plan.scaling[target][k][1]  # in the target's own units
     elif kind is not Kind.SURVIVAL:
         codes = truth.astype(np.int64)
-        found["temperature"] = fit_softmax_temperature(codes, logits)
-        levels = answers_of(logits, kind, found["temperature"] or 1.0)
+        temperature = fit_softmax_temperature(codes, logits)
+        levels = answers_of(logits, kind, temperature or 1.0)
         strange = strangeness(levels, kind is Kind.ORDINAL)[np.arange(len(codes)), codes]
     if kind is not Kind.SURVIVAL:
         patients = fold_model.loader.patient_ids[rows][known]
-        found["radius"] = radius(strange, patients, fold_model.recipe.evaluate.coverage)
-    return {name: value for name, value in found.items() if value is not None}
+        reach = radius(strange, patients, fold_model.recipe.evaluate.coverage)
+    return Fit(temperature, threshold, reach)
 
 
 def _drawn_maps(
-    fold_model: FoldModel, answers: Answers, channel: int
+    fold_model: FoldModelOver, answers: Answers, channel: int
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """A label's map and the region a reader drew, on the original pixels, of each image that has one."""
     target, label = fold_model.plan.localized[channel]

@@ -14,7 +14,7 @@ from chiasm.heads.head import READER, Asked
 from chiasm.metrics.attribution import attribute, numbers, subsets, told
 from chiasm.models.baseline import Baseline
 from chiasm.run.answers import Answers
-from chiasm.run.fold_model import FoldModel
+from chiasm.run.fold_model import FoldModel, FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.run.model import Model
 from chiasm.run.outcomes import read_outcome
@@ -50,7 +50,7 @@ class _Said:
     heads: Mapping[str, Sequence[Asked]]
 
 
-def predict_together(fold_models: Sequence[FoldModel], indices: NDArray[np.int64]) -> list[Prediction]:
+def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.int64]) -> list[Prediction]:
     """One `Prediction` a study: the mean over the fold models of probabilities, thresholds, maps and of what each modality added.
 
     The description comes from the first fold model; a mean of texts does not exist.
@@ -123,7 +123,7 @@ def head_names(fold_models: Sequence[FoldModel]) -> tuple[tuple[str, ...], tuple
 
 
 def gather_heads(
-    fold_models: Sequence[FoldModel],
+    fold_models: Sequence[FoldModelOver],
     answers: Sequence[Answers],
     indices: NDArray[np.int64] | Sequence[NDArray[np.int64]],
     places: Sequence[NDArray[np.int64]] | None = None,
@@ -140,7 +140,7 @@ def gather_heads(
         where = np.arange(len(own)) if places is None else places[number]
         for name, kept in said.heads.items():
             head = cast(Model, fold_model.model).parts[name]
-            one = Asked(number, head, own, where, kept, fold_model.calibration, fold_model.image)
+            one = Asked(number, head, own, where, kept, fold_model.calibration.map_threshold, fold_model.image)
             found.setdefault(name, []).append(one)
     return found
 
@@ -153,7 +153,7 @@ def _present(answers: Sequence[Answers], modalities: Sequence[str]) -> dict[str,
     }
 
 
-def _prediction(fold_models: Sequence[FoldModel], said: _Said, i: int, index: int) -> Prediction:
+def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index: int) -> Prediction:
     loader = fold_models[0].loader
     findings, outcomes = _decide(fold_models, said, said.values, said.cuts, i)
     seen, _ = _decide(fold_models, said, said.hidden, said.hidden_cuts, i)  # a report adds no box and takes none away
@@ -188,7 +188,7 @@ def _prediction(fold_models: Sequence[FoldModel], said: _Said, i: int, index: in
     )
 
 
-def _unread(fold_models: Sequence[FoldModel], index: int) -> tuple[str, ...]:
+def _unread(fold_models: Sequence[FoldModelOver], index: int) -> tuple[str, ...]:
     """What of a report that is read the models leave out."""
     longest = {m.plan.max_tokens for m in fold_models if m.loader.cut_reports[index]}
     return tuple(f"report: its end; the model reads the first {count} words or signs" for count in sorted(longest))

@@ -4,55 +4,74 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from torch import nn
 
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
-from chiasm.encoding.images import Shown
 from chiasm.encoding.plan import Plan
 from chiasm.errors import RunError
 from chiasm.geometry import Geometry
 from chiasm.models.baseline import Baseline
+from chiasm.models.image.encoder import Extractor
 from chiasm.models.image.territories import Territories
-from chiasm.progress import Progress
+from chiasm.models.text.encoder import TextExtractor
 from chiasm.recipe import Recipe, read_recipe
-from chiasm.report.tokenizer import Tokenizer, build_tokenizer
-from chiasm.run.answers import Answers, Calibration, calibrated, fitted
+from chiasm.report.tokenizer import PretrainedTokenizer, Tokenizer, build_tokenizer
+from chiasm.run.answers import Answers, Calibration, calibrated, fitted, read_calibration
 from chiasm.run.cohorts import open_recorded
 from chiasm.run.folder import read_run, readable
 from chiasm.run.model import Model, build_heads, build_model
-from chiasm.runtime.cache import Levels, frozen_features
+from chiasm.runtime.cache import CachedFeatures
+from chiasm.runtime.features import FeatureProvider
+from chiasm.runtime.torch import Memo, TorchFeatures
 
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass
+@dataclass(frozen=True)
 class FoldModel:
-    """One trained model of a run (a run without folds has one).
+    """One trained model of a run, as the run stores it (a run without folds has one). `over` brings studies to it.
 
     Attributes:
-        split: "train", "validation", "test" -> indices in the index space of `loader`; empty for another cohort.
+        reader: of reports, None of a model that reads none; describer: of the descriptions it writes.
+        studies: "train", "validation", "test" -> those of its training, "COHORT NUMBER/STUDY ID".
     """
 
     folder: Path
     recipe: Recipe
     plan: Plan
     model: Model | Baseline
-    loader: Loader
+    reader: Tokenizer | PretrainedTokenizer | None
     describer: Tokenizer
     calibration: Calibration
-    split: dict[str, NDArray[np.int64]]
+    studies: dict[str, list[str]]
 
-    def image(self, index: int, image_row: int) -> tuple[str, Geometry]:
-        """Id and geometry of an image: row `image_row` in the table of the cohort of study `index`."""
-        cohort = self.loader.cohorts[self.loader.cohort_of(index)[0]]
-        return str(cohort.images["image_id"].iloc[image_row]), cohort.geometry(image_row)
+    def over(self, cohorts: Sequence[Cohort], *, own: bool = False, memo: Memo | None = None) -> FoldModelOver:
+        """This model, the same weights, with a loader of these cohorts.
+
+        Args:
+            own: they are those it was trained on. memo: shared with other fold models over the same cohorts in memory.
+
+        Raises:
+            CohortError: images of another size, or columns and targets of another kind.
+        """
+        features = _features(self, cohorts, memo)
+        heads = build_heads(self.recipe, self.plan) if own else {}
+        teachers = {name: taught for name, head in heads.items() if (taught := head.teach(cohorts))}
+        loader = Loader(cohorts, self.plan, self.reader, features=features, describer=self.describer, teachers=teachers)
+        split = {}
+        if own:
+            where = {study: index for index, study in enumerate(loader.keys)}
+            split = {s: np.array([where[study] for study in self.studies[s]], dtype=np.int64) for s in SPLITS}
+        stored = {field.name: getattr(self, field.name) for field in fields(FoldModel)}
+        return FoldModelOver(**stored, loader=loader, split=split)
 
     def probabilities(self, answers: Answers) -> dict[str, NDArray[np.float64]]:
         """As `calibrated`: probabilities, or values in the target's own units for regression."""
@@ -67,80 +86,112 @@ class FoldModel:
         return fitted(self.calibration, "radius", target, self.plan.targets[target], shown, float("nan"))
 
 
-def load_fold_models(run: Path, cohorts: Sequence[Cohort] | None = None) -> list[FoldModel]:
-    """The models of a finished run, over the cohorts they were trained on or over others.
+@dataclass(frozen=True)
+class FoldModelOver(FoldModel):
+    """A fold model over cohorts: what can be asked.
+
+    Attributes:
+        split: "train", "validation", "test" -> indices in the index space of `loader`; empty over other cohorts.
+    """
+
+    loader: Loader
+    split: dict[str, NDArray[np.int64]]
+
+    def image(self, index: int, image_row: int) -> tuple[str, Geometry]:
+        """Id and geometry of an image: row `image_row` in the table of the cohort of study `index`."""
+        cohort = self.loader.cohorts[self.loader.cohort_of(index)[0]]
+        return str(cohort.images["image_id"].iloc[image_row]), cohort.geometry(image_row)
+
+
+def load_fold_models(run: Path) -> list[FoldModel]:
+    """The models of a finished run, on their device, ready to answer.
 
     Raises:
         RunError: unfinished or damaged run.
-        CohortError: the run's cohort is gone or has changed, or another cohort's images have another size.
     """
     info = read_run(run)
-    if info["status"] != "finished":
+    if info.status != "finished":
         raise RunError(
             "the run is not finished",
-            got=f"status {info['status']}",
+            got=f"status {info.status}",
             where=str(run),
             remedy="chiasm train ... --resume continues it",
         )
-    for name in info["fold_models"]:
-        with readable(run / name):
-            (run / name / "calibration.json").resolve(strict=True)  # or every answer would silently be uncalibrated
-    own = cohorts is None
-    if cohorts is None:
-        cohorts = [open_recorded(entry) for entry in info["cohorts"]]
-    return [load_fold_model(run / name, cohorts, own) for name in info["fold_models"]]
+    fold_models = [
+        replace(load_fold_model(run / name), calibration=read_calibration(run / name / "calibration.json"))
+        for name in info.fold_models
+    ]
+    _share([fold_model.model for fold_model in fold_models])
+    return fold_models
 
 
-def read_plans(run: Path) -> list[Plan]:
-    """The plan of each model of a run.
+def _share(models: Sequence[Model | Baseline]) -> None:
+    """Fold models whose frozen encoders have the same weights hold one encoder: it is in memory once, and asked once."""
+    first = _frozen(models[0])
+    for model in models[1:]:
+        for modality, encoder in _frozen(model).items():
+            if modality in first and _equal(first[modality].backbone, encoder.backbone):
+                encoder.backbone = first[modality].backbone
+
+
+def _frozen(model: Model | Baseline) -> dict[str, Extractor | TextExtractor]:
+    """Modality -> its encoder, of those whose weights stand."""
+    encoders = ((m, e) for m, e in model.encoders.items() if isinstance(e, Extractor | TextExtractor))
+    return {modality: encoder for modality, encoder in encoders if encoder.frozen}
+
+
+def _equal(a: nn.Module, b: nn.Module) -> bool:
+    first, second = a.state_dict(), b.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def over_own_cohorts(run: Path, fold_models: Sequence[FoldModel]) -> list[FoldModelOver]:
+    """The models of a run over the cohorts they were trained on.
 
     Raises:
-        RunError: no run, or a damaged one.
+        CohortError: a cohort is gone or has changed.
     """
-    folders = [run / str(name) for name in read_run(run)["fold_models"]]
-    with readable(run):
-        return [Plan.from_json((folder / "plan.json").read_text("utf-8")) for folder in folders]
+    cohorts = [open_recorded(recorded) for recorded in read_run(run).cohorts]
+    return [fold_model.over(cohorts, own=True) for fold_model in fold_models]
 
 
-def load_fold_model(folder: Path, cohorts: Sequence[Cohort], own: bool = True, weights: bool = True) -> FoldModel:
-    """One model of a run with a loader over `cohorts`; `own` = they are those of its split."""
-    calibration: Calibration = {}
+def load_fold_model(folder: Path) -> FoldModel:
+    """One trained model of a run; before it is calibrated, its answers are as they come."""
+    fold_model = _read(folder)
+    model = fold_model.model
+    with readable(folder / "weights.safetensors"):
+        state = load_file(folder / "weights.safetensors")
+        model.restore(state) if isinstance(model, Baseline) else model.load_state_dict(state)
+    model.eval().to(find_device())
+    return fold_model
+
+
+def begin_fold_model(folder: Path, cohorts: Sequence[Cohort]) -> FoldModelOver:
+    """One model of a run over its cohorts, as training begins with it: its first weights follow from the split's seed."""
+    fold_model = _read(folder)
+    if fold_model.plan.atlas:
+        assert cohorts[0].atlas is not None
+        for module in fold_model.model.modules():
+            if isinstance(module, Territories):
+                module.place(cohorts[0].atlas)
+    fold_model.model.eval().to(find_device())
+    return fold_model.over(cohorts, own=True)
+
+
+def _read(folder: Path) -> FoldModel:
+    """What a folder says of a model, before its weights."""
     with readable(folder):
         recipe_file = (folder / "recipe.yaml").resolve(strict=True)
         plan = Plan.from_json((folder / "plan.json").read_text("utf-8"))
         describer = Tokenizer.from_json((folder / "tokenizer.json").read_text("utf-8"))
-        names = json.loads((folder / "split.json").read_text("utf-8"))
-        if (folder / "calibration.json").is_file():
-            calibration = json.loads((folder / "calibration.json").read_text("utf-8"))
+        split = json.loads((folder / "split.json").read_text("utf-8"))
+        seed, studies = int(split["seed"]), {name: split[name] for name in SPLITS}
     recipe = read_recipe(recipe_file)
     text = recipe.inputs.text
     reader = build_tokenizer(text, describer) if text is not None else None
-    torch.manual_seed(int(names["seed"]))
+    torch.manual_seed(seed)
     model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
-    if plan.atlas and not weights:
-        assert cohorts[0].atlas is not None
-        for module in model.modules():
-            if isinstance(module, Territories):
-                module.place(cohorts[0].atlas)
-    if weights:
-        with readable(folder / "weights.safetensors"):
-            state = load_file(folder / "weights.safetensors")
-            model.restore(state) if isinstance(model, Baseline) else model.load_state_dict(state)
-    model.eval().to(find_device())
-    teachers = {name: taught for name, head in build_heads(recipe, plan).items() if (taught := head.teach(cohorts))}
-    loader = Loader(
-        cohorts,
-        plan,
-        reader,
-        features=_features(model, recipe, cohorts, plan),
-        describer=describer,
-        teachers=teachers if own else None,
-    )
-    split = {}
-    if own:
-        where = {study: index for index, study in enumerate(loader.keys)}
-        split = {s: np.array([where[study] for study in names[s]], dtype=np.int64) for s in SPLITS}
-    return FoldModel(folder, recipe, plan, model, loader, describer, calibration, split)
+    return FoldModel(folder, recipe, plan, model, reader, describer, Calibration(), studies)
 
 
 def find_device() -> torch.device:
@@ -148,17 +199,13 @@ def find_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _features(model: Model | Baseline, recipe: Recipe, cohorts: Sequence[Cohort], plan: Plan) -> list[Levels] | None:
-    """Cached maps of a frozen backbone for each cohort, or None where images are computed afresh."""
-    encoder = model.image_encoder if recipe.inputs.image is not None and recipe.train.cache_features else None
-    if encoder is None or not encoder.frozen:
-        return None
-    assert plan.image_shape is not None
-    encoder.to(find_device())
-    levels = []
-    for cohort in cohorts:
-        pixels = Shown(cohort, len(plan.image_shape), plan.intensity, len(plan.channels))
-        seen = cohort.hash if plan.channels == ("gray",) else f"{cohort.hash} {';'.join(plan.channels)}"
-        with Progress("frozen features", len(pixels)) as bar:
-            levels.append(frozen_features(encoder, pixels, seen, cohort.path / "cache", bar.advance))
-    return levels
+def _features(fold_model: FoldModel, cohorts: Sequence[Cohort], memo: Memo | None) -> list[FeatureProvider]:
+    """Of each cohort what frozen encoders make of it: kept beside a cohort on disk, computed anew for one in memory."""
+    if not fold_model.recipe.train.cache_features:
+        return []
+    source, channels = TorchFeatures(_frozen(fold_model.model), memo), fold_model.plan.channels
+    shown = "" if channels == ("gray",) else f" {';'.join(channels)}"  # windows are the model's
+    return [
+        source if cohort.in_memory else CachedFeatures(source, cohort.path / "cache", cohort.hash + shown)
+        for cohort in cohorts
+    ]

@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from safetensors import SafetensorError
 
-from chiasm.errors import RunError, check_schema
+from chiasm.atomic import write_json
+from chiasm.documents import Document, damaged, read_document, to_json
+from chiasm.errors import RunError
+from chiasm.run.cohorts import RecordedCohort
 
-SCHEMA = 3
+AGAIN = "copy the run again, or train again"
 
 
-def read_run(run: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Run(Document):
+    """What run.json says of a run.
+
+    Attributes:
+        recipe: its name; requested: the recipe as it was asked for, before what the cohorts lack was switched off.
+        folds, repeats: 1 and 1 of a run by the cohort's own split. stratified: how the folds were drawn.
+        fold_models: the folder of each model in the run, "." without folds.
+        notes: what was switched off. versions: package -> the version that trained.
+    """
+
+    SCHEMA: ClassVar[int] = 4
+
+    recipe: str
+    cohorts: tuple[RecordedCohort, ...]
+    seed: int
+    folds: int
+    repeats: int
+    stratified: str
+    fold_models: tuple[str, ...]
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+    requested: dict[str, Any]
+    status: Literal["training", "finished"]
+
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """What users must know of the cohorts that the models learned from."""
+        return tuple(dict.fromkeys(note for cohort in self.cohorts for note in cohort.notes))
+
+
+def read_run(run: Path) -> Run:
     """The run's `run.json`.
 
     Raises:
-        RunError: no run, an unfinished one, or one of another schema version.
+        RunError: no run, a damaged one, or one of another schema version.
     """
     path = run / "run.json"
     if not path.is_file():
@@ -29,12 +63,12 @@ def read_run(run: Path) -> dict[str, Any]:
             where=str(run),
             remedy="chiasm train RECIPE COHORT --out RUN",
         )
-    with readable(path):
-        info: dict[str, Any] = dict(json.loads(path.read_text("utf-8")))
-    writer = info.get("versions", {}).get("chiasm", "of an unknown version")
-    remedy = f"use chiasm {writer}, which wrote it, or train again"
-    check_schema(info.get("schema"), SCHEMA, RunError, what="the run is", where=str(path), remedy=remedy)
-    return info
+    return read_document(path, Run, "train again")
+
+
+def write_run(run: Path, document: Run) -> None:
+    """Write the run's `run.json`."""
+    write_json(run / "run.json", to_json(document))
 
 
 @contextmanager
@@ -43,10 +77,4 @@ def readable(where: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise RunError(
-            "the run is damaged",
-            expected="the files that chiasm train wrote",
-            got=type(error).__name__,
-            where=str(where),
-            remedy="copy the run again, or train again",
-        ) from None
+        raise damaged(where, type(error).__name__, AGAIN) from None

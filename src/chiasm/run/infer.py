@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from chiasm.encoding.plan import Plan
 from chiasm.heads.head import Reading
 from chiasm.models.baseline import Baseline
 from chiasm.run.answers import Answers
-from chiasm.run.fold_model import FoldModel
+from chiasm.run.fold_model import FoldModelOver
 from chiasm.tensors import Batch, Tokens
 
 BATCH, BLOCK = 64, 1024
@@ -41,7 +41,7 @@ class Ask:
 
 
 def infer(
-    fold_model: FoldModel,
+    fold_model: FoldModelOver,
     indices: NDArray[np.int64],
     asks: Sequence[Ask],
     progress: Callable[[int], None] | None = None,
@@ -57,26 +57,38 @@ def infer(
     with torch.no_grad():
         for block in blocks:
             encoded = [_encode(fold_model, block[i : i + BATCH], device) for i in range(0, len(block), BATCH)]
-            for ask, found in zip(asks, parts, strict=True):
-                swapped = _swapped(fold_model, block, encoded, ask.shuffled) if ask.shuffled else None
-                for number, (batch, tokens) in enumerate(encoded):
-                    shown = _shown(fold_model, tokens, batch, ask, swapped[number] if swapped else None)
-                    found.append(_ask(fold_model, batch, shown, ask))
+            swapped = {a.shuffled: _swapped(fold_model, block, encoded, a.shuffled) for a in asks if a.shuffled}
+            for number, (batch, tokens) in enumerate(encoded):
+                for places in _together(asks, max(1, BATCH // len(batch))):
+                    some = [asks[place] for place in places]
+                    others = [each[number] if (each := swapped.get(ask.shuffled or "")) else None for ask in some]
+                    shown = [_shown(fold_model, tokens, batch, a, o) for a, o in zip(some, others, strict=True)]
+                    for place, part in zip(places, _ask(fold_model, batch, shown, some), strict=True):
+                        parts[place].append(part)
                     if progress is not None:
-                        progress(len(batch))
+                        progress(len(batch) * len(some))
     return [_join(fold_model, indices, ask, found) for ask, found in zip(asks, parts, strict=True)]
+
+
+def _together(asks: Sequence[Ask], most: int) -> Iterator[list[int]]:
+    """Places of the questions that are put at once: at most so many, and one by itself in which a head also writes."""
+    plain = [place for place, ask in enumerate(asks) if not ask.tell]
+    yield from (plain[start : start + most] for start in range(0, len(plain), most))
+    yield from ([place] for place, ask in enumerate(asks) if ask.tell)
 
 
 # --- what is shown -----------------------------------------------------------------------------------------------------
 
 
-def _encode(fold_model: FoldModel, rows: NDArray[np.int64], device: torch.device) -> tuple[Batch, dict[str, Tokens]]:
+def _encode(
+    fold_model: FoldModelOver, rows: NDArray[np.int64], device: torch.device
+) -> tuple[Batch, dict[str, Tokens]]:
     batch = fold_model.loader.batch(rows).to(device)
     return batch, fold_model.model.encode(batch)
 
 
 def _shown(
-    fold_model: FoldModel, tokens: dict[str, Tokens], batch: Batch, ask: Ask, swapped: Tokens | None
+    fold_model: FoldModelOver, tokens: dict[str, Tokens], batch: Batch, ask: Ask, swapped: Tokens | None
 ) -> dict[str, Tokens]:
     """The tokens of a batch as a question shows them."""
     if swapped is not None and ask.shuffled in tokens:
@@ -92,7 +104,10 @@ def _shown(
 
 
 def _swapped(
-    fold_model: FoldModel, block: NDArray[np.int64], encoded: Sequence[tuple[Batch, dict[str, Tokens]]], modality: str
+    fold_model: FoldModelOver,
+    block: NDArray[np.int64],
+    encoded: Sequence[tuple[Batch, dict[str, Tokens]]],
+    modality: str,
 ) -> list[Tokens] | None:
     """That modality of each batch's partners; None of a model that does not read it."""
     if not encoded or modality not in encoded[0][1]:
@@ -142,18 +157,32 @@ class _Part:
     heads: Mapping[str, Any]
 
 
-def _ask(fold_model: FoldModel, batch: Batch, tokens: dict[str, Tokens], ask: Ask) -> _Part:
-    model, untaught = fold_model.model, replace(batch, description_ids=None, description_mask=None, teachers={})
+def _ask(
+    fold_model: FoldModelOver, batch: Batch, shown: Sequence[dict[str, Tokens]], asks: Sequence[Ask]
+) -> list[_Part]:
+    """The answers of one batch to some questions, which are put as one batch: a single study is answered in one pass."""
+    n, model = len(batch), fold_model.model
+    together = {m: Tokens.join([tokens[m] for tokens in shown]) for m in shown[0]} if len(shown) > 1 else shown[0]
+    untaught = Batch(batch.indices.repeat(len(shown)))
     if isinstance(model, Baseline):
-        outputs, parts = model.answer(tokens, untaught), {}
+        outputs = model.answer(together, untaught)
     else:
-        parts = {name: head for name, head in model.parts.items() if name in ask.heads and name in model.heads}
-        outputs = model.answer(tokens, untaught, [name for name in ask.tell if name in parts])
+        outputs = model.answer(together, untaught, [name for name in asks[0].tell if name in model.heads])
     logits = {target: values.float().cpu().numpy() for target, values in outputs.logits.items()}
     loader, decode = fold_model.loader, fold_model.describer.decode
-    reading = Reading(tokens, batch.indices.cpu().numpy(), loader.image_rows, decode)
-    kept = {name: head.read(outputs.heads[name], reading) for name, head in parts.items()}
-    return _Part(logits, inputs_shown(tokens), kept)
+    parts = []
+    for number, ask in enumerate(asks):
+        own = slice(number * n, (number + 1) * n)
+        tokens = {m: replace(t, values=t.values[own], mask=t.mask[own]) for m, t in together.items()}
+        reading = Reading(tokens, batch.indices.cpu().numpy(), loader.image_rows, decode)
+        heads = {} if isinstance(model, Baseline) else {k: head for k, head in model.parts.items() if k in model.heads}
+        kept = {
+            name: head.read({key: values[own] for key, values in outputs.heads[name].items()}, reading)
+            for name, head in heads.items()
+            if name in ask.heads
+        }
+        parts.append(_Part({t: each[own] for t, each in logits.items()}, inputs_shown(tokens), kept))
+    return parts
 
 
 def inputs_shown(tokens: Mapping[str, Tokens]) -> list[str]:
@@ -162,7 +191,7 @@ def inputs_shown(tokens: Mapping[str, Tokens]) -> list[str]:
     return ["+".join(m for m, there in zip(tokens, row, strict=True) if there) for row in flags.tolist()]
 
 
-def _join(fold_model: FoldModel, indices: NDArray[np.int64], ask: Ask, parts: Sequence[_Part]) -> Answers:
+def _join(fold_model: FoldModelOver, indices: NDArray[np.int64], ask: Ask, parts: Sequence[_Part]) -> Answers:
     plan, model = fold_model.plan, fold_model.model
     heads = {} if isinstance(model, Baseline) else {n: h for n, h in model.parts.items() if n in ask.heads}
     return Answers(

@@ -75,7 +75,7 @@ class Model(nn.Module):
             assert batch.image_mask is not None and batch.view is not None
             tokens["image"] = self.encoders["image"](batch.images, batch.image_mask, batch.view, batch.features)
         if "text" in self.encoders and "text" in modalities:
-            tokens["text"] = self.encoders["text"](batch.token_ids, batch.token_mask)
+            tokens["text"] = self.encoders["text"](batch.token_ids, batch.token_mask, batch.token_states)
         if "record" in self.encoders and "record" in modalities:
             tokens["record"] = self.encoders["record"](batch.record_values, batch.record_observed, batch.record_codes)
         return tokens

@@ -12,7 +12,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,11 @@ from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.progress import Progress, say
 from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
+from chiasm.run.answers import write_calibration
 from chiasm.run.calibrate import calibrate
 from chiasm.run.cohorts import open_recorded, record_cohort
-from chiasm.run.fold_model import FoldModel, load_fold_model
-from chiasm.run.folder import SCHEMA, read_run
+from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_model
+from chiasm.run.folder import Run, read_run, write_run
 from chiasm.run.model import Model
 from chiasm.splits import folds as patient_folds
 from chiasm.splits import split_of
@@ -62,7 +63,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertis
 
 def train(
     recipe: Recipe, cohorts: Sequence[Path], out: Path, *, resume: bool = False, folds: int = 1, repeats: int = 1
-) -> dict[str, Any]:
+) -> Run:
     """Train a recipe on cohorts and write a run.
 
     Args:
@@ -74,7 +75,7 @@ def train(
             fold is a model; `evaluate` pools.
 
     Returns:
-        the content of `run.json`.
+        what `run.json` says.
 
     Raises:
         RunError: `out` exists (or, to resume, does not fit), CohortError, RecipeError: see the message; also where this
@@ -87,10 +88,10 @@ def train(
         info = _resume(recipe, opened, out) if resume else _prepare(recipe, opened, out, folds, repeats)
     else:
         info = read_run(out)  # a further process of the same training: the first one has prepared everything
-    for number, name in enumerate(info["fold_models"]):
+    for number, name in enumerate(info.fold_models):
         if not (out / name / "calibration.json").is_file():
-            if len(info["fold_models"]) > 1 and _is_main():
-                say(f"fold {number + 1} of {len(info['fold_models'])}")
+            if len(info.fold_models) > 1 and _is_main():
+                say(f"fold {number + 1} of {len(info.fold_models)}")
             try:
                 _fit(out / name, opened)
             except TrainingError:
@@ -98,8 +99,8 @@ def train(
                     shutil.rmtree(out)  # nothing was learned yet: the folder would only stand in the way
                 raise
     if _is_main():
-        info["status"] = "finished"
-        write_json(out / "run.json", info)
+        info = replace(info, status="finished")
+        write_run(out, info)
     return info
 
 
@@ -127,7 +128,7 @@ def _check_machine(recipe: Recipe) -> None:
 # --- before the first step: splits, plan, tokenizer --------------------------------------------------------------------
 
 
-def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, repeats: int) -> dict[str, Any]:
+def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, repeats: int) -> Run:
     if out.exists() and any(out.iterdir()):
         raise RunError(
             "the run folder is not empty",
@@ -140,12 +141,12 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
     lock = locked(out.with_name(f"{out.name}.lock"), RunError, "another training is beginning this run")
     with lock, whole_folder(out, RunError) as home:
         info = _begin(recipe, cohorts, home, folds, repeats)
-    for note in info["notes"]:
+    for note in info.notes:
         say(note)
     return info
 
 
-def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, repeats: int) -> dict[str, Any]:
+def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, repeats: int) -> Run:
     """Write what each model is trained by, and the run's own `run.json`."""
     fold_models: list[str] = []
     notes: list[str] = []
@@ -169,38 +170,37 @@ def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, re
         sections |= {*plan.text_sections, *plan.description_sections}
     if folds > 1:
         shutil.copy(home / fold_models[0] / "recipe.yaml", home / "recipe.yaml")
-    info = {
-        "schema": SCHEMA,
-        "recipe": recipe.name,
-        "cohorts": [record_cohort(c, sections) for c in cohorts],
-        "seed": recipe.train.seed,
-        "folds": folds,
-        "repeats": repeats,
-        "stratified": stratified,
-        "fold_models": fold_models,
-        "notes": notes,
-        "versions": {p: version(p) for p in ("chiasm", "torch", "lightning", "numpy")},
-        "requested": recipe.model_dump(mode="json"),
-        "status": "training",
-    }
-    write_json(home / "run.json", info)
+    info = Run(
+        recipe=recipe.name,
+        cohorts=tuple(record_cohort(c, sections) for c in cohorts),
+        seed=recipe.train.seed,
+        folds=folds,
+        repeats=repeats,
+        stratified=stratified,
+        fold_models=tuple(fold_models),
+        notes=tuple(notes),
+        versions={p: version(p) for p in ("chiasm", "torch", "lightning", "numpy")},
+        requested=recipe.model_dump(mode="json"),
+        status="training",
+    )
+    write_run(home, info)
     return info
 
 
-def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> dict[str, Any]:
+def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> Run:
     info = read_run(out)
-    if info["requested"] != recipe.model_dump(mode="json"):
+    if info.requested != recipe.model_dump(mode="json"):
         raise RunError(
             "the recipe is not the one this run was begun with",
             where=str(out / "run.json"),
             remedy="resume with the same recipe and --set, or choose another --out",
         )
-    if [entry["hash"] for entry in info["cohorts"]] != [cohort.hash for cohort in cohorts]:
-        for entry in info["cohorts"]:
-            open_recorded(entry)
+    if [recorded.hash for recorded in info.cohorts] != [cohort.hash for cohort in cohorts]:
+        for recorded in info.cohorts:
+            open_recorded(recorded)
         raise RunError("these are not the cohorts this run was begun with", where=str(out / "run.json"))
-    for entry, cohort in zip(info["cohorts"], cohorts, strict=True):
-        check_texts(entry, cohort.path)
+    for recorded, cohort in zip(info.cohorts, cohorts, strict=True):
+        check_texts(recorded.texts, cohort.path)
     return info
 
 
@@ -248,17 +248,17 @@ def _training_texts(plan: Plan, recipe: Recipe, cohorts: Sequence[Cohort], rows:
 def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
     """Train a fold model and calibrate it. Where it was cut off in between, the weights stand and are not trained on."""
     if not (folder / "weights.safetensors").is_file():
-        fold_model = load_fold_model(folder, cohorts, weights=False)
+        fold_model = begin_fold_model(folder, cohorts)
         if isinstance(fold_model.model, Baseline):
             _fit_classifiers(fold_model, fold_model.model)
         else:
             _measure(fold_model, fold_model.model)
             _optimize(fold_model, Trainee(fold_model, fold_model.model))
     if _is_main():
-        write_json(folder / "calibration.json", calibrate(load_fold_model(folder, cohorts)))
+        write_calibration(folder / "calibration.json", calibrate(load_fold_model(folder).over(cohorts, own=True)))
 
 
-def _measure(fold_model: FoldModel, model: Model) -> None:
+def _measure(fold_model: FoldModelOver, model: Model) -> None:
     """Territories are measured by what they hold in training studies."""
     encoder = model.encoders["image"] if "image" in model.modalities else None
     if isinstance(encoder, TerritoryEncoder):
@@ -266,7 +266,7 @@ def _measure(fold_model: FoldModel, model: Model) -> None:
         encoder.standardize(fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
 
 
-def _fit_classifiers(fold_model: FoldModel, model: Baseline) -> None:
+def _fit_classifiers(fold_model: FoldModelOver, model: Baseline) -> None:
     """Fit the classifiers of a baseline; how strong each became stands in `classifiers.csv`."""
     if not _is_main():
         return
@@ -279,7 +279,7 @@ def _fit_classifiers(fold_model: FoldModel, model: Baseline) -> None:
     _write_weights(fold_model.folder, model.state())
 
 
-def _seed(fold_model: FoldModel) -> int:
+def _seed(fold_model: FoldModelOver) -> int:
     return int(json.loads((fold_model.folder / "split.json").read_text("utf-8"))["seed"])
 
 
@@ -288,7 +288,7 @@ def _write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
         save_file(weights, partial)
 
 
-def _optimize(fold_model: FoldModel, trainee: Trainee) -> None:
+def _optimize(fold_model: FoldModelOver, trainee: Trainee) -> None:
     options, folder = fold_model.recipe.train, fold_model.folder
     processes = int(os.environ.get("WORLD_SIZE", options.devices if isinstance(options.devices, int) else 1))
     if min(len(trainee.split["train"]), len(trainee.split["validation"])) < max(1, processes):
@@ -348,7 +348,7 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
     its random state or its clipped gradient, unless the recipe says so: the weights are those of a training unwatched.
     """
 
-    def __init__(self, fold_model: FoldModel, model: Model) -> None:
+    def __init__(self, fold_model: FoldModelOver, model: Model) -> None:
         super().__init__()
         self.model = (
             model.train()
@@ -469,8 +469,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
     def configure_optimizers(self) -> dict[str, Any]:
         options = self.recipe.train
         trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-        fine = [p for n, p in trained if ".backbone." in n and _is_pretrained(self.recipe)]
-        rest = [p for n, p in trained if not (".backbone." in n and _is_pretrained(self.recipe))]
+        fine = [p for n, p in trained if _is_pretrained(n, self.recipe)]
+        rest = [p for n, p in trained if not _is_pretrained(n, self.recipe)]
         groups: list[dict[str, Any]] = [
             {"params": rest},
             *([{"params": fine, "lr": options.learning_rate / 10}] if fine else []),
@@ -490,9 +490,14 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _is_pretrained(recipe: Recipe) -> bool:
-    image = recipe.inputs.image
-    return image is not None and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf")
+def _is_pretrained(name: str, recipe: Recipe) -> bool:
+    """Whether a weight begins with what it learned elsewhere: of a backbone, or of a text model."""
+    image, text = recipe.inputs.image, recipe.inputs.text
+    known = {
+        "image": image is not None and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf"),
+        "text": text is not None and text.pretrained is not None,
+    }
+    return any(name.startswith(f"encoders.{m}.backbone.") for m, pretrained in known.items() if pretrained)
 
 
 def _counted(loss: Loss) -> tuple[float, float]:

@@ -5,7 +5,8 @@ import torch
 
 from chiasm.models.image.encoder import ImageEncoder
 from chiasm.recipe import ImageInput
-from chiasm.runtime.cache import frozen_features
+from chiasm.runtime.cache import CachedFeatures
+from chiasm.runtime.torch import TorchFeatures
 
 
 def build(grid: tuple[int, ...], shape: tuple[int, ...] = (64, 64), encoder: str = "small-cnn") -> ImageEncoder:
@@ -57,7 +58,7 @@ def test_cached_maps_give_the_same_tokens_and_hold_only_what_is_read(tmp_path):
     seen = {}
     for grid, levels in (((8, 8), 3), ((4, 4), 2)):
         encoder = build(grid, encoder="efficientnet-lite0").eval()
-        cached = frozen_features(encoder, images[:, 0].numpy(), "hash", tmp_path)
+        cached = CachedFeatures(TorchFeatures({"image": encoder}), tmp_path, "hash").images(images[:, 0].numpy())
         assert len(cached) == levels
         maps = [torch.tensor(level[:])[:, None] for level in cached]
         plain = encoder(images, mask, view).values

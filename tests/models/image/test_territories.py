@@ -94,7 +94,7 @@ def test_a_voxel_outside_the_brain_moves_its_own_token_alone(built, strokes):
 def test_a_loaded_model_knows_the_atlas_and_the_volumes_it_was_trained_with(strokes, tmp_path):
     overrides = ["train.epochs=1", "fusion.dim=8", "fusion.heads=2", "heads.alignment=null"]
     train(read_recipe("stroke-prognosis", overrides), [strokes.path], tmp_path / "run")
-    own = load_fold_model(tmp_path / "run", [strokes])
+    own = load_fold_model(tmp_path / "run").over([strokes], own=True)
     encoder = own.model.image_encoder
     assert np.array_equal(encoder.backbone.regions.numpy(), strokes.atlas)
     own.loader.features = None  # the images themselves

@@ -2,8 +2,11 @@ import math
 
 import pytest
 import torch
+from tiny_bert import save_tiny_bert
 
-from chiasm.models.text.encoder import AttentionPool, BiLSTM
+from chiasm.models.text.encoder import AttentionPool, BiLSTM, build_text_encoder
+from chiasm.recipe import TextInput
+from chiasm.report.tokenizer import Tokenizer, build_tokenizer
 from chiasm.tensors import Tokens
 
 
@@ -67,46 +70,47 @@ def test_bilstm_computes_only_texts_that_are_there():
     assert all(p.grad is not None and not p.grad.any() for p in encoder.parameters())
 
 
-def test_a_text_model_of_a_folder_reads_with_its_own_tokenizer(tmp_path):
-    import tokenizers
-    import transformers
+@pytest.fixture
+def inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor([[2, 4, 5, 3], [2, 4, 3, 0]]), torch.tensor([[True] * 4, [True] * 3 + [False]])
 
-    from chiasm.models.text.encoder import build_text_encoder
-    from chiasm.recipe import TextInput
-    from chiasm.report.tokenizer import Tokenizer, build_tokenizer
 
-    words = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "effusion", "."])}
-    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(words, unk_token="[UNK]"))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    backend.post_processor = tokenizers.processors.TemplateProcessing(
-        "[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]"
-    ).save_pretrained(tmp_path)
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=7, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    )
-    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
-
-    options = TextInput(encoder=f"hf:{tmp_path}")
+def test_a_text_model_of_a_folder_reads_with_its_own_tokenizer(tmp_path, inputs):
+    options = TextInput(encoder=save_tiny_bert(tmp_path))
     reader = build_tokenizer(options, Tokenizer.train([]))
     assert reader.encode_batch(["no effusion .", "", "no no no no"], 4) == [[2, 4, 5, 3], [], [2, 4, 4, 3]]
     encoder = build_text_encoder(options, len(reader), 8, 0.0).train()
-    ids = torch.tensor([[2, 4, 5, 3], [2, 4, 3, 0]])
-    mask = torch.tensor([[True] * 4, [True] * 3 + [False]])
+    ids, mask = inputs
     tokens = encoder(ids, mask)
     assert tokens.values.shape == (2, 4, 8)
     ids[1, 3] = 6
     assert torch.equal(encoder(ids, mask).values[1, :3], tokens.values[1, :3])
-    assert not any(p.requires_grad for p in encoder.net.parameters())
-    nothing = encoder(ids, torch.zeros_like(mask))
-    assert torch.isfinite(nothing.values).all()
+    assert torch.isfinite(encoder(ids, torch.zeros_like(mask)).values).all()
     with torch.no_grad():
-        states = encoder.net(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        states = encoder.backbone(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         torch.testing.assert_close(tokens.values[mask], encoder.project(states)[mask])
-    encoder.net.forward = None  # what was read is not read again, and what was not would fail here
-    assert torch.equal(encoder(ids, mask).values, tokens.values)
+
+
+def test_states_that_are_given_are_not_read_again(tmp_path, inputs):
+    encoder = build_text_encoder(TextInput(encoder=save_tiny_bert(tmp_path)), 0, 8, 0.0)
+    ids, mask = inputs
+    states = encoder.extract(ids, mask)
+    expected = encoder(ids, mask).values
+    encoder.backbone.forward = None
+    torch.testing.assert_close(encoder(ids, mask, states).values, expected)
+    torch.testing.assert_close(encoder(ids, mask, states.half()).values, expected, atol=2e-3, rtol=1e-3)
     with pytest.raises(TypeError):
-        encoder(ids + 1 - 1, mask.flip(0))
+        encoder(ids, mask)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_text_model_learns_unless_it_is_frozen(tmp_path, inputs, freeze):
+    encoder = build_text_encoder(TextInput(encoder=save_tiny_bert(tmp_path), freeze=freeze), 0, 8, 0.0)
+    ids, mask = inputs
+    one, two = (encoder.train()(ids, mask).values for _ in range(2))
+    assert torch.equal(one, two) is freeze, "dropout acts where it learns"
+    encoder.eval()(ids, mask).values[mask].square().sum().backward()
+    learned = {name for name, p in encoder.named_parameters() if p.grad is not None and p.grad.any()}
+    assert ("backbone.embeddings.word_embeddings.weight" in learned) is not freeze
+    assert "project.weight" in learned
+    assert torch.equal(encoder(ids, mask).values, encoder(ids, mask).values)

@@ -271,7 +271,7 @@ class Extractor(nn.Module):
     def __init__(self, backbone: Backbone, levels: int, frozen: bool) -> None:
         super().__init__()
         self.backbone, self.levels = backbone, levels
-        self.backbone.requires_grad_(not frozen)
+        self.backbone.requires_grad_(not frozen).train(not frozen)
         if isinstance(backbone, Mixed):  # the layer before a frozen network learns, so its maps change
             backbone.mix.requires_grad_(True)
         self.frozen = frozen and not isinstance(backbone, Mixed)

@@ -48,7 +48,7 @@ class BiLSTM(nn.Module):
         self.ahead = nn.LSTM(dim, dim // 2, batch_first=True)
         self.back = nn.LSTM(dim, dim // 2, batch_first=True)
 
-    def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tokens:
+    def forward(self, token_ids: Tensor, token_mask: Tensor, states: Tensor | None = None) -> Tokens:
         """[B, T] -> [B, T, D]; real tokens come first, so padding behind them reaches no real state."""
         here = token_mask.any(dim=1)
         here[:1] |= ~here.any()  # at least one row is computed: torch's LSTM takes no empty batch
@@ -65,26 +65,21 @@ class BiLSTM(nn.Module):
         return Tokens(values, token_mask)
 
 
-_STATES: dict[tuple[str, bytes], Tensor] = {}
-_KEPT = 4096
-"""States of so many texts, by model and text, stay in memory: epochs, folds and arms read the same ones."""
+class TextExtractor(nn.Module):
+    """The last hidden states of a pretrained text model, of its own width; what the cache of text features is made by.
 
-
-class FrozenText(nn.Module):
-    """The last hidden states of a pretrained text model, of its own width. Reports are few, its weights many.
-
-    Each text is read once in a process, and by itself: its states do not depend on what else is in the batch.
+    Args:
+        name: a model id of the hub or a local folder. frozen: its weights stand, and it has no dropout.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, frozen: bool) -> None:
         super().__init__()
-        self.name = name
         from transformers import AutoModel
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
         try:
-            self.net = AutoModel.from_pretrained(name)
+            self.backbone = AutoModel.from_pretrained(name)
         except OSError as error:
             raise RecipeError(
                 "the Hugging Face model cannot be loaded",
@@ -93,46 +88,43 @@ class FrozenText(nn.Module):
                 where="inputs.text.encoder",
                 remedy=f"check the name and the connection ({type(error).__name__})",
             ) from None
-        self.net.requires_grad_(False)
-        self.width = int(self.net.config.hidden_size)
+        if getattr(self.backbone, "pooler", None) is not None:
+            self.backbone.pooler = None  # nothing reads it, and a checkpoint without one would get random weights here
+        self.frozen, self.width = frozen, int(self.backbone.config.hidden_size)
+        self.backbone.requires_grad_(not frozen).train(not frozen)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        self.net.eval()
+        self.backbone.train(mode and not self.frozen)
         return self
 
-    def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tokens:
-        """[B, T] -> [B, T, width]."""
+    def extract(self, token_ids: Tensor, token_mask: Tensor) -> Tensor:
+        """[B, T] -> [B, T, width], zeros where there is no token. The states of a text do not hang on those beside it."""
+        here = token_mask.any(dim=1)
+        ids = token_ids.masked_fill(~token_mask, self.backbone.config.pad_token_id or 0)
         states = torch.zeros(*token_ids.shape, self.width, device=token_ids.device)
-        for row, ids, mask in zip(states, token_ids, token_mask, strict=True):
-            if mask.any():
-                row[mask] = self._read(ids[mask]).to(row)
-        return Tokens(states, token_mask)
-
-    @torch.no_grad()
-    def _read(self, ids: Tensor) -> Tensor:
-        """[T] of one text -> [T, width]."""
-        key = (self.name, ids.cpu().numpy().tobytes())
-        if key not in _STATES:
-            states: Tensor = self.net(input_ids=ids[None]).last_hidden_state[0].cpu()
-            if len(_STATES) >= _KEPT:
-                return states
-            _STATES[key] = states
-        return _STATES[key]
+        if here.any():
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                read = self.backbone(input_ids=ids[here], attention_mask=token_mask[here].long()).last_hidden_state
+            states = states.to(read.dtype).index_put((here,), read)
+        return states.masked_fill(~token_mask[..., None], 0)
 
 
-class HuggingFaceText(FrozenText):
-    """A frozen text model whose states are projected to D."""
+class HuggingFaceText(TextExtractor):
+    """A pretrained text model whose states are projected to D."""
 
-    def __init__(self, name: str, dim: int) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, frozen: bool, dim: int) -> None:
+        super().__init__(name, frozen)
         self.project = nn.Linear(self.width, dim)
 
-    def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tokens:
-        return Tokens(self.project(super().forward(token_ids, token_mask).values), token_mask)
+    def forward(self, token_ids: Tensor, token_mask: Tensor, states: Tensor | None = None) -> Tokens:
+        """[B, T] (or the cached states [B, T, width]) -> [B, T, D]."""
+        if states is None:
+            states = self.extract(token_ids, token_mask)
+        return Tokens(self.project(states.to(self.project.weight.dtype)), token_mask)
 
 
 def build_text_encoder(options: TextInput, vocabulary_size: int, dim: int, dropout: float) -> nn.Module:
     """The encoder of a recipe's `inputs.text.encoder`."""
     name = options.pretrained
-    return BiLSTM(vocabulary_size, dim, dropout) if name is None else HuggingFaceText(name, dim)
+    return BiLSTM(vocabulary_size, dim, dropout) if name is None else HuggingFaceText(name, options.freeze, dim)

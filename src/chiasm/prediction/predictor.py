@@ -1,0 +1,131 @@
+"""Studies in, predictions out, in memory: what the command line, a server and a worker call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from chiasm.cohort.preprocessing import Preprocessing
+from chiasm.cohort.store import Cohort, cohort_from_studies
+from chiasm.encoding.plan import Plan
+from chiasm.run.ensemble import predict_together
+from chiasm.run.fold_model import FoldModel, load_fold_models
+from chiasm.run.folder import read_run
+from chiasm.runtime.torch import Memo
+from chiasm.study import Prediction, Study
+
+AT_ONCE = 64
+"""Studies that are answered together: memory does not grow with their number."""
+
+
+class Predictor:
+    """The models of a run, loaded once, as a function of studies.
+
+    It reads and writes no file and keeps nothing of what it answers, so several threads may call it at once.
+
+    Attributes:
+        plan: what the models read of a study, all of them taken together.
+        notes: what users must know of the cohorts that the models learned from; every prediction bears them.
+    """
+
+    def __init__(self, fold_models: Sequence[FoldModel], notes: Sequence[str] = ()) -> None:
+        self.fold_models, self.notes = tuple(fold_models), tuple(notes)
+        self.plan = _joint([fold_model.plan for fold_model in fold_models])
+
+    def __call__(self, study: Study) -> Prediction:
+        """The answer to one study; what of it the models do not read stands in `ignored`.
+
+        Raises:
+            InputError: it holds nothing, or something of it cannot be read. CohortError: it does not fit the models, such as a
+                volume beside their atlas, or words in a column of numbers.
+        """
+        return self.batch([study])[0]
+
+    def batch(self, studies: Sequence[Study]) -> list[Prediction]:
+        """The answer to each study, in their order. What they hold of the truth (findings, regions, outcomes) is not looked at.
+
+        Raises:
+            InputError, CohortError: as of one study; none is answered then.
+        """
+        predictions: list[Prediction] = []
+        for start in range(0, len(studies), AT_ONCE):
+            part = studies[start : start + AT_ONCE]
+            answers = self.over([self.bring(study) for study in part])
+            predictions += [
+                replace(answer, ignored=(*_unread(study, self.plan), *answer.ignored))
+                for study, answer in zip(part, answers, strict=True)
+            ]
+        return predictions
+
+    def bring(self, study: Study) -> Cohort:
+        """A study as a cohort of its own, in memory: its images prepared as import prepared those that the models learned from.
+
+        Raises:
+            InputError: it holds nothing, or something of it cannot be read.
+        """
+        seen = Study(study.study_id, study.patient_id, study.images, study.report, study.record, facts=study.facts)
+        prepared = Preprocessing.from_dict(self.plan.preprocessing)
+        return cohort_from_studies([seen], split="hash", strict=True, **prepared.arguments())
+
+    def over(self, cohorts: Sequence[Cohort]) -> Iterator[Prediction]:
+        """The answer to every study of cohorts, one cohort after another, some studies at a time.
+
+        Raises:
+            CohortError: a cohort does not fit the models.
+        """
+        if not cohorts:
+            return
+        memo: Memo = {}
+        fold_models = [fold_model.over(cohorts, memo=memo) for fold_model in self.fold_models]
+        count = len(fold_models[0].loader)
+        for start in range(0, count, AT_ONCE):
+            for prediction in predict_together(fold_models, np.arange(start, min(start + AT_ONCE, count))):
+                yield replace(prediction, notes=self.notes)
+
+
+def load_predictor(run: Path | str) -> Predictor:
+    """Load a finished run once, to answer any number of studies.
+
+    Raises:
+        RunError: no run, an unfinished or a damaged one.
+    """
+    run = Path(run)
+    return Predictor(load_fold_models(run), read_run(run).data_notes)
+
+
+def _unread(study: Study, plan: Plan) -> list[str]:
+    """A sentence for each part of a study that the models do not read."""
+    kinds = {0: "no images", 2: "a single image", 3: "a volume"}
+    wanted = len(plan.image_shape or ())
+    unread = [
+        f"image {image.image_id}: {kinds[len(image.geometry.shape)]}, the model reads {kinds[wanted]}"
+        for image in study.images
+        if len(image.geometry.shape) != wanted
+    ]
+    sections = [name for name, text in study.report.sections.items() if text.strip()] if study.report else []
+    if other := [name for name in sections if name not in plan.text_sections]:
+        unread.append(f"report: {', '.join(other)}; the model reads {', '.join(plan.text_sections) or 'none'}")
+    given = {name: value for name, value in study.record.values.items() if value is not None} if study.record else {}
+    columns = (*plan.numeric, *plan.categories)
+    if other := [name for name in given if name not in columns]:
+        unread.append(f"record: {', '.join(other)}; the model reads {', '.join(columns) or 'none'}")
+    for name, words in plan.categories.items():
+        if name in given and given[name] not in words:
+            unread.append(f"record: {name} is none of the words {', '.join(words)}")
+    return unread
+
+
+def _joint(plans: Sequence[Plan]) -> Plan:
+    """The plan of the first model, with all that the others know of records, sections and words."""
+    first = plans[0]
+    columns = dict.fromkeys(name for plan in plans for name in plan.categories)
+    return replace(
+        first,
+        image_shape=next((plan.image_shape for plan in plans if plan.image_shape), None),
+        numeric={name: scale for plan in reversed(plans) for name, scale in plan.numeric.items()},
+        categories={c: tuple(dict.fromkeys(w for p in plans for w in p.categories.get(c, ()))) for c in columns},
+        text_sections=tuple(dict.fromkeys(name for plan in plans for name in plan.text_sections)),
+    )
