@@ -20,7 +20,7 @@ import numpy as np
 
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.report.attributes import Attribute, describe_findings
-from chiasm.report.texts import openi_id, parse_openi_xml, read_openi_xml
+from chiasm.report.files import openi_id, parse_openi_xml, read_openi_xml
 from chiasm.study import Report, State
 
 PROTOCOL = (

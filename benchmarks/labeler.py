@@ -25,10 +25,10 @@ import numpy as np
 
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.report import findings
-from chiasm.report.findings import READ, count_labels, read_mentions, scheme_labels
+from chiasm.report.files import NamedReport, read_report_files
+from chiasm.report.findings import LABELED_SECTIONS, count_labels, read_mentions, scheme_labels
 from chiasm.report.phrases import PhraseFinder, expand
 from chiasm.report.sections import read_lexicon
-from chiasm.report.texts import Text, read_texts
 from chiasm.study import State
 from chiasm.vocabulary import scheme
 
@@ -53,7 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with (arguments.data / "gold-labels.csv").open(encoding="utf-8") as file:
         gold = {row["filename"]: row for row in csv.DictReader(file)}
-    texts = [text for text in read_texts(arguments.data / "ecgen-radiology.zip") if text.id in gold]
+    texts = [text for text in read_report_files(arguments.data / "ecgen-radiology.zip") if text.id in gold]
     halves = {half: [t for t in texts if int(t.id[3:]) % 2 == (half == "odd")] for half in arguments.halves}
     truths = {half: _truth(gold, half_texts) for half, half_texts in halves.items()}
     result: dict[str, Any] = {
@@ -73,7 +73,7 @@ def main() -> None:
     print(result["speed"])
 
 
-def measure(texts: Sequence[Text], truth: np.ndarray) -> dict[str, Any]:
+def measure(texts: Sequence[NamedReport], truth: np.ndarray) -> dict[str, Any]:
     """The figures of one half, under both policies for doubt, beside the floors, with the kinds of error."""
     reports = [text.report for text in texts]
     ids = [text.id for text in texts]
@@ -116,7 +116,7 @@ def score(truth: np.ndarray, answer: np.ndarray, ids: Sequence[str]) -> dict[str
     return {"findings": rows, "averages": averages}
 
 
-def count_errors(texts: Sequence[Text], truth: np.ndarray, answer: np.ndarray) -> list[dict[str, Any]]:
+def count_errors(texts: Sequence[NamedReport], truth: np.ndarray, answer: np.ndarray) -> list[dict[str, Any]]:
     """The ten commonest kinds: which finding, coded or not, and what the labeler read instead."""
     kinds: Counter[tuple[str, str, str]] = Counter()
     for row, column in zip(*np.nonzero(truth != answer), strict=True):
@@ -128,7 +128,7 @@ def count_errors(texts: Sequence[Text], truth: np.ndarray, answer: np.ndarray) -
     ]
 
 
-def draw_sample(texts: Sequence[Text], truth: np.ndarray, size: int = 50) -> list[dict[str, Any]]:
+def draw_sample(texts: Sequence[NamedReport], truth: np.ndarray, size: int = 50) -> list[dict[str, Any]]:
     """Disagreements drawn with seed 0, of findings with at least 5 positives, to be read by a person (text: not for the repository)."""
     answer = _matrix(scheme_labels([text.report for text in texts], "chestxray14"))
     rows, columns = np.nonzero((truth != answer) & (truth.sum(axis=0) >= 5))
@@ -139,13 +139,13 @@ def draw_sample(texts: Sequence[Text], truth: np.ndarray, size: int = 50) -> lis
             "finding": NAMES[columns[i]],
             "gold": int(truth[rows[i], columns[i]]),
             "read as": _what_was_read(texts[rows[i]], NAMES[columns[i]]),
-            "text": {name: words for name, words in texts[rows[i]].report.sections.items() if name in READ},
+            "text": {name: words for name, words in texts[rows[i]].report.sections.items() if name in LABELED_SECTIONS},
         }
         for i in sorted(drawn, key=lambda i: (columns[i], rows[i]))
     ]
 
 
-def measure_speed(texts: Sequence[Text]) -> dict[str, Any]:
+def measure_speed(texts: Sequence[NamedReport]) -> dict[str, Any]:
     """Reports a second on one core (processor time), beside negspacy on the same reports with the same phrases.
 
     negspacy as its documentation sets it up stands on the English model of spaCy; the leanest pipeline it can live in has
@@ -167,7 +167,7 @@ def _negate(pipeline: Any, texts: Sequence[str]) -> list[list[bool]]:
     return [[entity._.negex for entity in pipeline(text).ents] for text in texts]
 
 
-def _negspacy(texts: Sequence[Text], model: str | None) -> Any:
+def _negspacy(texts: Sequence[NamedReport], model: str | None) -> Any:
     """Sentences, the phrases of the lexicon as entities, negation."""
     import spacy
     from negspacy import negation  # noqa: F401  registers "negex"
@@ -192,7 +192,7 @@ def _negspacy(texts: Sequence[Text], model: str | None) -> Any:
     return pipeline
 
 
-def _floor(texts: Sequence[Text], rules: Sequence[str], doubtful: bool) -> np.ndarray:
+def _floor(texts: Sequence[NamedReport], rules: Sequence[str], doubtful: bool) -> np.ndarray:
     """Labels by part of the lexicon: the names of findings, no words of health, and only some kinds of rules."""
     phrases = {}
     for name, entry in read_lexicon("findings").items():
@@ -206,7 +206,7 @@ def _floor(texts: Sequence[Text], rules: Sequence[str], doubtful: bool) -> np.nd
         return _matrix([count_labels(read_mentions(text.report), "chestxray14", "negative") for text in texts])
 
 
-def _what_was_read(text: Text, name: str) -> str:
+def _what_was_read(text: NamedReport, name: str) -> str:
     """What the labeler took for its statement of a finding: its state, and the kind of words it stood under."""
     fold_models = {finding for finding, own in scheme("chestxray14").items() if own == name}
     fold_models |= {"Effusion": {"pericardial_effusion"}, "Pleural_Thickening": {"other_thickening"}}.get(name, set())
@@ -218,7 +218,7 @@ def _what_was_read(text: Text, name: str) -> str:
     return f"{order[state].value} ({cue})" if cue else order[state].value
 
 
-def _truth(gold: dict[str, dict[str, str]], texts: Sequence[Text]) -> np.ndarray:
+def _truth(gold: dict[str, dict[str, str]], texts: Sequence[NamedReport]) -> np.ndarray:
     return np.array([[int(gold[text.id][name]) for name in NAMES] for text in texts])
 
 
@@ -242,8 +242,8 @@ def _share(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
 
 
-def _read_text(text: Text) -> str:
-    return "\n".join(words for name, words in text.report.sections.items() if name in READ)
+def _read_text(text: NamedReport) -> str:
+    return "\n".join(words for name, words in text.report.sections.items() if name in LABELED_SECTIONS)
 
 
 def _rate(work: Callable[[], object], reports: int) -> float:

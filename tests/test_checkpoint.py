@@ -42,7 +42,7 @@ def test_a_pickle_is_not_loaded(tmp_path):
         read_checkpoint(tmp_path / "a.safetensors")
 
 
-def test_random_state_comes_back():
+def test_the_random_state_comes_back_as_it_was():
     torch.manual_seed(5)
     state = random_state()
     first = torch.rand(3)

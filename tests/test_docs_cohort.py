@@ -51,7 +51,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return write_cohort(studies, tmp_path_factory.mktemp("docs") / "cohort", source="s", options={}, size=30)
 
 
-def test_the_example(cohort: Cohort) -> None:
+def test_the_example_of_the_page_runs_and_reads_the_right_pixels(cohort: Cohort) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     folder = cohort.path.parent
     done = subprocess.run([sys.executable, "-c", code + AFTER], cwd=folder, capture_output=True, text=True, check=False)

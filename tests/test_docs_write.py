@@ -9,9 +9,9 @@ import typer
 
 import chiasm
 from chiasm.cli import app
-from chiasm.cohort.generated import COLUMNS, WRITTEN
-from chiasm.report.writers import KINDS
-from chiasm.report.writers.ask import LONGEST
+from chiasm.cohort.generated import COLUMNS, SECTION_KINDS
+from chiasm.report.writers import TEXT_KINDS
+from chiasm.report.writers.ask import LONGEST_REPORT
 
 PAGE = (Path(__file__).parents[1] / "docs" / "write.md").read_text("utf-8")
 COMMANDS = [
@@ -20,7 +20,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_is_understood(command):
+def test_each_command_of_the_page_is_understood(command):
     _, name, *arguments = shlex.split(command)
     assert name == "write"
     typer.main.get_command(app).commands[name].make_context(name, arguments)
@@ -28,9 +28,9 @@ def test_a_command_is_understood(command):
 
 def test_every_column_and_section_is_named():
     assert [name for name in COLUMNS.names if f"`{name}`" not in PAGE] == []
-    assert [name for name in WRITTEN if f"[{name}]" not in PAGE] == []
-    assert tuple(WRITTEN.values()) == KINDS
-    assert f"{LONGEST:,} characters" in " ".join(PAGE.split())
+    assert [name for name in SECTION_KINDS if f"[{name}]" not in PAGE] == []
+    assert tuple(SECTION_KINDS.values()) == TEXT_KINDS
+    assert f"{LONGEST_REPORT:,} characters" in " ".join(PAGE.split())
 
 
 def test_the_files_that_may_be_changed_are_there():

@@ -37,7 +37,7 @@ def test_a_missing_extra_says_what_to_install() -> None:
 @pytest.mark.parametrize(
     "error", [RunError("what", expected="a", got="b", where="c", remedy="d"), MissingExtraError("p", "e", "u")]
 )
-def test_errors_cross_process_borders(error: ChiasmError) -> None:
+def test_errors_survive_the_way_between_processes(error: ChiasmError) -> None:
     """Worker processes send their exceptions by pickle."""
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is type(error)

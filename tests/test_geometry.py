@@ -46,7 +46,7 @@ def close(actual: object, expected: object, geometry: Geometry) -> None:
 
 @settings(max_examples=200)
 @given(geometry=geometries(), seed=st.integers(0, 999))
-def test_points_return(geometry: Geometry, seed: int) -> None:
+def test_points_return_to_the_original_and_back(geometry: Geometry, seed: int) -> None:
     points = np.random.default_rng(seed).uniform(-50, 90, (2, 5, len(geometry.shape)))
     close(geometry.to_original(geometry.to_stored(points)), points, geometry)
     close(geometry.to_stored(geometry.to_original(points)), points, geometry)
@@ -107,7 +107,7 @@ def test_maps_agree_with_what_numpy_does_to_pixels(shape: tuple[int, int], seed:
             assert moved[tuple(stored)] == pixels[y, x]
 
 
-def test_boxes_by_hand() -> None:
+def test_boxes_are_scaled_and_flipped_as_computed_by_hand() -> None:
     geometry = Geometry.identity((100, 200)).resized((50, 50))  # y by 1/2, x by 1/4
     np.testing.assert_allclose(geometry.boxes_to_stored(np.array([[20, 10, 40, 90]])), [[5, 5, 10, 45]])
     flipped = _flipped(Geometry.identity((100, 200)), 1)
@@ -187,7 +187,7 @@ def test_what_was_cropped_away_is_zero() -> None:
 
 @settings(max_examples=100)
 @given(geometry=geometries(), affine=st.booleans())
-def test_json_returns_the_same(geometry: Geometry, affine: bool) -> None:
+def test_a_geometry_comes_back_from_its_json(geometry: Geometry, affine: bool) -> None:
     if affine:
         geometry = Geometry.identity(
             geometry.original_shape, geometry.spacing_mm, tuple(np.linspace(-1, 1, 16).tolist())

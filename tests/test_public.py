@@ -13,7 +13,7 @@ import chiasm
 NAMES = [
     *("ChiasmError", "Cohort", "Finding", "Geometry", "Image", "Kind", "Outcome", "Prediction", "Recipe", "Record"),
     *("Region", "Report", "State", "Study", "View"),
-    *("compare", "evaluate", "import_cohort", "label_report", "predict", "read_recipe", "train"),
+    *("compare", "evaluate", "import_cohort", "label_report", "predict", "read_recipe", "register", "train"),
 ]
 
 HEAVY = ("torch", "pandas", "numpy", "pyarrow", "lightning", "transformers", "pydantic", "yaml", "scipy")

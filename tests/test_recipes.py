@@ -10,11 +10,10 @@ import torch
 import chiasm
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.fit import fit_plan
-from chiasm.models.assemble import build_model
-from chiasm.objectives.total import compute_losses
-from chiasm.objectives.unimodal import unimodal_losses
+from chiasm.heads.targets import TargetsHead
 from chiasm.recipe import read_recipe, recipe_names
 from chiasm.report.tokenizer import Tokenizer, build_tokenizer
+from chiasm.run.model import build_model
 
 FILES = sorted(path.stem for path in (Path(chiasm.__file__).parent / "recipes").glob("*.yaml"))
 BASELINES = [name for name in FILES if read_recipe(name).baseline]
@@ -38,7 +37,7 @@ def test_a_recipe_lowers_its_loss_on_one_batch_and_every_parameter_has_a_gradien
     brain = shipped.inputs.image is not None and shipped.inputs.image.tokens == "territories"
     phantom = request.getfixturevalue("strokes" if brain else "phantom")
     # an override would switch on a head that the recipe leaves off
-    own = [o for o in small if not o.startswith("heads.") or getattr(shipped.heads, o.split(".")[1]) is not None]
+    own = [o for o in small if not o.startswith("heads.") or o.split(".")[1] in shipped.active_heads]
     own = [o for o in own if not (brain and o.startswith("inputs.image"))]
     recipe = read_recipe(name, [*own, "fusion.dropout=0.0"])
     rows = phantom.rows("train")
@@ -49,20 +48,19 @@ def test_a_recipe_lowers_its_loss_on_one_batch_and_every_parameter_has_a_gradien
     model = build_model(recipe, plan, len(tokenizer), len(tokenizer))
     if brain:
         model.image_encoder.backbone.place(phantom.atlas)
-    model.watch()
+    model.targets.watch()
     batch = Loader([phantom], plan, tokenizer).batch(rows[:24])
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     course = []
     # words take longer to learn, and a contrast that starts at nothing longer still
-    for _ in range(50 if brain else 25 if recipe.heads.description else 12):
+    for _ in range(50 if brain else 25 if recipe.heads.get("description") else 12):
         outputs = model(batch)
-        losses = compute_losses(outputs, batch, recipe, plan.kinds)
-        watched = unimodal_losses(outputs, batch, recipe, plan.kinds)
-        total = torch.stack([*losses.values(), *watched.values()]).sum()
+        losses = model.losses(outputs, batch)
+        total = torch.stack([loss.value for loss in losses.values()]).sum()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        course.append({name: loss.item() for name, loss in losses.items()})
+        course.append({name: loss.value.item() for name, loss in losses.items() if not loss.watched})
     dead = [
         n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)
     ]
@@ -83,6 +81,7 @@ def test_a_baseline_tells_its_training_studies_better_than_their_share_does(name
     batch = loader.batch(rows)
     model.fit([batch], loader.patient_ids[rows], seed=0)
     nothing = batch.keep({m: torch.zeros(len(rows), dtype=torch.bool) for m in model.modalities})
-    own, share = (compute_losses(model(b), batch, recipe, plan.kinds)["outcome_loss"] for b in (batch, nothing))
+    head = TargetsHead(recipe, plan)
+    own, share = (head.losses(model(b), batch)["outcome_loss"].value for b in (batch, nothing))
     assert own < share - 0.02
     assert set(model.modalities) == {m for m, options in recipe.inputs if options}

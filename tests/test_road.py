@@ -54,7 +54,7 @@ def _study_folder(home: Path) -> Path:
     return home
 
 
-def test_the_whole_road(small, tmp_path):
+def test_the_whole_road_from_import_to_verify_works(small, tmp_path):
     cohort, run, out = tmp_path / "cohort", tmp_path / "run", tmp_path / "predictions"
     options = [part for option in ("studies=60", "size=64", "missing=0.1") for part in ("--option", option)]
     imported = _run("import", "phantom-chest", "--out", cohort, "--size", 64, *options)

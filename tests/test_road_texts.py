@@ -10,7 +10,7 @@ from chiasm.errors import CohortError
 from chiasm.evaluation.evaluate import evaluate
 from chiasm.evaluation.verify import verify
 from chiasm.recipe import read_recipe
-from chiasm.report.writers import Template
+from chiasm.report.writers import TemplateWriter
 from chiasm.training.train import train
 
 SETS = (
@@ -25,7 +25,7 @@ def test_a_structured_report_as_input_is_told_apart_and_held_to(phantom, tmp_pat
     recipe = read_recipe("report-fusion", SETS)
     with pytest.raises(CohortError, match="no structured_report"):
         train(recipe, [cohort.path], tmp_path / "run")
-    write_texts(cohort, Template(), "structured-report")
+    write_texts(cohort, TemplateWriter(), "structured-report")
     info = train(recipe, [cohort.path], tmp_path / "run")
     assert list(info["cohorts"][0]["texts"]) == ["structured_report"]
     assert any("structured_report was written from labels" in note for note in info["notes"])

@@ -65,7 +65,7 @@ def test_labels_are_no_input_and_stay():
     assert kept.labels["outcome"].all() and kept.label_mask["outcome"].all()
 
 
-def test_to_moves_every_tensor():
+def test_moving_a_batch_moves_every_tensor():
     moved = batch().to("meta")
     for f in fields(moved):
         value = getattr(moved, f.name)

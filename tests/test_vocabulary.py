@@ -24,7 +24,7 @@ CHEXPERT = {  # Irvin et al. 2019
 }
 
 
-def test_the_schemes_are_complete() -> None:
+def test_every_scheme_names_all_its_findings() -> None:
     assert [name for name in scheme("chestxray14").values() if name != "No Finding"] == CHESTXRAY14.split()
     assert set(scheme("chexpert").values()) == CHEXPERT
 

@@ -31,6 +31,7 @@ _PUBLIC = {
     "label_report": "chiasm.report.findings",
     "predict": "chiasm.prediction.folder",
     "read_recipe": "chiasm.recipe",
+    "register": "chiasm.registry",
     "train": "chiasm.training.train",
 }
 _OTHERWISE_NAMED = {"predict": "predict_inputs"}
@@ -57,6 +58,7 @@ __all__ = [
     "label_report",
     "predict",
     "read_recipe",
+    "register",
     "train",
 ]
 
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from chiasm.geometry import Geometry
     from chiasm.prediction.folder import predict_inputs as predict
     from chiasm.recipe import Recipe, read_recipe
+    from chiasm.registry import register
     from chiasm.report.findings import label_report
     from chiasm.study import (
         Finding,

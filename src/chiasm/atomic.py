@@ -7,11 +7,13 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from chiasm.errors import ChiasmError
 
@@ -56,6 +58,12 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """Replace a file by one with these rows, of which the first is the header."""
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Replace a file by a compressed .npz of these arrays, which holds no pickle."""
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 @contextlib.contextmanager

@@ -120,11 +120,13 @@ def _failure(error: BaseException) -> Answer:
         text = ", ".join(["interrupted", *map(str, error.args)])
         return Answer({"error": {"kind": "Interrupted", "what": text}}, text, 130)
     if isinstance(error, ChiasmError):
-        facts = {key: getattr(error, key) for key in ("what", "expected", "got", "where", "remedy")}
-        return Answer({"error": {"kind": type(error).__name__, **facts}}, f"error: {error}", 1)
+        details = {key: getattr(error, key) for key in ("what", "expected", "got", "where", "remedy")}
+        return Answer({"error": {"kind": type(error).__name__, **details}}, f"error: {error}", 1)
     if isinstance(error, OSError) and error.strerror:
-        facts = {"what": error.strerror, "where": str(error.filename or "")}
-        return Answer({"error": {"kind": "OSError", **facts}}, f"error: {facts['what']}\n  where: {facts['where']}", 1)
+        details = {"what": error.strerror, "where": str(error.filename or "")}
+        return Answer(
+            {"error": {"kind": "OSError", **details}}, f"error: {details['what']}\n  where: {details['where']}", 1
+        )
     home = Path(__file__).parent
     own = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(home)][-1]
     place = f"{Path(own.filename).relative_to(home).as_posix()}:{own.lineno}"

@@ -1,4 +1,4 @@
-"""The whole road on a phantom: import, train, evaluate, predict; a page and the figures at the end."""
+"""The demonstration: import, training, evaluation and prediction on a phantom cohort."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run_demo(out: Path) -> dict[str, Any]:
             remedy="delete it, or choose another: chiasm demo --out FOLDER",
         )
     out.mkdir(parents=True, exist_ok=True)
-    say("1 of 4: a phantom cohort, made from a model whose truth is known")
+    say("1 of 4: generate a phantom cohort, whose truth is known")
     with Progress("phantom studies", STUDIES) as bar:
         cohort = import_cohort(
             "phantom-chest", None, out / "cohort", size=SIZE, options={"studies": STUDIES, "missing": 0.05},
@@ -56,7 +56,7 @@ def run_demo(out: Path) -> dict[str, Any]:
         )  # fmt: skip
     say("2 of 4: train report-fusion (image + report + record)")
     train(read_recipe("report-fusion", OVERRIDES), [cohort.path], out / "run")
-    say("3 of 4: evaluate on patients it has not seen")
+    say("3 of 4: evaluate on patients the model was not trained on")
     evaluation = evaluate(out / "run", None, out / "evaluation")
     say("4 of 4: predict three new studies")
     folders = [write_study(study, out / "new") for study in islice(make_phantoms(studies=3, size=SIZE, seed=1), 3)]
@@ -77,7 +77,7 @@ def render_demo(document: dict[str, Any]) -> str:
 
 
 def write_study(study: Study, folder: Path) -> Path:
-    """A study as the folder `chiasm predict` takes: images/, report.txt, record.json."""
+    """Write a study as a folder for `chiasm predict`: images/, report.txt, record.json."""
     home = folder / study.study_id
     (home / "images").mkdir(parents=True)
     for image in study.images:
@@ -92,7 +92,7 @@ def write_study(study: Study, folder: Path) -> Path:
 
 def _render_metrics(metrics: dict[str, dict[str, Any]]) -> list[str]:
     """The metrics a person looks for first, the outcome's beside the best that can be reached."""
-    lines = ["", "Not for clinical use. Test patients, 95% interval by patient."]
+    lines = ["", "Not for clinical use. Test patients; 95% intervals by patient."]
     subsets = [name.split(":")[1] for name in metrics if name.startswith("bayes:") and name.endswith("/auroc")]
     for subset in sorted(set(subsets), key=lambda s: (s.count("+"), s)):
         own = metrics.get(f"{subset}:outcome/event/auroc")  # of the same inputs or of none

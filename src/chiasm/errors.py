@@ -16,18 +16,18 @@ from __future__ import annotations
 
 
 class ChiasmError(Exception):
-    """The base of all errors a user can mend.
+    """The base of all errors a user can fix.
 
     Args:
         what: the problem in one sentence.
-        expected, got, where, remedy: the four facts a user needs; leave out what does not apply. Never put report text,
+        expected, got, where, remedy: the four details a user needs; leave out what does not apply. Never put report text,
             names or patient identifiers into them.
     """
 
     def __init__(self, what: str, *, expected: str = "", got: str = "", where: str = "", remedy: str = "") -> None:
         self.what, self.expected, self.got, self.where, self.remedy = what, expected, got, where, remedy
-        facts = {"expected": expected, "got": got, "where": where, "what to do": remedy}
-        super().__init__("\n".join([what, *(f"  {name}: {fact}" for name, fact in facts.items() if fact)]))
+        details = {"expected": expected, "got": got, "where": where, "what to do": remedy}
+        super().__init__("\n".join([what, *(f"  {name}: {detail}" for name, detail in details.items() if detail)]))
 
 
 class InputError(ChiasmError):

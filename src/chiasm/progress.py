@@ -1,4 +1,4 @@
-"""What a person sees while work goes on, always on standard error: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work, on standard error: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -16,19 +16,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from chiasm.errors import MissingExtraError, RecipeError
+from chiasm.registry import FUSIONS, HEADS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Section(BaseModel):
+class Options(BaseModel):
+    """Keys of a part of a recipe: unknown ones are refused. The options of a head of your own derive from it."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ImageInput(_Section):
+class ImageInput(Options):
     """Images: `efficientnet-lite0` (ImageNet), `hf:ID-or-folder`, `monai:NAME`, or `small-cnn` (from scratch).
 
     `tokens: territories` makes a token of each territory of the cohort's atlas instead of each cell of a grid: how much of it is
@@ -59,7 +62,7 @@ class ImageInput(_Section):
         return self
 
 
-class TextInput(_Section):
+class TextInput(Options):
     """The report as an input. Its sections must not hold the answer unless the recipe means it to.
 
     Read by a `bilstm` (from scratch), by `minilm` (a small sentence encoder that installs as a package) or by
@@ -92,7 +95,7 @@ class TextInput(_Section):
         return str(Path(package.origin).parent / "model")
 
 
-class RecordInput(_Section):
+class RecordInput(Options):
     """The chart. `columns: null` takes every column known at prediction time but those of `leave_out`; `opt_in` adds ones of
     unknown time.
     """
@@ -108,28 +111,27 @@ class RecordInput(_Section):
         return self
 
 
-class Inputs(_Section):
+class Inputs(Options):
     image: ImageInput | None = ImageInput()
     text: TextInput | None = TextInput()
     record: RecordInput | None = RecordInput()
 
 
-Family = Literal[
-    "late-mean", "late-weighted", "late-stacked", "early", "gated", "low-rank", "film", "daft", "co-attention",
-    "sequential", "experts", "vision-conditioned",
-]  # fmt: skip
-NEEDS = {"film": ("image", "record"), "daft": ("image", "record"), "vision-conditioned": ("image", "text")}
-"""Inputs without which a fusion family is not itself."""
-
-
-class Fusion(_Section):
+class Fusion(Options):
     """How modalities meet: one file a family under `models/fusion`."""
 
-    name: Family = "co-attention"
+    name: str = "co-attention"
     dim: Count = 128
     heads: Count = 4
     dropout: Share = 0.0
     modality_dropout: Annotated[Share, Field(description="chance that a present modality is hidden in training")] = 0.3
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in FUSIONS:
+            raise ValueError(f"must be one of {', '.join(FUSIONS)}")
+        return name
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -138,7 +140,7 @@ class Fusion(_Section):
         return self
 
 
-class Target(_Section):
+class Target(Options):
     """`labels: null` takes every label the cohort has. `uncertain` says how a hedged finding is learned and scored."""
 
     labels: tuple[str, ...] | None = None
@@ -146,49 +148,14 @@ class Target(_Section):
     weight: Annotated[float, Field(gt=0)] = 1.0
 
 
-class Localization(_Section):
-    """A map per label on a grid of the given stride; supervised where regions exist, by the findings elsewhere."""
-
-    stride: Literal[8, 16] = 16
-    weight: Annotated[float, Field(ge=0)] = 1.0
-
-
-class Description(_Section):
-    """A text of these sections, from the tokens of a pass in which the report is masked."""
-
-    sections: tuple[str, ...] = ("findings", "impression", "caption")
-    max_tokens: Count = 80
-    layers: Count = 2
-    beams: Count = 3
-    weight: Annotated[float, Field(ge=0)] = 0.5
-
-
-class Alignment(_Section):
-    """Contrast with vision as the anchor: image with text, and what is fused with the record, supervised by a target.
-
-    `image_text` and `fused_record` weigh the two losses.
-    """
-
-    target: str
-    image_text: Annotated[float, Field(ge=0)] = 0.1
-    fused_record: Annotated[float, Field(ge=0)] = 0.1
-    temperature: Annotated[float, Field(gt=0)] = 0.1
-
-
-class Heads(_Section):
-    localization: Localization | None = Localization()
-    description: Description | None = Description()
-    alignment: Alignment | None = None
-
-
-class Balance(_Section):
+class Balance(Options):
     """Slow the encoder of the modality that is ahead (on-the-fly gradient modulation, Peng et al. 2022)."""
 
     alpha: Annotated[float, Field(gt=0)] = 0.5
     noise: bool = True
 
 
-class Train(_Section):
+class Train(Options):
     """How it is trained. `keep` says which weights are kept: of the epoch with the best validation loss (training then
     stops `patience` epochs after it), or of the last one, at the end of the learning-rate schedule. `auto` keeps the best
     if at least 100 known labels of validation studies judge it: fewer cannot tell epochs apart.
@@ -214,7 +181,7 @@ class Train(_Section):
     balance: Balance | None = None
 
 
-class Baseline(_Section):
+class Baseline(Options):
     """A plain classifier in the network's place: logistic regression (ridge for numbers) or gradient boosting.
 
     One is fitted for every subset of the inputs. Images and texts come in as embeddings of frozen pretrained encoders.
@@ -225,7 +192,7 @@ class Baseline(_Section):
     facts: bool = False
 
 
-class Evaluate(_Section):
+class Evaluate(Options):
     """`coverage` is the chance with which a likely set or interval is to hold the truth; `net_benefit_at` are the chances of
     an outcome from which one would act, at which the net benefit of doing so is told."""
 
@@ -235,40 +202,59 @@ class Evaluate(_Section):
     net_benefit_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.2, 0.3, 0.5)
 
 
-class Recipe(_Section):
+class Recipe(Options):
     """A system: inputs -> fusion -> targets and heads, and how it is trained and evaluated."""
 
     name: str
     about: str = ""
     inputs: Inputs = Inputs()
     fusion: Fusion = Fusion()
-    targets: dict[str, Target] = Field(min_length=1)
-    heads: Heads = Heads()
+    targets: dict[str, Target] = {}
+    heads: dict[str, SerializeAsAny[Options] | None] = {}
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     baseline: Baseline | None = None
 
+    @field_validator("heads", mode="before")
+    @classmethod
+    def _by_name(cls, heads: Any) -> Any:
+        """Options of each head by the model that its class names."""
+        if not isinstance(heads, dict):
+            return heads
+        for name in heads:
+            if name not in HEADS:
+                raise ValueError(f"there is no head {name}: {HEADS.nearest(str(name))}")
+        return {
+            name: HEADS[name].options.model_validate(raw) if isinstance(raw, dict) else raw
+            for name, raw in heads.items()
+        }
+
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        lacking = [f"inputs.{m}" for m in NEEDS.get(self.fusion.name, ()) if getattr(self.inputs, m) is None]
-        if lacking:
+        if not self.targets and not self.active_heads:
+            raise ValueError("targets or heads: a recipe learns at least one thing")
+        needs = getattr(FUSIONS[self.fusion.name], "needs", ())
+        if lacking := [f"inputs.{m}" for m in needs if getattr(self.inputs, m) is None]:
             raise ValueError(f"fusion {self.fusion.name} needs {' and '.join(lacking)}")
         if self.fusion.name.startswith("late-") and not self.train.unimodal_weight:
             raise ValueError(f"fusion {self.fusion.name} learns only if train.unimodal_weight is above 0")
-        if self.heads.alignment and self.heads.alignment.target not in self.targets:
-            raise ValueError(
-                f"heads.alignment.target is {self.heads.alignment.target}, which is no target of this recipe "
-                f"({', '.join(self.targets)}): name one that is binary or ordinal, or set heads.alignment=null"
-            )
+        for name, options in self.active_heads.items():
+            if problem := HEADS[name].disagrees(options, self):
+                raise ValueError(problem)
         if self.baseline:
             _check_baseline(self)
         return self
+
+    @property
+    def active_heads(self) -> dict[str, Options]:
+        """The heads that are not null, in order."""
+        return {name: options for name, options in self.heads.items() if options is not None}
 
 
 def _check_baseline(recipe: Recipe) -> None:
     """A baseline answers its targets from frozen features, and nothing else."""
     image, text = recipe.inputs.image, recipe.inputs.text
-    if heads := [f"heads.{name}" for name, head in recipe.heads if head is not None]:
+    if heads := [f"heads.{name}" for name in recipe.active_heads]:
         raise ValueError(f"a baseline has no heads: set {', '.join(heads)} to null")
     if image and not (image.freeze and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf")):
         raise ValueError("a baseline needs a pretrained inputs.image.encoder and freeze: true")
@@ -335,15 +321,28 @@ def parse_recipe(raw: dict[str, Any], where: str) -> Recipe:
     Raises:
         RecipeError: with all problems in one message.
     """
+    problems: list[Any] = []
+    heads = raw.get("heads")
+    for name, given in heads.items() if isinstance(heads, dict) else ():
+        if name in HEADS and isinstance(given, dict):
+            try:
+                HEADS[name].options.model_validate(given)
+            except ValidationError as error:  # told here, key by key; within the recipe it would be one text
+                problems += [{**problem, "loc": ("heads", name, *problem["loc"])} for problem in error.errors()]
+    without = {**raw, "heads": {}} if problems else raw
     try:
-        return Recipe.model_validate(raw)
+        recipe = Recipe.model_validate(without)
     except ValidationError as error:
-        lines = [_problem(problem) for problem in error.errors()]
+        problems += error.errors()
+    if not problems:
+        return recipe
+    else:
+        lines = [_problem(problem) for problem in problems]
         raise RecipeError(
             f"the recipe has {len(lines)} problem{'s' * (len(lines) > 1)}:\n" + "\n".join(f"  - {x}" for x in lines),
             where=where,
             remedy="correct the keys above; docs/recipe.md lists them all",
-        ) from None
+        )
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
@@ -387,6 +386,12 @@ def _problem(problem: typing.Mapping[str, Any]) -> str:
 
 def _keys_at(model: Any, loc: list[str]) -> list[str]:
     """The keys the schema knows below a location such as ["train"] or ["targets", "findings"]."""
+    if loc[:1] == ["heads"]:
+        if len(loc) == 1:
+            return list(HEADS)
+        if loc[1] not in HEADS:
+            return []
+        model, loc = HEADS[loc[1]].options, loc[2:]
     for part in loc:
         if typing.get_origin(model) is dict:
             model = typing.get_args(model)[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,17 +158,31 @@ class Record:
     unknown_time: frozenset[str] = frozenset()
 
 
+class Values(StrEnum):
+    """What the pixel values of an image are.
+
+    GRAY ones say which pixel is brighter, MODALITY ones are those of the file in the unit of its modality (HU of a CT), to
+    which a window can be applied, STORED ones are a cohort's: 0 .. 255 or 0 .. 65535, on which nothing is to be done.
+    """
+
+    GRAY = "gray"
+    MODALITY = "modality"
+    STORED = "stored"
+
+
 @dataclass(frozen=True)
 class Image:
     """One image or one volume (slices of a CT or MR series are one volume).
 
     Attributes:
         image_id: unique in the cohort.
-        pixels: [H, W] or [D, H, W], any real dtype, as shown: rescaled, windowed, MONOCHROME1 inverted.
+        pixels: [H, W] or [D, H, W], or with channels before them [C, H, W] or [C, D, H, W]; any real dtype, MONOCHROME1
+            inverted.
         geometry: from the frame boxes and masks refer to (the "original") to these pixels: the identity for most;
             for ChestX-ray14 at 512 px, whose boxes were published at 1024 x 1024, a scale of one half.
         source: path of the file relative to the source folder; never an absolute path.
         name: what the image is, where modality and view do not say it: "lesion-mask", "FLAIR".
+        values: what the pixel values are. bits: of gray values, how many the file stores; 0 if unknown.
     """
 
     image_id: str
@@ -177,6 +192,8 @@ class Image:
     dicom_modality: str = ""
     source: str = ""
     name: str = ""
+    values: Values = Values.GRAY
+    bits: int = 0
 
 
 @dataclass(frozen=True)
@@ -229,6 +246,7 @@ class Prediction:
         used: the modalities the answer rests on.
         ignored: a sentence for each thing that was handed in and that the model does not read.
         notes: what users must know of the cohorts that the model learned from, such as that an expert drew its images.
+        heads: name of a further head -> what it answers, as JSON.
         without_report: "target/label" -> the same number when the report is hidden; empty where no report was used.
     """
 
@@ -245,6 +263,7 @@ class Prediction:
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     without_report: Mapping[str, float] = field(default_factory=dict)
+    heads: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def arm(self) -> str:

@@ -5,8 +5,8 @@ output. Nothing is ever NaN or -1.
 
 The legend of shapes, used in every docstring:
     B studies in the batch · N images of a study (padded) · T tokens · D width of the model · R numeric and K categorical
-    record columns · L labels of a target · Q levels of a label · C labels that can be localized · V vocabulary
-    H W (or D H W) stored pixels · h w (or d h w) cells of the localization grid · P cells of all images of a study
+    record columns · A regions of an atlas · L labels of a target · Q levels of a label · C labels that can be localized · V vocabulary
+    H W (or D H W) stored pixels, *S for either · h w (or d h w) cells of the localization grid · P cells of all images of a study
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Batch:
 
     Attributes:
         indices: [B] row of each study in the (concatenated) cohort: the key of every prediction.
-        images: [B, N, H, W] or [B, N, D, H, W] uint8, as stored; or None where `features` stand in for them.
+        images: [B, N, C, H, W] or [B, N, C, D, H, W], C channels of 0 .. 255: uint8 as stored, or float32 of what is stored
+            in 16 bits; or None where `features` stand in for them.
         image_mask: [B, N].
         view: [B, N] index into `tuple(View)`.
         features: frozen backbone maps by level, each [B, N, c, h, w] float16: a cache of what the backbone would give.
@@ -40,6 +41,7 @@ class Batch:
         lesion_mask: [B, N, C, h, w] share of each grid cell that regions cover; lesion_label_mask: [B, N, C] True where a
             reader drew (or ruled out) regions for that label on that image.
         description_ids, description_mask: [B, T] the text to be generated, from <bos> to <eos>.
+        teachers: name of a head -> name -> [B, ...] what its `teach` gives of each study: supervision, never an input.
     """
 
     indices: Tensor
@@ -59,6 +61,7 @@ class Batch:
     lesion_label_mask: Tensor | None = None
     description_ids: Tensor | None = None
     description_mask: Tensor | None = None
+    teachers: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -166,19 +169,15 @@ class Outputs:
 
     Attributes:
         logits: target -> [B, L], or [B, L, Q] of a leveled target: log-probabilities of levels, logits of hazards.
-        map_logits: [B, N, C, h, w] from image tokens alone, or None without a localization head.
-        description_logits: [B, T, V] for the teacher-forced description, or None.
+        heads: name of a head -> name -> [B, ...] what its layers answer.
         fused: of the full pass.
         unimodal_logits: modality -> target -> logits of the same shape, what that modality answers alone: in training, and
             where fusion is late. Arbitrary for a study without the modality.
         present: modality -> [B] bool, which studies have it.
-        aligned: "image", "text", "record", "fused" -> [B, D] unit vectors of one space, where the recipe aligns them.
     """
 
     logits: dict[str, Tensor]
     fused: Fused
-    map_logits: Tensor | None = None
-    description_logits: Tensor | None = None
+    heads: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     unimodal_logits: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     present: dict[str, Tensor] = field(default_factory=dict)
-    aligned: dict[str, Tensor] = field(default_factory=dict)

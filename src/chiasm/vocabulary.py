@@ -76,30 +76,3 @@ def scheme(name: str) -> dict[str, str]:
 def scheme_name(finding: str, scheme_: str) -> str | None:
     """The scheme's own name of a canonical finding, or None where the scheme has no such finding."""
     return scheme(scheme_).get(finding)
-
-
-# --- the brain ---------------------------------------------------------------------------------------------------------
-
-_ARTERIES = (
-    "anterior cerebral artery",
-    "medial lenticulostriate arteries",
-    "lateral lenticulostriate arteries",
-    "middle cerebral artery, frontal branches",
-    "middle cerebral artery, parietal branches",
-    "middle cerebral artery, temporal branches",
-    "middle cerebral artery, occipital branches",
-    "middle cerebral artery, insular branches",
-    "posterior cerebral artery, temporal branches",
-    "posterior cerebral artery, occipital branches",
-    "posterior choroidal and thalamoperforating arteries",
-    "anterior choroidal and thalamoperforating arteries",
-    "basilar artery",
-    "superior cerebellar artery",
-    "inferior cerebellar arteries",
-)
-TERRITORIES = {
-    2 * i + 1 + right: f"{('left', 'right')[right]} {name}" for i, name in enumerate(_ARTERIES) for right in (0, 1)
-}
-"""Arterial territories by their number in the atlas of Liu et al. (Scientific Data 2023, 10:74): odd is left, even right."""
-VENTRICLES = {31: "left lateral ventricle", 32: "right lateral ventricle"}
-"""What the same atlas numbers beside the territories."""

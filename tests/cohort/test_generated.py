@@ -8,7 +8,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from chiasm.cohort.generated import FILE, JOURNAL, LOCK, TextFile, check_texts, read_texts, sources, texts_hash
+from chiasm.cohort.generated import (
+    FILE,
+    JOURNAL,
+    LOCK,
+    GeneratedTexts,
+    check_texts,
+    count_sources,
+    hash_texts,
+    read_generated,
+)
 from chiasm.cohort.store import write_cohort
 from chiasm.encoding.fit import fit_plan
 from chiasm.errors import CohortError
@@ -31,14 +40,14 @@ def row(study, text, kind="structured-report", **parts):
 
 
 def test_rows_come_back_by_section(tmp_path):
-    with TextFile(tmp_path) as texts:
+    with GeneratedTexts(tmp_path) as texts:
         texts.add(row("b", "B\nü"))
         texts.add(row("a", "A", source="labels+measurements"))
         texts.add(row("a", "seen", kind="image-description"))
         texts.add(row("c", None, accepted=False))
-    assert read_texts(tmp_path, "structured_report") == {"a": "A", "b": "B\nü"}
-    assert read_texts(tmp_path, "image_description") == {"a": "seen"}
-    assert sources(tmp_path, "structured_report") == {"labels": 1, "measurements": 1, "report": 1}
+    assert read_generated(tmp_path, "structured_report") == {"a": "A", "b": "B\nü"}
+    assert read_generated(tmp_path, "image_description") == {"a": "seen"}
+    assert count_sources(tmp_path, "structured_report") == {"labels": 1, "measurements": 1, "report": 1}
     assert [p.name for p in tmp_path.iterdir()] == [FILE]
     table = pq.read_table(tmp_path / FILE).to_pylist()
     assert table[2] == row("b", "B\nü")
@@ -47,23 +56,23 @@ def test_rows_come_back_by_section(tmp_path):
 
 def test_a_new_text_takes_the_place_of_the_old_one(tmp_path):
     for text in ("old", "new"):
-        with TextFile(tmp_path) as texts:
+        with GeneratedTexts(tmp_path) as texts:
             texts.add(row("a", text))
-    assert read_texts(tmp_path, "structured_report") == {"a": "new"}
+    assert read_generated(tmp_path, "structured_report") == {"a": "new"}
 
 
-def test_no_texts_yet(tmp_path):
-    assert read_texts(tmp_path, "structured_report") == {}
-    assert sources(tmp_path, "structured_report") == {}
+def test_a_cohort_without_texts_has_none(tmp_path):
+    assert read_generated(tmp_path, "structured_report") == {}
+    assert count_sources(tmp_path, "structured_report") == {}
 
 
 def test_the_hash_is_of_study_and_text(tmp_path):
     def written(folder, *rows):
         (tmp_path / folder).mkdir()
-        with TextFile(tmp_path / folder) as texts:
+        with GeneratedTexts(tmp_path / folder) as texts:
             for one in rows:
                 texts.add(one)
-        return texts_hash(tmp_path / folder, "structured_report")
+        return hash_texts(tmp_path / folder, "structured_report")
 
     base = written("1", row("a", "A"), row("b", "B"))
     assert written("2", row("b", "B", attempts=3), row("a", "A"), row("a", "x", kind="image-description")) == base
@@ -71,7 +80,7 @@ def test_the_hash_is_of_study_and_text(tmp_path):
 
 
 def _write_and_die(folder):
-    texts = TextFile(folder).__enter__()
+    texts = GeneratedTexts(folder).__enter__()
     texts.add(row("a", "A"))
     texts.add(row("b", "B"))
     texts._journal.write('\n{"study_id": "c", "te')
@@ -85,33 +94,33 @@ def test_a_kill_loses_only_the_line_it_cut(tmp_path):
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert sorted(p.name for p in tmp_path.iterdir()) == [LOCK, JOURNAL]
-    with TextFile(tmp_path) as texts:
+    with GeneratedTexts(tmp_path) as texts:
         assert {study for study, _ in texts.rows} == {"a", "b"}
         texts.add(row("c", "C"))
-    assert read_texts(tmp_path, "structured_report") == {"a": "A", "b": "B", "c": "C"}
+    assert read_generated(tmp_path, "structured_report") == {"a": "A", "b": "B", "c": "C"}
     assert [p.name for p in tmp_path.iterdir()] == [FILE]
 
 
 def test_what_was_written_stands_after_an_error(tmp_path):
     def interrupted():
-        with TextFile(tmp_path) as texts:
+        with GeneratedTexts(tmp_path) as texts:
             texts.add(row("a", "A"))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert read_texts(tmp_path, "structured_report") == {"a": "A"}
+    assert read_generated(tmp_path, "structured_report") == {"a": "A"}
 
 
-def test_one_process_at_a_time(tmp_path):
-    with TextFile(tmp_path), pytest.raises(CohortError, match="another process"), TextFile(tmp_path):
+def test_a_second_process_that_writes_texts_is_refused(tmp_path):
+    with GeneratedTexts(tmp_path), pytest.raises(CohortError, match="another process"), GeneratedTexts(tmp_path):
         pass
 
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / FILE).write_bytes(b"PAR1 no")
     with pytest.raises(CohortError, match="damaged") as caught:
-        read_texts(tmp_path, "structured_report")
+        read_generated(tmp_path, "structured_report")
     assert caught.value.where.endswith(FILE)
 
 
@@ -143,7 +152,7 @@ def plan(cohort, *sections):
 
 
 def test_texts_are_sections_like_others(cohort):
-    with TextFile(cohort.path) as texts:
+    with GeneratedTexts(cohort.path) as texts:
         texts.add(row("s1", "Written 1."))
         texts.add(row("s3", "Written 3."))
         texts.add(row("gone", "Of no study."))
@@ -165,7 +174,7 @@ def test_a_recipe_of_texts_that_are_not_written_names_the_command(cohort):
 
 
 def test_an_input_that_holds_the_answer_is_noted(cohort):
-    with TextFile(cohort.path) as texts:
+    with GeneratedTexts(cohort.path) as texts:
         for study in ("s0", "s1", "s2"):
             texts.add(row(study, "No mass.", source="labels"))
             texts.add(row(study, "12 ml.", kind="image-description", source="measurements"))
@@ -183,16 +192,16 @@ def test_an_input_that_holds_the_answer_is_noted(cohort):
 
 
 def test_a_run_remembers_the_texts_it_read(cohort):
-    with TextFile(cohort.path) as texts:
+    with GeneratedTexts(cohort.path) as texts:
         texts.add(row("s0", "Old."))
     assert "texts" not in record_cohort(cohort, ["history"])
     entry = record_cohort(cohort, ["history", "structured_report"])
-    assert entry["texts"] == {"structured_report": texts_hash(cohort.path, "structured_report")}
+    assert entry["texts"] == {"structured_report": hash_texts(cohort.path, "structured_report")}
     check_texts(entry, cohort.path)
-    with TextFile(cohort.path) as texts:
+    with GeneratedTexts(cohort.path) as texts:
         texts.add(row("s0", "Old.", kind="image-description"))  # another section: nothing to the run
     check_texts(entry, cohort.path)
-    with TextFile(cohort.path) as texts:
+    with GeneratedTexts(cohort.path) as texts:
         texts.add(row("s0", "New."))
     with pytest.raises(CohortError, match="texts of structured_report have changed"):
         check_texts(entry, cohort.path)

@@ -70,7 +70,7 @@ def test_hash_changes_with_anything_that_is_content(change, make_study, tmp_path
     assert len(hashes) == 2
 
 
-def test_the_tables_are_plain(make_study, tmp_path: Path) -> None:
+def test_the_tables_are_plain_parquet_with_the_documented_columns(make_study, tmp_path: Path) -> None:
     import pandas as pd
 
     cohort = write([make_study(i, bayes={"image": 0.25, "image+record": 0.75}) for i in range(4)], tmp_path / "c")
@@ -84,11 +84,19 @@ def test_the_tables_are_plain(make_study, tmp_path: Path) -> None:
     regions = pd.read_parquet(cohort.path / "regions.parquet")
     assert regions[["x_min", "y_min", "x_max", "y_max"]].values.tolist() == [[2, 4, 20, 30]] * 2
     assert set(regions["reader"]) == {"b"}
-    assert np.load(cohort.path / "pixels_2d.npy", mmap_mode="r").shape == (4, 32, 32)
+    assert np.load(cohort.path / "pixels_2d.npy", mmap_mode="r").shape == (4, 1, 32, 32)
     meta = json.loads((cohort.path / "cohort.json").read_text())
     assert meta["counts"]["images"] == 4
     assert meta["counts"]["patients"] == 2
-    assert meta["options"]["intensity"].startswith("uint8 as it is")
+    rules = {"CT": "0,2000", "SEG": "mask", "other": "percentile"}
+    assert meta["preprocessing"] == {
+        "size": 32,
+        "volume_size": [64, 64, 64],
+        "crop": "",
+        "intensity": rules,
+        "modalities": {"pixels_2d": ["DX"]},
+    }
+    assert meta["channels"] == {"pixels_2d": ["gray"]}
     assert meta["targets"]["findings"] == {
         "kind": "binary",
         "labels": ["edema", "pneumonia"],
@@ -193,7 +201,7 @@ def test_report_only_and_record_only_studies_are_taken(make_study, tmp_path: Pat
     cohort = write([make_study(0, images=()), make_study(1, images=(), report=None, regions=())], tmp_path / "c")
     assert (len(cohort), len(cohort.images)) == (2, 0)
     assert not (cohort.path / "pixels_2d.npy").exists()
-    assert cohort.array(2).shape == (0, 32, 32)
+    assert cohort.array(2).shape == (0, 1, 32, 32)
     assert cohort.image_rows(1) == []
     assert cohort.meta["counts"]["studies_without_image"] == 2
     cohort.verify()
@@ -242,7 +250,7 @@ def test_boxes_beyond_the_frame_are_kept_as_published_and_counted(make_study, tm
     assert cohort.mask(1, "findings", "pneumonia").sum() == 20 * 26
 
 
-def test_split_rules(make_study, tmp_path: Path) -> None:
+def test_a_split_is_published_or_hashed_as_asked(make_study, tmp_path: Path) -> None:
     studies = [make_study(i) for i in range(60)]
     published = [replace(s, split="test" if i % 3 else "train") for i, s in enumerate(studies)]
     assert write(published, tmp_path / "a").meta["split_rule"] == "published"
@@ -277,7 +285,7 @@ def test_nothing_is_overwritten_and_nothing_empty_is_written(make_study, tmp_pat
     write([make_study(0)], tmp_path / "c")
     with pytest.raises(CohortError, match="exists already"):
         write([make_study(0)], tmp_path / "c")
-    with pytest.raises(CohortError, match="no study could be taken") as caught:
+    with pytest.raises(CohortError, match="no study could be used") as caught:
         write([Rejected("a.png", "is empty")], tmp_path / "d")
     assert "a.png: is empty" in caught.value.remedy
     (tmp_path / "e").mkdir()
@@ -343,7 +351,7 @@ def test_a_killed_import_leaves_a_partial_folder_and_a_lock_that_the_next_one_re
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
-def test_progress_counts_what_came(make_study, tmp_path: Path) -> None:
+def test_progress_counts_studies_and_rejected_inputs(make_study, tmp_path: Path) -> None:
     seen: list[int] = []
     write([make_study(0), Rejected("x", "y"), make_study(1)], tmp_path / "c", progress=seen.append)
     assert seen == [1, 2, 3]

@@ -9,7 +9,7 @@ from command_line import answered, run
 from chiasm.study import Finding, Prediction, State
 
 
-def test_train_hands_everything_over(monkeypatch, tmp_path: Path) -> None:
+def test_train_passes_recipe_cohorts_and_options_on(monkeypatch, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 
     def train(recipe: Any, cohorts: Any, out: Path, **options: Any) -> dict[str, Any]:

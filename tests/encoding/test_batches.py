@@ -84,17 +84,17 @@ def test_indices_run_through_the_cohorts(loader: Loader, cohorts: list[Cohort]) 
 def test_pixels_are_those_of_the_store_in_order_with_a_mask(loader: Loader, cohorts: list[Cohort]) -> None:
     batch = loader.batch([9, 6, 7, 6])
     assert batch.indices.tolist() == [9, 6, 7, 6]
-    assert batch.images.shape == (4, 2, 32, 32)
+    assert batch.images.shape == (4, 2, 1, 32, 32)
     assert batch.images.dtype == torch.uint8
     assert batch.image_mask.tolist() == [[True, False], [True, True], [False, False], [True, True]]
-    np.testing.assert_array_equal(batch.images[0, 0], cohorts[1].pixels(1))
-    np.testing.assert_array_equal(batch.images[1, 1], cohorts[0].pixels(7))
+    np.testing.assert_array_equal(batch.images[0, 0, 0], cohorts[1].pixels(1))
+    np.testing.assert_array_equal(batch.images[1, 1, 0], cohorts[0].pixels(7))
     np.testing.assert_array_equal(batch.images[1], batch.images[3])
     assert not batch.images[2].any()
     views = list(View)
     assert [views[v] for v in batch.view[1].tolist()] == [View.PA, View.LATERAL]
-    assert loader.batch([0, 1]).images.shape == (2, 1, 32, 32)
-    assert loader.batch([7]).images.shape == (1, 1, 32, 32)
+    assert loader.batch([0, 1]).images.shape == (2, 1, 1, 32, 32)
+    assert loader.batch([7]).images.shape == (1, 1, 1, 32, 32)
     batch.images[0, 0] = 0  # a batch is a copy: the cohort stays as it is
     assert loader.batch([9]).images.any()
 
@@ -256,7 +256,7 @@ def test_features_of_a_cohort_without_images(cohorts: list[Cohort], make_study, 
     assert not Loader([texts], plan, Letters()).batch([0]).images.any()
     alone = Loader([texts], plan, Letters(), [[]]).batch([0])  # a report to predict from, and a cached backbone
     assert alone.features is None
-    assert alone.images.shape == (1, 1, 32, 32)
+    assert alone.images.shape == (1, 1, 1, 32, 32)
     assert not alone.image_mask.any()
 
 
@@ -277,9 +277,9 @@ def test_volumes(make_study, make_image, tmp_path: Path) -> None:
     cohort = write([make_study(0), study], tmp_path / "c")
     plan, _, _ = fit_plan(read_recipe("report-fusion", OVERRIDES), [cohort], [np.array([1])])
     batch = Loader([cohort], plan, Letters()).batch([0, 1])
-    assert batch.images.shape == (2, 1, 8, 16, 16)
+    assert batch.images.shape == (2, 1, 1, 8, 16, 16)
     assert batch.image_mask.tolist() == [[False], [True]]  # a single image is no volume
-    np.testing.assert_array_equal(batch.images[1, 0], cohort.pixels(1))
+    np.testing.assert_array_equal(batch.images[1, 0, 0], cohort.pixels(1))
     assert batch.lesion_mask.shape == (2, 1, 1, 1, 2, 2)
     np.testing.assert_array_equal(
         batch.lesion_mask[1, 0, 0], cover([Region("", "", mask=mask)], cohort.geometry(1), (1, 2, 2))

@@ -66,7 +66,7 @@ def test_what_a_cohort_lacks_is_switched_off_and_said(write, make_study) -> None
     cohort = write([make_study(i, images=(), regions=(), record=None) for i in range(4)])
     plan, resolved, notes = fit_plan(recipe(), [cohort], [every(cohort)])
     assert (resolved.inputs.image, resolved.inputs.record) == (None, None)
-    assert (resolved.heads.localization, resolved.heads.description) == (None, None)
+    assert (resolved.heads.get("localization"), resolved.heads.get("description")) == (None, None)
     assert (plan.image_shape, plan.grid, plan.localized, plan.description_sections) == (None, None, (), ())
     text = " ".join(notes)
     for part in (
@@ -234,15 +234,15 @@ def test_alignment_and_balance_keep_what_the_cohort_allows(write, make_study) ->
     asked = recipe("heads.alignment.target=outcome", "train.balance={}")
     whole = write([make_study(i) for i in range(4)])
     _, resolved, notes = fit_plan(asked, [whole], [every(whole)])
-    assert resolved.heads.alignment == asked.heads.alignment
+    assert resolved.heads.get("alignment") == asked.heads.get("alignment")
     assert resolved.train.balance == asked.train.balance
     assert not any("Alignment" in note or "Balance" in note for note in notes)
     silent = write([make_study(i, report=None) for i in range(4)])
     _, resolved, _ = fit_plan(asked, [silent], [every(silent)])
-    assert (resolved.heads.alignment.image_text, resolved.heads.alignment.fused_record) == (0.0, 0.1)  # type: ignore[union-attr]
+    assert (resolved.heads["alignment"].image_text, resolved.heads["alignment"].fused_record) == (0.0, 0.1)  # type: ignore[union-attr]
     charts = write([make_study(i, images=(), regions=(), report=None) for i in range(4)])
     _, resolved, notes = fit_plan(asked, [charts], [every(charts)])
-    assert (resolved.heads.alignment, resolved.train.balance) == (None, None)
+    assert (resolved.heads.get("alignment"), resolved.train.balance) == (None, None)
     assert "Alignment is switched off" in " ".join(notes)
     assert "Balance is switched off: record has no other modality" in " ".join(notes)
     with pytest.raises(RecipeError, match="the target has none"):

@@ -16,8 +16,10 @@ from scipy.special import logit
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.encoding.plan import Plan
 from chiasm.evaluation.evaluate import Evaluation, write_evaluation
-from chiasm.evaluation.spec import Arm, Evidence, Maps, Pool, Question, Truth, read_truth
+from chiasm.evaluation.spec import Arm, Evidence, read_truth
 from chiasm.geometry import Geometry
+from chiasm.heads.localization import Maps
+from chiasm.heads.spec import Pool, Question, Truth
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.recipe import parse_recipe, read_recipe, write_recipe
 from chiasm.run.folder import SCHEMA
@@ -73,6 +75,7 @@ def question() -> Question:
         text_sections=["history", "findings"],
         description_sections=["findings"],
         localized=[("findings", "pneumonia"), ("findings", "edema")],
+        heads={name: {"options": {}, "state": None} for name in ("localization", "description")},
     )
 
 
@@ -108,6 +111,13 @@ def evidence(cohort: Cohort, question: Question, pool: Pool) -> Evidence:
     maps[3, 0] = np.roll(maps[3, 0], 4, axis=1)  # study 7: half of it lies beside
     rows = [int(i) for i in pool.row]
     texts = cohort.texts(["findings"])
+    exact = Maps(maps, np.arange(8), np.array(rows), [cohort.geometry(i) for i in rows], np.full((1, 2), 0.5))
+    told = {
+        "": [texts[i] for i in rows],
+        "constant": ["No pneumonia. Clear lungs, case 0."] * 8,
+        "nearest": [texts[i - 2] for i in rows],
+        "shuffled_image": [texts[rows[(n + 1) % 8]] for n in range(8)],
+    }
     return Evidence(
         question,
         pool,
@@ -119,13 +129,7 @@ def evidence(cohort: Cohort, question: Question, pool: Pool) -> Evidence:
             "thumbnail": Arm(control.values),
             "prior": Arm({t: np.full_like(v, 0.5) for t, v in control.values.items()}),
         },
-        Maps(maps, np.arange(8), np.array(rows), [cohort.geometry(i) for i in rows], np.full((1, 2), 0.5)),
-        {
-            "": [texts[i] for i in rows],
-            "constant": ["No pneumonia. Clear lungs, case 0."] * 8,
-            "nearest": [texts[i - 2] for i in rows],
-            "shuffled_image": [texts[rows[(n + 1) % 8]] for n in range(8)],
-        },
+        {"localization": {"": exact}, "description": told},
         "by hand",
     )
 

@@ -12,6 +12,9 @@ from scipy.special import expit
 from chiasm.cohort.store import Cohort
 from chiasm.evaluation import arms as room
 from chiasm.evaluation.arms import collect
+from chiasm.geometry import Geometry
+from chiasm.heads.description import DescriptionHead, DescriptionOptions
+from chiasm.heads.localization import ImageMaps, LocalizationHead, LocalizationOptions
 from chiasm.recipe import Evaluate, RecordInput
 from chiasm.run.answers import Answers, calibrated, fitted
 from chiasm.run.infer import Ask
@@ -57,11 +60,24 @@ class Stand:
             localized=(("findings", "pneumonia"),),
             image_shape=(32, 32),
             numeric={"age_years": (0.0, 1.0)},
+            heads={},
             categories={"etiology": ("a", "b")} if "record" in self.modalities else {},
         )
-        self.model = SimpleNamespace(modalities=self.modalities)
+        localization = LocalizationHead(LocalizationOptions(), None, self.plan)  # type: ignore[arg-type]
+        description = DescriptionHead(DescriptionOptions(), None, self.plan)  # type: ignore[arg-type]
+        writes = SimpleNamespace(tell=None)
+        self.model = SimpleNamespace(
+            modalities=self.modalities,
+            parts={"localization": localization, "description": description},
+            heads={"localization": SimpleNamespace(), "description": writes},
+        )
         record = RecordInput(opt_in=("etiology", "seen by nobody"))
-        self.recipe = SimpleNamespace(evaluate=Evaluate(), inputs=SimpleNamespace(record=record))
+        active = {"localization": LocalizationOptions(), "description": DescriptionOptions()}
+        inputs = SimpleNamespace(record=record)
+        self.recipe = SimpleNamespace(evaluate=Evaluate(), inputs=inputs, active_heads=active)
+
+    def image(self, index: int, image_row: int) -> tuple[str, Geometry]:
+        return f"i{image_row:02}", self.loader.cohorts[0].geometry(image_row)
 
     def probabilities(self, answers: Answers) -> dict[str, NDArray[np.float64]]:
         return calibrated(answers.logits, answers.shown, self.plan, self.calibration)
@@ -83,11 +99,10 @@ def fake_answer(fold_model: Stand, indices: NDArray[np.int64], ask: Ask) -> Answ
     base = fold_model.level + indices / 100 + (1.0 if "text" not in shows and shows else 0.0)
     logits = {"findings": np.repeat(base[:, None], len(fold_model.labels), axis=1).astype(np.float32)}
     shown = np.full(len(indices), "+".join(shows))
-    texts = [f"{fold_model.level:g} says {i}" for i in indices] if ask.describe else None
-    if not ask.maps:
-        return Answers(indices, logits, shown, descriptions=texts)
+    texts = [f"{fold_model.level:g} says {i}" for i in indices] if ask.tell else []
     maps = np.full((len(indices), 1, 4, 4), fold_model.level, np.float16)
-    return Answers(indices, logits, shown, maps, np.stack([indices, indices], axis=1), texts)
+    kept = {"localization": ImageMaps(maps, np.stack([indices, indices], axis=1)), "description": texts}
+    return Answers(indices, logits, shown, {name: kept[name] for name in ask.heads})
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +151,8 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
         "pixel_statistics",
         "thumbnail",
     }
-    assert set(evidence.descriptions) == {"", "shuffled_image", "constant", "nearest"}
-    asked = [(call.subset, call.shuffled, call.describe) for call in fold_models[0].asked]
+    assert set(evidence.heads["description"]) == {"", "shuffled_image", "constant", "nearest"}
+    asked = [(call.subset, call.shuffled, bool(call.tell)) for call in fold_models[0].asked]
     assert asked == [
         (None, None, True),
         (("image",), None, False),
@@ -146,7 +161,7 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
         (None, "text", False),
         (None, "image", True),
     ]
-    assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"]
+    assert evidence.heads["description"][""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"]
 
 
 def test_an_arm_is_calibrated_for_what_it_shows(cohort: Cohort) -> None:
@@ -180,10 +195,11 @@ def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
     temperature = np.array([[2, 1]] * 3 + [[1, 1]])
     assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature).mean(axis=1))
     assert evidence.arms[""].radii["findings"][:, 0].tolist() == [0.5, 0.5, 0.5, 0.25], "of those that have one"
-    assert evidence.descriptions[""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"], "the first repeat describes"
-    assert [call.describe for call in other[0].asked] == [False] * 6
-    assert evidence.maps is not None
-    assert evidence.maps.study.tolist() == [0, 1, 2, 3]
+    assert evidence.heads["description"][""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"], (
+        "the first repeat describes"
+    )
+    assert [bool(call.tell) for call in other[0].asked] == [False] * 6
+    assert evidence.heads["localization"][""].study.tolist() == [0, 1, 2, 3]
 
 
 def test_a_fold_that_lacks_a_label_leaves_it_open(cohort: Cohort) -> None:
@@ -207,10 +223,9 @@ def test_another_cohort_is_answered_by_all_fold_models_together(cohort: Cohort) 
     assert set(evidence.arms) == {"", "image", "text", "nothing", "shuffled_text"}, (
         "no training patients, no fitted control"
     )
-    assert [call.describe for call in fold_models[1].asked] == [False] * 6, "the first fold model alone describes"
-    assert evidence.descriptions[""][3] == "0 says 3"
-    assert evidence.maps is not None
-    assert evidence.maps.values[0] == pytest.approx((0.5 + expit(5)) / 2, abs=1e-3)
+    assert [bool(call.tell) for call in fold_models[1].asked] == [False] * 6, "the first fold model alone describes"
+    assert evidence.heads["description"][""][3] == "0 says 3"
+    assert evidence.heads["localization"][""].values[0] == pytest.approx((0.5 + expit(5)) / 2, abs=1e-3)
 
 
 def test_controls_of_another_cohort_learn_from_the_own_one(cohort: Cohort) -> None:
@@ -221,13 +236,12 @@ def test_controls_of_another_cohort_learn_from_the_own_one(cohort: Cohort) -> No
     values = evidence.arms["thumbnail"].values["findings"][:, 0]
     assert values[odd].min() > values[~odd].max()
     assert len(shared) == 2, "here the other cohort is the same one, and that is said"
-    assert evidence.descriptions["nearest"][4] == cohort.texts(["findings"])[4]
+    assert evidence.heads["description"]["nearest"][4] == cohort.texts(["findings"])[4]
 
 
 def test_maps_keep_their_study_and_threshold(cohort: Cohort) -> None:
     fold_models = folds(cohort)
-    maps = collect(fold_models, fold_models)[0].maps
-    assert maps is not None
+    maps = collect(fold_models, fold_models)[0].heads["localization"][""]
     assert maps.study.tolist() == [0, 1, 2, 3]
     assert maps.image_row.tolist() == [2, 3, 6, 7]
     assert maps.values[:, 0, 0, 0] == pytest.approx(expit([0, 0, 0, 5]), abs=1e-3)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from chiasm.cohort.generated import TextFile
+from chiasm.cohort.generated import GeneratedTexts
 from chiasm.cohort.store import Cohort, write_cohort
-from chiasm.domains.stroke.facts import Atlas
 from chiasm.evaluation.cases import choose_binary, choose_ordered, draw_cases
-from chiasm.evaluation.spec import Arm, Evidence, Pool, Question, Truth, read_truth
+from chiasm.evaluation.spec import Arm, Evidence, read_truth
+from chiasm.formats.atlas import Atlas
 from chiasm.geometry import Geometry
+from chiasm.heads.spec import Pool, Question, Truth
 from chiasm.study import Image, Kind, Outcome, Record, Region, Study
 
 SHAPE = (16, 16, 16)
@@ -49,7 +50,7 @@ def brains(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     )
     row: dict[str, Any] = dict.fromkeys(("structure", "source", "prompt_hash", "input_hash", "reason"), "")
     row |= {"kind": "image-description", "seed": 0, "attempts": 1, "accepted": True, "answered": True}
-    with TextFile(cohort.path) as texts:
+    with GeneratedTexts(cohort.path) as texts:
         for i in range(6):
             texts.add(
                 {**row, "study_id": f"s{i}", "text": f"A <lesion> of s{i}.", "writer": "server", "model": "a-model"}

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import expit
+from scoring import score_all
 
 from chiasm.evaluation.contributions import find_shares, score_shares, share_table
-from chiasm.evaluation.score import Scores, score
-from chiasm.evaluation.spec import Arm, Evidence, Truth
+from chiasm.evaluation.score import Scores
+from chiasm.evaluation.spec import Arm, Evidence
+from chiasm.heads.spec import Truth
 from chiasm.metrics.attribution import subsets
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.study import Kind
@@ -40,12 +42,12 @@ def added(evidence: Evidence) -> Evidence:
         both = 3.0 if {"image", "record"} <= set(chosen) else 0.0
         prefix = {(): "nothing", MODALITIES: ""}.get(chosen, "+".join(chosen))
         arms[prefix] = _arm(-1.0 + scale * (sum(PARTS[m] for m in chosen) + both))
-    return replace(evidence, question=question, arms=arms, maps=None, descriptions={})
+    return replace(evidence, question=question, arms=arms, heads={})
 
 
 @pytest.fixture(scope="module")
 def scores(added: Evidence, truth: Truth, resamples: Resamples) -> Scores:
-    return score(added, truth, resamples)
+    return score_all(added, truth, resamples)
 
 
 def test_every_answer_is_shared_out_to_the_last_digit(added: Evidence) -> None:
@@ -98,7 +100,7 @@ def test_what_a_modality_added_is_the_paired_difference(added: Evidence, truth: 
     worse[[0, 2]] = said[[2, 0]]  # two answers change places
     arms = {**added.arms, "": _arm(np.log(said / (1 - said))), "image+record": _arm(np.log(worse / (1 - worse)))}
     arms |= {"shuffled_text": arms[""], "without_opt_in": arms["image+record"]}
-    scores = score(replace(added, arms=arms), truth, resamples)
+    scores = score_all(replace(added, arms=arms), truth, resamples)
     full, without = scores["outcome/event/auroc"], scores["image+record:outcome/event/auroc"]
     gain = scores["added_text:outcome/event/auroc"]
     np.testing.assert_array_equal(gain.draws, full.draws - without.draws)

@@ -5,14 +5,17 @@ import pytest
 
 from chiasm.cohort.store import Cohort
 from chiasm.evaluation.controls import (
+    METADATA,
+    PIXELS,
+    THUMBNAIL,
     Taught,
     constant_texts,
+    find_neighbour,
     nearest_texts,
     prior_arm,
     shared_with_training,
-    shortcut_arms,
 )
-from chiasm.evaluation.spec import Pool, Question
+from chiasm.heads.spec import Pool, Question
 
 TEST = [2, 3, 6, 7, 10, 11, 14, 15]
 TRAIN = [0, 1, 4, 5, 8, 9, 12, 13]
@@ -41,29 +44,33 @@ def test_each_fold_has_the_prior_of_its_own_training(question: Question, cohort:
     assert together.values["findings"][:, 0].tolist() == [0.5] * 8
 
 
-def test_a_control_that_knows_the_brightness_tells_pneumonia(question: Question, taught: Taught) -> None:
-    arms = shortcut_arms(question, taught, MEMBER)
+def test_a_control_that_knows_the_brightness_tells_pneumonia(question: Question, taught: Taught, pool: Pool) -> None:
     odd = np.arange(8) % 2 == 1
-    for name in ("pixel_statistics", "thumbnail"):
-        p = arms[name].values["findings"][:, 0]
-        assert p[odd].min() > p[~odd].max(), name
-    assert not arms["thumbnail"].logits, "a control has no threshold"
-    assert np.isnan(arms["thumbnail"].values["severity"]).all(), "controls answer binary labels"
+    for control in (PIXELS, THUMBNAIL):
+        arm = control.compute(question, taught, pool)
+        assert arm is not None
+        p = arm.values["findings"][:, 0]
+        assert p[odd].min() > p[~odd].max(), control.title
+        assert not arm.logits, "a control has no threshold"
+        assert np.isnan(arm.values["severity"]).all(), "controls answer binary labels"
 
 
 def test_metadata_see_no_pixel(
-    question: Question, taught: Taught, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+    question: Question, taught: Taught, pool: Pool, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = shortcut_arms(question, taught, MEMBER)["metadata_only"].values["findings"]
+    before = METADATA.compute(question, taught, pool)
     monkeypatch.setitem(cohort.arrays, "pixels_2d", np.zeros_like(cohort.arrays["pixels_2d"]))
-    assert np.array_equal(before, shortcut_arms(question, taught, MEMBER)["metadata_only"].values["findings"])
+    after = METADATA.compute(question, taught, pool)
+    assert before is not None and after is not None
+    assert np.array_equal(before.values["findings"], after.values["findings"])
 
 
-def test_controls_learn_from_training_studies_alone(question: Question, taught: Taught) -> None:
+def test_controls_learn_from_training_studies_alone(question: Question, taught: Taught, pool: Pool) -> None:
     """Fitted on even (healthy) studies only there is one class: no answer, though the test studies have both."""
     blind = replace(taught, train=[np.array([0, 4, 8, 12])])
-    arms = shortcut_arms(question, blind, MEMBER)
-    assert np.isnan(arms["thumbnail"].values["findings"][:, 0]).all()
+    arm = THUMBNAIL.compute(question, blind, pool)
+    assert arm is not None
+    assert np.isnan(arm.values["findings"][:, 0]).all()
 
 
 def test_the_constant_report_is_the_one_nearest_to_all(question: Question, taught: Taught) -> None:
@@ -75,9 +82,9 @@ def test_the_constant_report_is_the_one_nearest_to_all(question: Question, taugh
 def test_the_nearest_neighbour_is_found_by_its_picture(question: Question, cohort: Cohort) -> None:
     """Asked for training studies themselves, each finds its own report."""
     taught = Taught([cohort], [np.array(TRAIN)], np.array(TRAIN), ndim=2)
-    texts, how = nearest_texts(question, taught, MEMBER)
+    texts = nearest_texts(question, taught, MEMBER)
     assert texts == [cohort.texts(["findings"])[i] for i in TRAIN]
-    assert "thumbnails" in how
+    assert "thumbnails" in find_neighbour(taught)
 
 
 def test_the_nearest_neighbour_by_features(question: Question, cohort: Cohort) -> None:
@@ -85,8 +92,8 @@ def test_the_nearest_neighbour_by_features(question: Question, cohort: Cohort) -
     likeness = np.random.default_rng(0).normal(size=(16, 6, 1, 1)).astype(np.float16)
     likeness[TEST] = likeness[TRAIN[::-1]] * 3
     taught = Taught([cohort], [np.array(TRAIN)], np.array(TEST), 2, [[np.zeros((16, 2, 4, 4), np.float16), likeness]])
-    texts, how = nearest_texts(question, taught, MEMBER)
-    assert "features" in how
+    texts = nearest_texts(question, taught, MEMBER)
+    assert "features" in find_neighbour(taught)
     own = cohort.texts(["findings"])
     found = [own.index(text) for text in texts]
     assert np.mean(np.array(found) == TRAIN[::-1]) >= 0.5, "standardizing moves some, not most"
@@ -110,10 +117,12 @@ def test_fold_models_that_share_a_patient_with_the_tested_count_it_once(taught: 
 
 
 def test_of_several_fold_models_those_that_know_a_label_answer_for_the_controls(
-    question: Question, cohort: Cohort
+    question: Question, cohort: Cohort, pool: Pool
 ) -> None:
     """Edema is hedged, so unknown, in all that the second fold was trained on."""
     taught = Taught([cohort], [np.array([4, 5, 8, 9]), np.array([0, 1, 2, 3])], np.array(TEST), ndim=2)
     fold_model = np.tile([0, 1], (8, 1))
     assert prior_arm(question, taught, fold_model).values["findings"][:, 1].tolist() == [0.25] * 8
-    assert np.isfinite(shortcut_arms(question, taught, fold_model)["thumbnail"].values["findings"][:, 1]).all()
+    arm = THUMBNAIL.compute(question, taught, replace(pool, fold_model=fold_model))
+    assert arm is not None
+    assert np.isfinite(arm.values["findings"][:, 1]).all()

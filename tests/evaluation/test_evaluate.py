@@ -10,7 +10,8 @@ from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import CohortError, RunError
 from chiasm.evaluation import evaluate as room
 from chiasm.evaluation.evaluate import Evaluation, evaluate, write_evaluation
-from chiasm.evaluation.spec import Arm, Evidence, Pool, Question
+from chiasm.evaluation.spec import Arm, Evidence
+from chiasm.heads.spec import Pool, Question
 from chiasm.metrics.metric import Metric, parse_name
 from chiasm.recipe import read_recipe
 from chiasm.study import Kind
@@ -19,13 +20,15 @@ from chiasm.study import Kind
 def test_what_is_written_is_what_is_returned(evaluated: Evaluation) -> None:
     document = json.loads((evaluated.out / "evaluation.json").read_text("utf-8"))
     assert document == json.loads(evaluated.to_json())
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert {name: Metric.from_json(raw) for name, raw in document["metrics"].items()} == dict(evaluated.metrics)
     assert all(parse_name(name) for name in document["metrics"])
     assert document["metrics"]["findings/pneumonia/auroc"]["value"] == pytest.approx(15 / 16)
     assert (document["studies"], document["patients"], document["fold_models"]) == (8, 7, 1)
     assert document["leads"] == ["image+record", ""], "the reports state the findings"
-    assert set(document["predictions"]) == {path.name for path in (evaluated.out / "predictions").iterdir()}
+    assert set(document["predictions"]) == {
+        str(path.relative_to(evaluated.out / "predictions")) for path in (evaluated.out / "predictions").rglob("*.*")
+    }
 
 
 def test_no_report_text_and_no_identifier_in_the_figures(evaluated: Evaluation) -> None:
@@ -52,7 +55,7 @@ def test_nothing_to_score_is_an_error(run: Path, evidence: Evidence, cohort: Coh
     with pytest.raises(RunError, match="no study to evaluate"):
         write_evaluation(run, nobody, recipe, tmp_path / "out")
     other = Question({"grade": ["tumour"]}, {"grade": Kind.BINARY}, {})
-    unknown = replace(evidence, question=other, arms={"": Arm({"grade": np.zeros((8, 1))})}, maps=None, descriptions={})
+    unknown = replace(evidence, question=other, arms={"": Arm({"grade": np.zeros((8, 1))})}, heads={})
     with pytest.raises(CohortError, match="findings, outcome, severity") as caught:
         write_evaluation(run, unknown, recipe, tmp_path / "out")
     assert "grade (tumour)" in str(caught.value)

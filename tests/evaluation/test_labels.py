@@ -7,7 +7,8 @@ import pytest
 
 from chiasm.evaluation.labels import read_column, score_label
 from chiasm.evaluation.score import score_arm
-from chiasm.evaluation.spec import Arm, Question, Truth
+from chiasm.evaluation.spec import Arm
+from chiasm.heads.spec import Question, Truth
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.study import Kind
 

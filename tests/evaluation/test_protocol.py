@@ -1,11 +1,13 @@
+from scoring import score_all
+
 from chiasm.evaluation.protocol import to_metrics, who_answered
-from chiasm.evaluation.score import score
-from chiasm.evaluation.spec import Evidence, Truth
+from chiasm.evaluation.spec import Evidence
+from chiasm.heads.spec import Truth
 from chiasm.metrics.bootstrap import Resamples
 
 
 def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
-    metrics = to_metrics(score(evidence, truth, resamples), evidence.question, "test split", evidence.neighbour)
+    metrics = to_metrics(score_all(evidence, truth, resamples), evidence.question, "test split", evidence.neighbour)
     said = {name: metric.protocol for name, metric in metrics.items()}
     full = "image + text + record; report-conditioned (sections history, findings); test split; uncertain findings left out; "
     assert said["findings/pneumonia/auroc"].startswith(full)

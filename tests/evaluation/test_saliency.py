@@ -11,19 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from chiasm.cohort.store import Cohort, write_cohort
-from chiasm.domains.stroke.facts import Atlas
 from chiasm.evaluation.present import draw_glass
 from chiasm.evaluation.saliency import choose_label, gradient_times_input, look
-from chiasm.evaluation.spec import Arm, Evidence, Pool, Question
+from chiasm.evaluation.spec import Arm, Evidence
 from chiasm.evaluation.store import read_evidence, write_evidence
+from chiasm.formats.atlas import Atlas
 from chiasm.geometry import Geometry
-from chiasm.models.assemble import Model
+from chiasm.heads.spec import Pool, Question
 from chiasm.models.image.encoder import Backbone, Extractor
-from chiasm.models.image.territories import REGIONS, Territories
+from chiasm.models.image.territories import Territories
+from chiasm.run.model import Model
 from chiasm.study import Image, Kind, Outcome, Record, Study
 from chiasm.tensors import Batch
 
 SHAPE = (8, 8, 8)
+REGIONS = 33
 WEIGHTS = torch.from_numpy(np.random.default_rng(0).normal(size=SHAPE).astype(np.float32))
 
 
@@ -36,7 +38,7 @@ class Linear(Model):
 
     def forward(self, batch: Batch) -> Any:
         assert batch.images is not None and batch.image_mask is not None and batch.features is None
-        each = (batch.images * WEIGHTS).sum(dim=(2, 3, 4)) * batch.image_mask
+        each = (batch.images * WEIGHTS).sum(dim=(2, 3, 4, 5)) * batch.image_mask
         return SimpleNamespace(logits={"outcome": self.gain * each.sum(dim=1, keepdim=True)})
 
 
@@ -78,7 +80,7 @@ class Shelf:
 
     def batch(self, indices: np.ndarray) -> Batch:
         assert self.features is None
-        images = torch.stack([torch.from_numpy(_volume(int(i))) for i in indices])[:, None]
+        images = torch.stack([torch.from_numpy(_volume(int(i))) for i in indices])[:, None, None]
         mask = torch.tensor([[bool(self.image_rows(int(i)))] for i in indices])
         return Batch(torch.from_numpy(indices), images=images, image_mask=mask, view=torch.zeros_like(mask).long())
 
@@ -95,12 +97,12 @@ def _question(**changes: Any) -> Question:
 
 
 def test_a_linear_model_is_taken_apart_exactly() -> None:
-    images = torch.stack([torch.from_numpy(_volume(i)) for i in (1, 2)])[:, None]
+    images = torch.stack([torch.from_numpy(_volume(i)) for i in (1, 2)])[:, None, None]
     batch = Batch(torch.arange(2), images=images, image_mask=torch.ones(2, 1, dtype=torch.bool))
     found = gradient_times_input(Linear(), batch, lambda outputs: outputs.logits["outcome"][:, 0])
     torch.testing.assert_close(found, images.float() * WEIGHTS)
     total = Linear()(replace(batch, images=images.float())).logits["outcome"][:, 0]
-    torch.testing.assert_close(found.sum(dim=(1, 2, 3, 4)), total, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(found.sum(dim=(1, 2, 3, 4, 5)), total, rtol=1e-4, atol=1e-2)
 
 
 def test_the_mean_is_over_fold_models_and_over_those_who_had_the_outcome(space: Cohort) -> None:
@@ -142,7 +144,7 @@ def test_a_gradient_reaches_the_voxels_through_territories() -> None:
     """The first map is log(1 + ml) of each region: its derivative by a voxel of 0..255 is cell / 255 / (1 + ml)."""
     regions = np.zeros(SHAPE, np.uint8)
     regions[4:] = 3
-    backbone = Territories(SHAPE, cell_ml=0.5, inner=None)
+    backbone = Territories(SHAPE, cell_ml=0.5, inner=None, count=REGIONS)
     backbone.place(regions)
     pixels = torch.from_numpy(_volume(0))[None, None].float().requires_grad_()
     volume = backbone(pixels)[0][0, 0]

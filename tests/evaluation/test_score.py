@@ -2,17 +2,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scoring import locate_all, score_all
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from chiasm.evaluation.score import Scores, locate, score, score_arm, without_text
-from chiasm.evaluation.spec import Arm, Evidence, Truth
+from chiasm.evaluation.score import Scores, score_arm, without_text
+from chiasm.evaluation.spec import Arm, Evidence
+from chiasm.heads.spec import Truth
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import parse_name
 
 
 @pytest.fixture(scope="module")
 def scores(evidence: Evidence, truth: Truth, resamples: Resamples) -> Scores:
-    return score(evidence, truth, resamples)
+    return score_all(evidence, truth, resamples)
 
 
 def value(scores: Scores, name: str) -> float:
@@ -78,13 +80,13 @@ def test_every_arm_is_scored_on_those_who_have_all_inputs(
 ) -> None:
     shown = np.array([["image+text+record"]] * 6 + [["image+record"]] * 2)
     arms = {**evidence.arms, "": replace(evidence.arms[""], shown=shown)}
-    found = score(replace(evidence, arms=arms, maps=None, descriptions={}), truth, resamples)
+    found = score_all(replace(evidence, arms=arms, heads={}), truth, resamples)
     y = np.array([0, 1] * 3)
     for prefix in ("", "image", "thumbnail"):
         name = f"{prefix}:findings/pneumonia/auroc@inputs=complete".lstrip(":")
         expected = roc_auc_score(y, evidence.arms[prefix].values["findings"][:6, 0])
         assert found[name].draws[0] == pytest.approx(expected), prefix
-    assert not [name for name in score(evidence, truth, resamples) if "complete" in name], "nobody has all three"
+    assert not [name for name in score_all(evidence, truth, resamples) if "complete" in name], "nobody has all three"
 
 
 def test_each_row_is_cut_at_its_own_threshold(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
@@ -145,7 +147,7 @@ def test_calibration_is_measured_before_and_after(scores: Scores) -> None:
 
 
 def test_maps_are_scored_where_readers_drew_on_original_pixels(evidence: Evidence) -> None:
-    located = locate(evidence)
+    located = locate_all(evidence)
     assert [(pair.study, pair.channel) for pair in located] == [(1, 0), (3, 0), (5, 0), (7, 0)], (
         "odd studies, pneumonia"
     )
@@ -158,11 +160,10 @@ def test_maps_are_scored_where_readers_drew_on_original_pixels(evidence: Evidenc
 
 
 def test_a_map_is_cut_at_the_threshold_of_the_fold_model_that_answered(evidence: Evidence) -> None:
-    maps = evidence.maps
-    assert maps is not None
+    maps = evidence.heads["localization"][""]
     faint = replace(maps, values=(maps.values * 0.4).astype(np.float16), thresholds=np.array([[0.5, 0.5], [0.2, 0.2]]))
     pool = replace(evidence.pool, fold_model=np.array([[0], [0], [1], [1], [1], [1], [1], [1]]))
-    first, _, second, _ = locate(replace(evidence, maps=faint, pool=pool))
+    first, _, second, _ = locate_all(replace(evidence, heads={"localization": {"": faint}}, pool=pool))
     assert (first.study, first.scores["box_iou"], first.scores["miou"]) == (1, 0.0, 0.0), "nothing reaches .5"
     assert second.study == 5
     assert second.scores["box_iou"] > 0.9
@@ -170,7 +171,7 @@ def test_a_map_is_cut_at_the_threshold_of_the_fold_model_that_answered(evidence:
 
 
 def test_localization_is_averaged_over_images(scores: Scores, evidence: Evidence) -> None:
-    each = [pair.scores["miou"] for pair in locate(evidence)]
+    each = [pair.scores["miou"] for pair in locate_all(evidence)]
     assert value(scores, "localization/pneumonia/miou") == pytest.approx(np.mean(each))
     assert "localization/edema/miou" not in scores, "nobody drew it"
 

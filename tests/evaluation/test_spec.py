@@ -6,7 +6,8 @@ import pytest
 
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import RunError
-from chiasm.evaluation.spec import Evidence, Pool, Question, Truth, mean_known, read_truth, subgroups
+from chiasm.evaluation.spec import Evidence, read_truth, subgroups
+from chiasm.heads.spec import Pool, Question, Truth, mean_known
 from chiasm.study import Record
 
 

@@ -15,7 +15,7 @@ def test_evidence_comes_back_to_the_last_digit(evidence: Evidence, cohort: Cohor
     write_evidence(evidence, tmp_path / "p")
     back = read_evidence(tmp_path / "p", [cohort])
     assert back.question == evidence.question
-    assert back.descriptions == evidence.descriptions
+    assert back.heads["description"] == evidence.heads["description"]
     assert back.neighbour == "by hand"
     assert back.pool.keys.tolist() == evidence.pool.keys.tolist()
     assert back.pool.fold_model.tolist() == evidence.pool.fold_model.tolist()
@@ -29,19 +29,19 @@ def test_evidence_comes_back_to_the_last_digit(evidence: Evidence, cohort: Cohor
             for target, array in getattr(arm, kind).items():
                 assert stored[target].dtype == array.dtype
                 assert np.array_equal(stored[target], array, equal_nan=True)
-    assert back.maps is not None
-    assert evidence.maps is not None
-    assert np.array_equal(back.maps.values, evidence.maps.values)
-    assert back.maps.geometry == evidence.maps.geometry
+    own, read = (each.heads["localization"][""] for each in (evidence, back))
+    assert np.array_equal(read.values, own.values)
+    assert read.geometry == own.geometry
 
 
 def test_writing_twice_gives_the_same_files_and_leaves_no_old_arm(evidence: Evidence, tmp_path: Path) -> None:
     write_evidence(evidence, tmp_path / "p")
-    before = {path.name: file_hash(path) for path in (tmp_path / "p").iterdir()}
+    before = {path: file_hash(path) for path in (tmp_path / "p").rglob("*.*")}
+    assert tmp_path / "p" / "heads" / "description.nearest.json" in before
     write_evidence(evidence, tmp_path / "p")
-    assert before == {path.name: file_hash(path) for path in (tmp_path / "p").iterdir()}
-    write_evidence(replace(evidence, arms={"": evidence.arms[""]}, maps=None, descriptions={}), tmp_path / "p")
-    assert {path.name for path in (tmp_path / "p").iterdir()} == {"full.npz", "index.json"}
+    assert before == {path: file_hash(path) for path in (tmp_path / "p").rglob("*.*")}
+    write_evidence(replace(evidence, arms={"": evidence.arms[""]}, heads={}), tmp_path / "p")
+    assert {path.name for path in (tmp_path / "p").rglob("*.*")} == {"full.npz", "index.json"}
 
 
 def test_a_folder_of_the_user_is_not_touched(evidence: Evidence, tmp_path: Path) -> None:

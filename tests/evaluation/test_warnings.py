@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scoring import score_all
 
 from chiasm.evaluation import warnings as warn
-from chiasm.evaluation.score import score
-from chiasm.evaluation.spec import Arm, Evidence, Truth, read_truth
+from chiasm.evaluation.spec import Arm, Evidence, read_truth
 from chiasm.evaluation.warnings import compute_warnings, leading_arms, report_leaks, tell_added
+from chiasm.heads.spec import Truth
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.vocabulary import snake_case
 
@@ -23,14 +24,14 @@ def many(evidence: Evidence, control: list[float]) -> tuple[Evidence, Truth, Res
     arms["image"].values["findings"][:, 0] = np.tile([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.2, 0.8], 5)
     arms["thumbnail"].values["findings"][:, 0] = np.tile(control, 5)
     arms["thumbnail"].values["outcome"][:] = 0.5
-    evidence = replace(evidence, pool=pool, arms=arms, maps=None, descriptions={})
+    evidence = replace(evidence, pool=pool, arms=arms, heads={})
     truth = read_truth(evidence.question, pool, ())
     return evidence, truth, Resamples.draw([str(i) for i in range(40)], 300)
 
 
 def test_a_control_that_comes_close_is_a_warning(evidence: Evidence) -> None:
     close, truth, resamples = many(evidence, [0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.6, 0.5])
-    found = [w for w in compute_warnings(close, truth, score(close, truth, resamples), {}) if "Shortcut" in w]
+    found = [w for w in compute_warnings(close, truth, score_all(close, truth, resamples), {}) if "Shortcut" in w]
     assert len(found) == 1
     assert "a 16 x 16 thumbnail (1 of 2 labels)" in found[0]
     assert "pneumonia: a 16 x 16 thumbnail 0.94, the image alone 1.00" in found[0]
@@ -39,7 +40,7 @@ def test_a_control_that_comes_close_is_a_warning(evidence: Evidence) -> None:
 def test_a_control_at_chance_or_far_below_is_none(evidence: Evidence) -> None:
     for control in ([0.5] * 8, [0.4, 0.5, 0.6, 0.5, 0.4, 0.3, 0.5, 0.7]):
         far, truth, resamples = many(evidence, control)
-        assert not [w for w in compute_warnings(far, truth, score(far, truth, resamples), {}) if "Shortcut" in w]
+        assert not [w for w in compute_warnings(far, truth, score_all(far, truth, resamples), {}) if "Shortcut" in w]
 
 
 def test_a_report_that_states_the_label_leads_to_the_arm_without_it(evidence: Evidence, truth: Truth) -> None:
@@ -56,7 +57,7 @@ def test_a_report_that_states_the_label_leads_to_the_arm_without_it(evidence: Ev
 
 
 def test_leaks_few_patients_and_texts_are_said(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
-    scores = score(evidence, truth, resamples)
+    scores = score_all(evidence, truth, resamples)
     found = compute_warnings(evidence, truth, scores, {"findings": 0.8})
     assert found[0].startswith("The report is an input and states 80% of the present findings")
     few = next(w for w in found if w.startswith("Findings: fewer than 10 patients"))
@@ -66,35 +67,35 @@ def test_leaks_few_patients_and_texts_are_said(evidence: Evidence, truth: Truth,
 
 def test_shuffled_reports_that_serve_as_well_are_said(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
     same = replace(evidence, arms={**evidence.arms, "shuffled_text": evidence.arms[""]})
-    found = compute_warnings(same, truth, score(same, truth, resamples), {})
+    found = compute_warnings(same, truth, score_all(same, truth, resamples), {})
     assert any(w.startswith("Outcome: another patient's report serves as well") for w in found)
 
 
 def test_repeated_descriptions_that_beat_nothing_are_said(
     evidence: Evidence, truth: Truth, resamples: Resamples
 ) -> None:
-    dull = replace(evidence, descriptions={"": ["Clear."] * 8, "constant": ["Clear."] * 8, "nearest": ["Clear."] * 8})
-    found = compute_warnings(dull, truth, score(dull, truth, resamples), {})
+    dull = replace(evidence, heads={"description": {whose: ["Clear."] * 8 for whose in ("", "constant", "nearest")}})
+    found = compute_warnings(dull, truth, score_all(dull, truth, resamples), {})
     assert sum("do not beat" in w for w in found) == 2
     assert not any("repeat" in w for w in found), "one of eight is more than a tenth"
 
 
 def test_warnings_hold_no_identifier(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
-    for warning in compute_warnings(evidence, truth, score(evidence, truth, resamples), {"findings": 0.8}):
+    for warning in compute_warnings(evidence, truth, score_all(evidence, truth, resamples), {"findings": 0.8}):
         assert not any(part in snake_case(warning) for part in ("s03", "p03", "featherstone"))
 
 
 def test_what_is_undefined_is_no_warning(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
     """Another cohort may know no label of a target: its AUROC is undefined, and says nothing of the report."""
     unknown = replace(truth, mask={target: np.zeros_like(mask) for target, mask in truth.mask.items()})
-    found = compute_warnings(evidence, unknown, score(evidence, unknown, resamples), {})
+    found = compute_warnings(evidence, unknown, score_all(evidence, unknown, resamples), {})
     assert not [warning for warning in found if "nan" in warning]
 
 
 def test_a_text_that_was_written_from_the_image_says_what_it_added(
     evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warn, "writers", lambda path, section: {"s02": "template", "s03": "server a-model"})
+    monkeypatch.setattr(warn, "read_writers", lambda path, section: {"s02": "template", "s03": "server a-model"})
     read = replace(evidence.question, targets={"outcome": ["event"]}, text_sections=["image_description"])
     one = Resamples.draw([f"p{i}" for i in range(8)], 100)
     sure, unsure = (

@@ -27,7 +27,7 @@ def test_an_age_that_is_none_is_missing_and_said(text: str) -> None:
     entry = row(age=text)
     assert entry.age_years("age") is None
     assert [r.where for r in entry.rejected] == ["t.csv: row 2, column age"]
-    assert entry.rejected[0].reason.endswith("taken as missing")
+    assert entry.rejected[0].reason.endswith("treated as missing")
 
 
 @pytest.mark.parametrize("text", ["89+", "> 89", "89 and over", "89Y+"])

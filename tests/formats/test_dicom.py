@@ -17,6 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 
 from chiasm.errors import ImageError
 from chiasm.formats.dicom import pixel_spacing, read_dicom, read_series, view_of
+from chiasm.formats.intensity import Intensity
 from chiasm.study import View
 
 RNG = np.random.default_rng(0)
@@ -32,6 +33,10 @@ def shown(data: Dataset, **options: object) -> np.ndarray:
     file = io.BytesIO()
     data.save_as(file, enforce_file_format=True)
     return read_dicom(file.getvalue(), **options).pixels
+
+
+def windowed(data: Dataset) -> Intensity:
+    return Intensity.parse({data.Modality: (100, 200)})
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.uint32])
@@ -86,16 +91,15 @@ def test_rescale_then_window() -> None:
     np.testing.assert_array_equal(shown(data), [[-1024, 0, 40, 80, 2976]])
     data.WindowCenter, data.WindowWidth = [40, 500], [80, 2000]
     np.testing.assert_array_equal(shown(data), [[0, 0, 129, 255, 255]])
-    np.testing.assert_array_equal(shown(data, window=(1000, 2001)), [[0, 0, 5, 10, 255]])
 
 
-def test_a_look_up_table_goes_before_a_window_and_an_asked_window_before_both() -> None:
+def test_a_look_up_table_goes_before_a_window_and_neither_touches_values_that_a_rule_will_window() -> None:
     stored = np.array([[0, 1, 2, 3]], np.uint16)
     data = dicom_object(
         stored, WindowCenter=2, WindowWidth=2, VOILUTSequence=[lut_item(np.array([0, 85, 170, 255]), 0, 8)]
     )
     np.testing.assert_array_equal(shown(data), [[0, 85, 170, 255]])
-    np.testing.assert_array_equal(shown(data, window=(2, 1)), [[0, 0, 255, 255]])
+    np.testing.assert_array_equal(shown(data, intensity=windowed(data)), stored)
 
 
 def test_modality_table_then_window() -> None:
@@ -108,7 +112,9 @@ def test_monochrome1_is_inverted() -> None:
     stored = np.array([[0, 1000, 4095]], np.uint16)
     data = dicom_object(stored, BitsStored=12, PhotometricInterpretation="MONOCHROME1")
     np.testing.assert_array_equal(shown(data), [[4095, 3095, 0]])
-    np.testing.assert_array_equal(shown(data, window=(2048, 4096)), [[255, 255 - 62, 0]])
+    np.testing.assert_array_equal(
+        shown(data, intensity=windowed(data)), [[4095, 3095, 0]]
+    )  # no window fits what is inverted
     data = dicom_object(np.array([[0, 10, 255]], np.uint8), PhotometricInterpretation="MONOCHROME1")
     np.testing.assert_array_equal(shown(data), [[255, 245, 0]])
 
@@ -320,7 +326,7 @@ def test_every_orientation_becomes_the_same_volume(tmp_path_factory: pytest.Temp
     np.testing.assert_array_equal(image.pixels, volume[tuple(np.moveaxis(original, -1, 0))])
 
 
-def test_slices_of_their_own_rescale_and_one_window(tmp_path: Path) -> None:
+def test_slices_of_their_own_rescale_and_window_keep_their_values(tmp_path: Path) -> None:
     volume = np.full((3, 2, 2), 100, np.uint16)
     objects = slices(volume, AXIAL, WindowCenter=1, WindowWidth=2)
     for index, data in enumerate(objects):
@@ -329,9 +335,6 @@ def test_slices_of_their_own_rescale_and_one_window(tmp_path: Path) -> None:
     values = read_series(paths).pixels
     np.testing.assert_array_equal(values[:, 0, 0], [50, 100, 150])
     assert values.dtype == np.float32
-    window = read_series(paths, window=(100, 101)).pixels
-    assert window.dtype == np.uint8
-    np.testing.assert_array_equal(window[:, 0, 0], [1, 129, 255])
 
 
 def test_tilted_gantry_shears_and_keeps_every_place(tmp_path: Path) -> None:

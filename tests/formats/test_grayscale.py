@@ -77,7 +77,7 @@ def test_a_window_that_is_none_is_refused(width: float, function: str) -> None:
     with pytest.raises(ImageError, match="window") as caught:
         apply_window(np.zeros((2, 2)), (10, width), function, "a.dcm")
     assert caught.value.where == "a.dcm"
-    assert "window=" in caught.value.remedy
+    assert "--intensity" in caught.value.remedy
 
 
 def test_the_first_window_counts() -> None:

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from PIL import ImageChops
 
 from chiasm.errors import ImageError
-from chiasm.formats.pixels import fit, read_image, to_uint8
+from chiasm.formats.pixels import fit, read_image
 from chiasm.geometry import Geometry
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -208,59 +208,6 @@ def test_too_many_pixels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 500)
     with pytest.raises(ImageError, match="too large"):
         read_image(path)
-
-
-def test_eight_bits_are_kept_as_they_are() -> None:
-    assert to_uint8(RAMP) is RAMP or np.shares_memory(to_uint8(RAMP), RAMP)
-    np.testing.assert_array_equal(to_uint8(np.full((3, 3), 7, np.uint8)), 7)
-
-
-def test_intensity_rule_by_hand() -> None:
-    values = np.arange(0, 2001, dtype=np.int16).reshape(3, -1) - 500  # percentiles .5 and 99.5 are -490 and 1490
-    stored = to_uint8(values)
-    np.testing.assert_array_equal(stored.ravel()[:11], 0)
-    np.testing.assert_array_equal(stored.ravel()[-11:], 255)
-    for value in (-489, 0, 500, 777, 1489):
-        assert stored[values == value].item() == round((value + 490) / 1980 * 255)
-
-
-def test_a_constant_is_black_and_a_sparse_mask_is_not() -> None:
-    np.testing.assert_array_equal(to_uint8(np.full((4, 4), -1000.0)), 0)
-    mask = np.zeros((100, 100), np.int16)
-    mask[50, 50] = 1
-    np.testing.assert_array_equal(to_uint8(mask), mask * 255)
-    np.testing.assert_array_equal(to_uint8(mask > 0), mask * 255)
-
-
-@pytest.mark.parametrize("label", [1, 3, 255])
-def test_a_mask_of_eight_bits_is_as_bright_as_any_other(label: int) -> None:
-    mask = np.zeros((4, 10, 10), np.uint8)
-    mask[1, 5, 3:6] = label
-    stored = to_uint8(mask)
-    np.testing.assert_array_equal(stored, (mask > 0) * 255)
-    assert stored.dtype == np.uint8
-    picture = mask.copy()
-    picture[0, 0, 0] = 2
-    np.testing.assert_array_equal(to_uint8(picture), picture)
-    np.testing.assert_array_equal(to_uint8(np.zeros((3, 3), np.uint8)), 0)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_nan_and_infinity_are_refused(bad: float, dtype: type) -> None:
-    values = np.ones((4, 5), dtype)
-    values[2, 3] = bad
-    with pytest.raises(ImageError, match="1 NaN or infinite of 20") as caught:
-        to_uint8(values, where="scan.tif")
-    assert caught.value.where == "scan.tif"
-
-
-def test_what_is_no_number_is_refused() -> None:
-    for values in (np.ones((2, 2), complex), np.array([["a"]]), np.zeros((0, 4), np.float32)):
-        with pytest.raises(ImageError, match="no image"):
-            to_uint8(values)
-    with pytest.raises(ImageError, match="too wide"):
-        to_uint8(np.array([[-1.7e308, 1.7e308]]))
 
 
 shapes_2d = st.tuples(st.integers(1, 90), st.integers(1, 90))

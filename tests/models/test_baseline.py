@@ -11,6 +11,7 @@ from scipy.special import expit, logit, softmax
 from chiasm.cohort.store import write_cohort
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.fit import fit_plan
+from chiasm.encoding.images import Shown
 from chiasm.errors import RecipeError, RunError
 from chiasm.geometry import Geometry
 from chiasm.models.baseline import Baseline, to_logits, to_questions
@@ -131,7 +132,7 @@ def test_images_are_the_mean_of_their_pooled_maps_cached_or_not(made, batch, pha
     i = int((batch.image_mask.sum(dim=1) > 1).nonzero()[0])
     maps = [model.image_encoder.extract(image[None])[-1][0] for image in batch.images[i][batch.image_mask[i]]]
     assert np.allclose(fresh[i], torch.stack([m.mean(dim=(1, 2)) for m in maps]).mean(dim=0).numpy(), atol=1e-4)
-    levels = frozen_features(model.image_encoder, phantom.array(2), phantom.hash, tmp_path)
+    levels = frozen_features(model.image_encoder, Shown(phantom, 2, loader.plan.intensity), phantom.hash, tmp_path)
     cached = Loader(
         [phantom],
         loader.plan,

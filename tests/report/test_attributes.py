@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chiasm.report.attributes import KINDS, describe_findings
+from chiasm.report.attributes import ATTRIBUTES, describe_findings
 from chiasm.report.findings import HELPER, read_mentions
 from chiasm.report.phrases import expand
 from chiasm.report.sections import read_lexicon
@@ -14,7 +14,7 @@ from chiasm.study import Report
 def said(text: str) -> dict[str, dict[str, list[str]]]:
     """Finding -> kind -> values, of the findings a text names."""
     return {
-        d.mention.finding: {kind: values for kind in KINDS if (values := d.values(kind))}
+        d.mention.finding: {kind: values for kind in ATTRIBUTES if (values := d.values(kind))}
         for d in describe_findings(text)
         if d.mention.finding not in (HELPER, "lung_opacity", "lung_lesion")
     }
@@ -132,7 +132,9 @@ def said(text: str) -> dict[str, dict[str, list[str]]]:
         ("Left. Right. Small.", {}),
     ],
 )
-def test_sentences(text: str, expected: dict[str, dict[str, list[str]]]) -> None:
+def test_each_attribute_of_a_sentence_is_read_and_tied_to_its_finding(
+    text: str, expected: dict[str, dict[str, list[str]]]
+) -> None:
     assert said(text) == expected
 
 
@@ -157,7 +159,7 @@ def test_every_mention_is_described_once(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value"), [(kind, value) for kind in KINDS for value in read_lexicon("attributes")[kind]]
+    ("kind", "value"), [(kind, value) for kind in ATTRIBUTES for value in read_lexicon("attributes")[kind]]
 )
 def test_each_value_is_read_from_each_of_its_words(kind: str, value: str) -> None:
     for item in read_lexicon("attributes")[kind][value].split(","):
@@ -169,9 +171,9 @@ def test_each_value_is_read_from_each_of_its_words(kind: str, value: str) -> Non
 
 def test_the_lexicon_has_every_kind_and_no_phrase_twice_in_a_value() -> None:
     lexicon = read_lexicon("attributes")
-    assert set(lexicon) == {*KINDS, "without_side"}
+    assert set(lexicon) == {*ATTRIBUTES, "without_side"}
     assert set(lexicon["without_side"]) <= set(read_lexicon("findings"))
-    for kind in KINDS:
+    for kind in ATTRIBUTES:
         for value, words in lexicon[kind].items():
             phrases = [plain for item in words.split(",") for plain in expand(item)]
             assert len(phrases) == len(set(phrases)), f"{kind}/{value}"

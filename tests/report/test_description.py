@@ -2,8 +2,9 @@
 
 import pytest
 
-from chiasm.report.description import describe
-from chiasm.report.facts import Facts, Statement, read_facts
+from chiasm.domains.stroke.territories import TERRITORIES
+from chiasm.report.content import Statement, TextContent, read_content
+from chiasm.report.description import build_description
 from chiasm.report.findings import label_report
 from chiasm.report.structured import build_report
 from chiasm.study import State, Study
@@ -28,7 +29,7 @@ LESION = {
 
 
 def test_a_lesion_reads_like_a_radiologists_paragraph():
-    description = describe(Facts(measured=LESION))
+    description = build_description(TextContent(measured=LESION, names=TERRITORIES))
     assert description.findings == (
         "There is a moderate ischemic lesion in the left hemisphere with a volume of 42 ml.",
         "It consists of 3 separate foci.",
@@ -58,14 +59,14 @@ def test_a_lesion_reads_like_a_radiologists_paragraph():
         (400, "very large"),
     ],
 )
-def test_size_classes(volume, word):
-    (first, *_) = describe(Facts(measured={"lesion_volume_ml": volume})).findings
+def test_the_size_of_a_lesion_is_named_by_its_class(volume, word):
+    (first, *_) = build_description(TextContent(measured={"lesion_volume_ml": volume})).findings
     assert f"a {word} ischemic lesion " in first
 
 
 def test_what_is_not_known_is_not_said():
-    description = describe(
-        Facts(measured={"lesion_volume_ml": 2.0, "hemisphere": "both", "flair_visible": "not visible"})
+    description = build_description(
+        TextContent(measured={"lesion_volume_ml": 2.0, "hemisphere": "both", "flair_visible": "not visible"})
     )
     assert description.findings == (
         "There is a small to moderate ischemic lesion in both hemispheres with a volume of 2.0 ml.",
@@ -73,18 +74,18 @@ def test_what_is_not_known_is_not_said():
     )
 
 
-def test_no_lesion():
-    description = describe(Facts(measured={"lesion_volume_ml": 0.0}))
+def test_a_volume_of_zero_is_described_as_no_lesion():
+    description = build_description(TextContent(measured={"lesion_volume_ml": 0.0}))
     assert description.text == "FINDINGS: No ischemic lesion is delineated.\nIMPRESSION: No measurable ischemic lesion."
 
 
-def test_drawn_regions():
+def test_drawn_regions_are_described_one_sentence_each():
     said = [
         Statement("pleural_effusion", State.PRESENT, side="left", place="lower zone", size="45 x 30 mm"),
         Statement("mass", State.PRESENT, side="right"),
         Statement("mass", State.PRESENT, side="left"),
     ]
-    description = describe(Facts(tuple(said)))
+    description = build_description(TextContent(tuple(said)))
     assert description.findings == ("Left pleural effusion, lower zone, 45 x 30 mm.", "Right mass.", "Left mass.")
     assert description.impression == "Pleural effusion, mass."
     read = {f.name for f in label_report(description.text) if f.state is State.PRESENT}
@@ -92,15 +93,15 @@ def test_drawn_regions():
 
 
 def test_nothing_measured_is_no_description():
-    assert describe(Facts()) is None
+    assert build_description(TextContent()) is None
 
 
 def test_the_structured_report_of_a_lesion():
-    facts = read_facts(Study("s", "p", facts=LESION))
-    report = build_report(facts)
-    assert report.observations == describe(facts).findings
+    content = read_content(Study("s", "p", facts=LESION), TERRITORIES)
+    report = build_report(content)
+    assert report.observations == build_description(content).findings
     assert report.text.endswith("VERDICT: Ischemic lesion is present.")
-    none = build_report(read_facts(Study("s", "p", facts={"lesion_volume_ml": 0.0})))
+    none = build_report(read_content(Study("s", "p", facts={"lesion_volume_ml": 0.0})))
     assert none.text.endswith("VERDICT: No ischemic lesion.")
 
 
@@ -109,5 +110,5 @@ def test_the_structured_report_of_a_lesion():
     [(0.001, "less than 0.01 ml"), (0.04, "0.04 ml"), (0.12, "0.1 ml"), (2.0, "2.0 ml"), (42.06, "42 ml")],
 )
 def test_no_lesion_that_is_there_has_a_volume_of_zero(volume, said):
-    (first, *_) = describe(Facts(measured={"lesion_volume_ml": volume})).findings
+    (first, *_) = build_description(TextContent(measured={"lesion_volume_ml": volume})).findings
     assert first.endswith(f"with a volume of {said}.")

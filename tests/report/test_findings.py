@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from chiasm.report import attributes, findings, phrases
 from chiasm.report.attributes import describe_findings
-from chiasm.report.findings import label_report, label_texts, read_mentions, scheme_labels
+from chiasm.report.files import read_report_files
+from chiasm.report.findings import label_report, label_reports, read_mentions, scheme_labels
 from chiasm.report.phrases import expand
 from chiasm.report.sections import read_lexicon
-from chiasm.report.texts import read_texts
 from chiasm.study import Report, State
 from chiasm.vocabulary import FINDINGS, scheme
 
@@ -156,11 +156,11 @@ def said(text: str) -> dict[str, State]:
         ("Der Herzschatten ist normal groß.", {}),
     ],
 )
-def test_sentences(text: str, expected: dict[str, State]) -> None:
+def test_each_finding_of_a_sentence_has_the_state_that_it_says(text: str, expected: dict[str, State]) -> None:
     assert said(text) == expected
 
 
-def test_sentences_of_the_list() -> None:
+def test_every_sentence_of_the_list_is_read_as_listed() -> None:
     """Hundreds of made-up sentences, each about a few findings; all that are read otherwise are shown."""
     sentences = yaml.safe_load((Path(__file__).parent / "sentences.yaml").read_text("utf-8"))
     read = {text: {f.name: f.state.value for f in label_report(text)} for text in sentences}
@@ -207,22 +207,22 @@ def test_spans_point_into_the_text(report: Report | str) -> None:
 
 
 @given(st.text(alphabet=st.sampled_from("no effusion,.\n mass is not seen possible versus İ "), max_size=80))
-def test_any_text_is_read(text: str) -> None:
+def test_any_text_at_all_is_read_without_an_error(text: str) -> None:
     for mention in read_mentions(text):
         assert mention.state is not State.NOT_MENTIONED
         assert text[mention.start : mention.end].strip()
 
 
-def test_label_texts_is_label_report_for_many() -> None:
+def test_label_reports_is_label_report_for_many() -> None:
     texts = ["No effusion.", "", "Mass."]
-    states = label_texts(texts, ["Effusion", "Mass"])
+    states = label_reports(texts, ["Effusion", "Mass"])
     assert states.tolist() == [
         ["absent", "not_mentioned"],
         ["not_mentioned", "not_mentioned"],
         ["not_mentioned", "present"],
     ]
     assert (states == State.PRESENT).sum() == 1
-    assert label_texts([], ["Mass"]).shape == (0, 1)
+    assert label_reports([], ["Mass"]).shape == (0, 1)
 
 
 def test_schemes_and_the_policy_for_doubt() -> None:
@@ -251,7 +251,7 @@ def test_every_name_of_a_scheme_can_be_read(name: str, size: int) -> None:
         assert row[written] == 0 or finding == "normal", written
 
 
-def test_the_lexicon_is_consistent() -> None:
+def test_the_lexicon_has_phrases_of_every_finding_and_no_phrase_is_a_rule_too() -> None:
     """Every finding has its phrases, every name is known, and no phrase is both a finding and a rule."""
     findings, rules = read_lexicon("findings"), read_lexicon("rules")
     assert set(FINDINGS) - {"normal"} <= set(findings)
@@ -277,7 +277,7 @@ def test_the_small_words_of_the_grammar_are_those_that_are_used() -> None:
 
 
 def _some_reports(shared_data: Path) -> list[str]:
-    texts = read_texts(shared_data / "openi" / "ecgen-radiology.zip")
+    texts = read_report_files(shared_data / "openi" / "ecgen-radiology.zip")
     return [t.report.text for t in texts if int(t.id[3:]) % 20 == 0]
 
 
@@ -295,12 +295,14 @@ def test_the_words_given_name_the_finding_and_the_sentence_given_says_so(shared_
     assert seen > 1500
 
 
-def test_human_codes_of_openi(shared_data: Path) -> None:
+def test_the_labels_agree_with_the_human_codes_of_openi(shared_data: Path) -> None:
     """Micro-F1 of the even reports, on which the rules were written, over findings with at least 5 positives."""
     with (shared_data / "openi" / "gold-labels.csv").open(encoding="utf-8") as file:
         gold = {row["filename"]: row for row in csv.DictReader(file)}
     texts = [
-        t for t in read_texts(shared_data / "openi" / "ecgen-radiology.zip") if t.id in gold and int(t.id[3:]) % 2 == 0
+        t
+        for t in read_report_files(shared_data / "openi" / "ecgen-radiology.zip")
+        if t.id in gold and int(t.id[3:]) % 2 == 0
     ]
     rows = scheme_labels((text.report for text in texts), "chestxray14")
     names = [name for name in rows[0] if name != "No Finding"]

@@ -42,7 +42,7 @@ from chiasm.report.masking import mask_identifiers
         ("Electronically signed by: Peter Parker, MD", "[NAME]"),
     ],
 )
-def test_identifiers_are_masked(text, masked):
+def test_every_identifier_is_replaced_by_its_kind(text, masked):
     assert mask_identifiers(text) == masked
 
 
@@ -56,7 +56,7 @@ def test_identifiers_are_masked(text, masked):
         "Small effusion.\nBlunting of the angle. Pneumothorax (large) of 20%.",
     ],
 )
-def test_medicine_is_kept(text):
+def test_medical_words_and_measurements_are_kept(text):
     assert mask_identifiers(text) == text
 
 
@@ -66,7 +66,7 @@ def test_the_studys_own_identifiers_are_masked_wherever_they_stand():
     )
 
 
-def test_masking_again_changes_nothing():
+def test_masking_a_masked_text_changes_nothing():
     once = mask_identifiers("Seen by Dr. Jane Roe on 3/14/2021, MRN 0042317.")
     assert mask_identifiers(once) == once
 

@@ -28,11 +28,11 @@ def found(phrases: str, text: str) -> list[str]:
         ("can't exclude", "can't exclude", ["can't exclude"]),
     ],
 )
-def test_language(phrases: str, text: str, expected: list[str]) -> None:
+def test_a_phrase_finds_the_words_it_stands_for(phrases: str, text: str, expected: list[str]) -> None:
     assert found(phrases, text) == expected
 
 
-def test_sentences_and_commas() -> None:
+def test_matches_carry_their_sentence_and_commas_are_matches() -> None:
     text = "A mass. A mass, 2.5 cm mass\n\nmass\n1. mass\nmass Dr.X"
     matches = PhraseFinder({"x": "mass"})(text)
     assert [(m.sentence, m.meanings[0]) for m in matches] == [

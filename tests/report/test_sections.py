@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chiasm.report.files import read_report_files
 from chiasm.report.sections import SECTIONS, find_sections, read_lexicon, split_sections
-from chiasm.report.texts import read_texts
 
 MIMIC = """                                 FINAL REPORT
  EXAMINATION:  CHEST (PA AND LAT)
@@ -27,7 +27,7 @@ MIMIC = """                                 FINAL REPORT
 """
 
 
-def test_mimic() -> None:
+def test_a_report_in_the_style_of_mimic_has_its_five_sections() -> None:
     assert split_sections(MIMIC) == {
         "technique": "CHEST (PA AND LAT)",
         "indication": "___F with cough at 10:30  // eval for infection",
@@ -107,7 +107,7 @@ def test_a_history_of_two_paragraphs_stays_whole_beside_a_findings_heading() -> 
         ("Findings: limited\nstudy\nof the chest", {"findings": "limited\nstudy\nof the chest"}),
     ],
 )
-def test_styles(text: str, sections: dict[str, str]) -> None:
+def test_headings_are_found_in_every_style(text: str, sections: dict[str, str]) -> None:
     assert split_sections(text) == sections
 
 
@@ -143,7 +143,7 @@ _PIECES = st.sampled_from(
 
 
 @given(st.lists(_PIECES | st.text(max_size=8), max_size=25).map("".join))
-def test_nothing_is_lost(text: str) -> None:
+def test_every_word_but_the_headings_is_in_one_section(text: str) -> None:
     passages = find_sections(text)
     held = [i for _, start, end in passages for i in range(start, end)]
     assert held == sorted(set(held)), "passages are in order and do not overlap"
@@ -154,9 +154,9 @@ def test_nothing_is_lost(text: str) -> None:
     assert outside <= words, "only headings stand outside the passages, with the marks beside them"
 
 
-def test_openi_reports_come_back(shared_data: Path) -> None:
+def test_the_sections_of_openi_come_back_from_their_joined_text(shared_data: Path) -> None:
     """Reports written in one line, as "COMPARISON: ... FINDINGS: ...", give back their findings and impression."""
-    reports = [text.report.sections for text in read_texts(shared_data / "openi" / "ecgen-radiology.zip")]
+    reports = [text.report.sections for text in read_report_files(shared_data / "openi" / "ecgen-radiology.zip")]
     for sections in reports[::4]:
         again = split_sections(" ".join(f"{name.upper()}: {text}" for name, text in sections.items()))
         assert all(again.get(name) == sections.get(name) for name in ("findings", "impression"))

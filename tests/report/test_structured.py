@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiasm.report.attributes import describe_findings
-from chiasm.report.facts import Facts, Statement, _implied, read_facts
+from chiasm.report.content import Statement, TextContent, _implied, read_content
 from chiasm.report.findings import label_report
-from chiasm.report.structured import StructuredReport, build_report, unlike
+from chiasm.report.structured import StructuredReport, build_report, find_differences
 from chiasm.sources.registry import SOURCES
 from chiasm.study import Finding, Report, State, Study
 from chiasm.vocabulary import FINDINGS
@@ -21,7 +21,7 @@ OWN = tuple(name for name in FINDINGS if name != "normal")
 
 def facts_of(states, **details):
     said = [Statement(name, state, **details) for name, state in states.items()]
-    return Facts((*said, *_implied(said)))
+    return TextContent((*said, *_implied(said)))
 
 
 @settings(deadline=None, max_examples=60)
@@ -33,12 +33,12 @@ def facts_of(states, **details):
     st.sampled_from(["", "45 x 30 mm", "less than 1% of the image"]),
 )
 def test_every_state_of_every_finding_survives_whatever_is_said_of_it(states, manner, side, place, size):
-    facts = facts_of(states, manner=manner, side=side, place=place, size=size)
-    report = build_report(facts)
-    assert unlike(report.text, facts.states) == []
+    content = facts_of(states, manner=manner, side=side, place=place, size=size)
+    report = build_report(content)
+    assert find_differences(report.text, content.states) == []
     read = {f.name: f.state for f in label_report(report.text, OWN)}
-    assert {name: read[name] for name in facts.states} == facts.states
-    for name in set(OWN) - set(facts.states):  # of others at most "no": no nodule reads as no lung lesion
+    assert {name: read[name] for name in content.states} == content.states
+    for name in set(OWN) - set(content.states):  # of others at most "no": no nodule reads as no lung lesion
         assert read[name] in (State.NOT_MENTIONED, State.ABSENT)
 
 
@@ -53,21 +53,26 @@ def test_every_state_of_every_finding_survives_whatever_is_said_of_it(states, ma
     ],
 )
 def test_normal_comes_back_as_it_was_read(text):
-    facts = read_facts(Study("s", "p", report=Report({"findings": text})))
-    (own,), (again,) = label_report(text, ["normal"]), label_report(build_report(facts).text, ["normal"])
-    assert facts.states["normal"] is own.state is again.state
+    content = read_content(Study("s", "p", report=Report({"findings": text})))
+    (own,), (again,) = label_report(text, ["normal"]), label_report(build_report(content).text, ["normal"])
+    assert content.states["normal"] is own.state is again.state
 
 
 def _round_trip(studies) -> Counter:
     """Sources of the facts, and how many texts do not come back: every finding of the vocabulary is compared."""
     found: Counter[str] = Counter()
     for study in studies:
-        if facts := read_facts(study):
-            text = build_report(facts).text
+        if content := read_content(study):
+            text = build_report(content).text
             read = {f.name: f.state for f in label_report(text, FINDINGS)}
-            same = all(read[name] is state for name, state in facts.states.items())
-            more = [n for n in FINDINGS if n not in facts.states and read[n] in SAID[:2] and n != "normal"]
-            found.update([facts.source, "same" if same and not more and not unlike(text, facts.states) else "another"])
+            same = all(read[name] is state for name, state in content.states.items())
+            more = [n for n in FINDINGS if n not in content.states and read[n] in SAID[:2] and n != "normal"]
+            found.update(
+                [
+                    content.source,
+                    "same" if same and not more and not find_differences(text, content.states) else "another",
+                ]
+            )
     return found
 
 
@@ -91,11 +96,11 @@ def test_a_report_says_no_less_than_its_reading(phantom):
         study = phantom.study(row)
         if study.report:
             own = {f.name: f.state for f in label_report(study.report)}
-            text = build_report(read_facts(study)).text
+            text = build_report(read_content(study)).text
             assert {f.name: f.state for f in label_report(text)} == own
 
 
-def test_the_four_parts():
+def test_a_structured_report_has_four_parts():
     report = build_report(facts_of({"pneumothorax": State.PRESENT, "edema": State.ABSENT}, manner="small", side="left"))
     assert report.text.splitlines() == [
         "DEFINITION: Pneumothorax: Air lies between the two layers of the pleura.",
@@ -107,15 +112,15 @@ def test_the_four_parts():
 
 
 def test_a_label_of_ones_own_is_said_and_not_compared():
-    facts = facts_of({"covid_19": State.PRESENT, "mass": State.ABSENT})
-    report = build_report(facts)
+    content = facts_of({"covid_19": State.PRESENT, "mass": State.ABSENT})
+    report = build_report(content)
     assert report.text == "OBSERVATIONS: Covid 19.\nVERDICT: Covid 19 is present. No mass."
-    assert unlike(report.text, facts.states) == []
+    assert find_differences(report.text, content.states) == []
 
 
 def test_unlike_names_what_differs_and_no_words_of_the_text():
     states = {"mass": State.PRESENT, "edema": State.UNCERTAIN, "fracture": State.ABSENT}
-    found = unlike("No mass. Jane Roe has edema. Possible fracture. Pneumothorax.", states)
+    found = find_differences("No mass. Jane Roe has edema. Possible fracture. Pneumothorax.", states)
     assert found == [
         "mass is present in the facts, but reads as absent",
         "pneumothorax is not mentioned in the facts, but reads as present",
@@ -127,8 +132,8 @@ def test_unlike_names_what_differs_and_no_words_of_the_text():
 def test_labels_that_contradict_each_other_are_noticed():
     """The chest cannot be normal and show a mass: no text says both, and the difference is named."""
     study = Study("s", "p", findings=(Finding("normal", State.PRESENT), Finding("mass", State.PRESENT)))
-    facts = read_facts(study)
-    assert unlike(build_report(facts).text, facts.states) == [
+    content = read_content(study)
+    assert find_differences(build_report(content).text, content.states) == [
         "normal chest is present in the facts, but reads as absent"
     ]
 
@@ -139,7 +144,7 @@ def test_sides_and_lobes_come_back_too(phantom):
     for row in range(len(phantom)):
         report = phantom.study(row).report
         if report:
-            own, again = (_places(text) for text in (report, build_report(read_facts(phantom.study(row))).text))
+            own, again = (_places(text) for text in (report, build_report(read_content(phantom.study(row))).text))
             assert again == own
             told += len(own)
     assert told > 50

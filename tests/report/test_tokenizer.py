@@ -27,7 +27,7 @@ def test_vocabulary_size_counts_the_specials() -> None:
     assert len(Tokenizer.train(["a a"], vocabulary_size=2)) == len(SPECIALS)
 
 
-def test_words_numbers_and_marks(tokenizer: Tokenizer) -> None:
+def test_a_text_is_split_into_words_numbers_and_marks(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("NO effusion, t1 5.2cm")
     assert [tokenizer.decode([i]) for i in ids] == ["no", "effusion", ",", "t1", "5.2", "cm"]
     assert tokenizer.decode(tokenizer.encode(TEXTS[0])) == "no effusion. t1-weighted, 5.2 cm (mild)."
@@ -48,7 +48,7 @@ def test_decode_skips_padding_and_stops_at_the_end(tokenizer: Tokenizer) -> None
 
 
 @pytest.mark.parametrize("bad", [-1, 10**6])
-def test_decode_rejects_ids_outside(tokenizer: Tokenizer, bad: int) -> None:
+def test_decode_rejects_ids_outside_the_vocabulary(tokenizer: Tokenizer, bad: int) -> None:
     with pytest.raises(IndexError, match=str(bad)):
         tokenizer.decode([bad])
 

@@ -109,9 +109,9 @@ def _paint(monkeypatch, fold_model, logits):
     def painted(*arguments, **options):
         asked = real(*arguments, **options)
         for said in asked:
-            if said.maps is not None:
-                said.maps[:] = -8
-                said.maps[:, 0] = logits
+            if "localization" in said.heads:
+                said.heads["localization"].values[:] = -8
+                said.heads["localization"].values[:, 0] = logits
         return asked
 
     monkeypatch.setattr(combine, "infer", painted)
@@ -255,7 +255,7 @@ def test_maps_and_contributions_are_means_too(ensemble):
     said = [answer(fold_model, indices) for fold_model in ensemble]
     nothing = [answer(fold_model, indices, subset=()) for fold_model in ensemble]
     for i, prediction in enumerate(found):
-        mean = np.mean([expit(s.maps[i, 0].astype(float)) for s in said], axis=0)
+        mean = np.mean([expit(s.heads["localization"].values[i, 0].astype(float)) for s in said], axis=0)
         np.testing.assert_allclose(prediction.maps[f"i{i}", "findings/edema"], mean, atol=1e-6)
         stated, unknowing = (
             np.mean([m.probabilities(s)["findings"][i, 0] for m, s in zip(ensemble, each, strict=True)])

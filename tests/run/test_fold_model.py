@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from asking import answer
+from asking import answer, maps_of
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
@@ -122,10 +122,11 @@ def test_answers_do_not_hang_on_who_is_asked_beside(fold_model, phantom, monkeyp
     monkeypatch.setattr(infer, "BATCH", 3)
     small = answer(fold_model, rows, describe=True)
     _assert_same(whole, small)
-    np.testing.assert_allclose(whole.maps.astype(float), small.maps.astype(float), atol=5e-3)
-    np.testing.assert_array_equal(whole.map_index, small.map_index)
-    assert whole.descriptions == small.descriptions
-    assert len(whole.descriptions) == len(rows)
+    (maps, index), (other, other_index) = maps_of(whole), maps_of(small)
+    np.testing.assert_allclose(maps.astype(float), other.astype(float), atol=5e-3)
+    np.testing.assert_array_equal(index, other_index)
+    assert whole.heads["description"] == small.heads["description"]
+    assert len(whole.heads["description"]) == len(rows)
     back = answer(fold_model, rows[::-1])
     np.testing.assert_allclose(whole.logits["findings"], back.logits["findings"][::-1], atol=1e-5)
 
@@ -133,14 +134,16 @@ def test_answers_do_not_hang_on_who_is_asked_beside(fold_model, phantom, monkeyp
 def test_every_map_is_filed_under_its_image(fold_model, phantom):
     rows = phantom.rows("test")[::-1]
     said = answer(fold_model, rows)
-    assert said.map_index.tolist() == [[row, image] for row in rows for image in phantom.image_rows(row)]
-    assert len(said.map_index) > len(rows)  # some have two images
-    for place in range(0, len(said.maps), 5):
-        row = said.map_index[place, 0]
+    maps, index = maps_of(said)
+    assert index.tolist() == [[row, image] for row in rows for image in phantom.image_rows(row)]
+    assert len(index) > len(rows)  # some have two images
+    for place in range(0, len(maps), 5):
+        row = index[place, 0]
         alone = answer(fold_model, np.array([row]))
-        own = alone.maps[alone.map_index[:, 1] == said.map_index[place, 1]]
-        np.testing.assert_allclose(said.maps[place].astype(float), own[0].astype(float), atol=5e-3)
-    assert answer(fold_model, rows, maps=False).maps is None
+        grids, places = maps_of(alone)
+        own = grids[places[:, 1] == index[place, 1]]
+        np.testing.assert_allclose(maps[place].astype(float), own[0].astype(float), atol=5e-3)
+    assert answer(fold_model, rows, maps=False).heads == {}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +167,7 @@ def test_a_subset_is_the_answer_to_studies_that_hold_no_more(tiny_run, fold_mode
 def test_no_study_at_all(fold_model):
     said = answer(fold_model, np.zeros(0, np.int64))
     assert {t: v.shape for t, v in said.logits.items()} == {t: (0, len(n)) for t, n in fold_model.plan.targets.items()}
-    assert said.maps is None
+    assert maps_of(said) == (None, None)
 
 
 # --- shuffled controls -------------------------------------------------------------------------------------------------
@@ -196,7 +199,7 @@ def test_shuffled_text_is_the_own_study_with_another_patients_report(tiny_run, f
         np.testing.assert_allclose(said.logits[target][kept], values, atol=1e-5)
     own = answer(fold_model, rows)
     assert np.abs(said.logits["findings"] - own.logits["findings"]).max() > 1e-3
-    np.testing.assert_array_equal(said.maps, own.maps)
+    np.testing.assert_array_equal(maps_of(said)[0], maps_of(own)[0])
 
 
 def test_shuffled_images_are_described_as_the_partners(fold_model, phantom):
@@ -207,7 +210,7 @@ def test_shuffled_images_are_described_as_the_partners(fold_model, phantom):
     own = answer(fold_model, rows, subset=("image",), describe=True)
     partner = find_partners(fold_model.loader.patient_ids[rows])
     np.testing.assert_allclose(said.logits["findings"], own.logits["findings"][partner], atol=1e-5)
-    assert said.descriptions == [own.descriptions[i] for i in partner]
+    assert said.heads["description"] == [own.heads["description"][i] for i in partner]
 
 
 # --- calibration -------------------------------------------------------------------------------------------------------

@@ -58,13 +58,19 @@ def test_each_image_is_encoded_once_for_all_subsets_arms_and_the_description(fol
 
 def test_one_pass_gives_the_bits_of_a_pass_for_each_question(fold_model):
     rows = fold_model.split["test"]
-    asks = [Ask(maps=True, describe=True), Ask(("image",)), Ask(("text", "record")), Ask(()), Ask(shuffled="text")]
+    asks = [
+        Ask(heads=("localization", "description"), tell=("description",)),
+        Ask(("image",)),
+        Ask(("text", "record")),
+        Ask(()),
+        Ask(shuffled="text"),
+    ]
     for together, ask in zip(infer(fold_model, rows, asks), asks, strict=True):
         (alone,) = infer(fold_model, rows, [ask])
         for target, logits in alone.logits.items():
             np.testing.assert_array_equal(together.logits[target], logits)
         np.testing.assert_array_equal(together.shown, alone.shown)
-        assert together.descriptions == alone.descriptions
+        assert together.heads.get("description") == alone.heads.get("description")
 
 
 @pytest.mark.parametrize("hidden", ["image", "text", "record"])

@@ -10,7 +10,7 @@ import torch
 from chiasm.models.image.encoder import Backbone, Extractor
 from chiasm.runtime.cache import frozen_features
 
-PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 6)).astype(np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 1, 4, 6)).astype(np.uint8)
 
 
 class Scales(Backbone):
@@ -40,8 +40,8 @@ def test_the_maps_are_the_backbones_whatever_the_batches(encoder, tmp_path):
     fine, coarse = frozen_features(encoder, PIXELS, "hash", tmp_path, asked.append, batch_size=2)
     assert asked == [2, 2, 1]
     assert encoder.training
-    np.testing.assert_array_equal(fine, 2.0 * PIXELS[:, None])
-    np.testing.assert_allclose(coarse, PIXELS[:, None].mean(axis=3, keepdims=True), rtol=1e-3)  # half precision
+    np.testing.assert_array_equal(fine, 2.0 * PIXELS)
+    np.testing.assert_allclose(coarse, PIXELS.mean(axis=3, keepdims=True), rtol=1e-3)  # half precision
     assert fine.dtype == coarse.dtype == np.float16
 
 
@@ -55,13 +55,13 @@ def test_the_same_question_is_answered_from_disk(encoder, tmp_path):
 
 def test_other_weights_pixels_or_levels_are_another_cache(encoder, tmp_path):
     frozen_features(encoder, PIXELS, "hash", tmp_path)
-    other = PIXELS[:, ::-1]
+    other = PIXELS[:, :, ::-1]
     turned, _ = frozen_features(encoder, other, "other hash", tmp_path)
-    np.testing.assert_array_equal(turned, 2.0 * other[:, None])
+    np.testing.assert_array_equal(turned, 2.0 * other)
     with torch.no_grad():
         encoder.backbone.weight.fill_(3.0)
     tripled, _ = frozen_features(encoder, PIXELS, "hash", tmp_path)
-    np.testing.assert_array_equal(tripled, 3.0 * PIXELS[:, None])
+    np.testing.assert_array_equal(tripled, 3.0 * PIXELS)
     encoder.levels = 1
     assert len(frozen_features(encoder, PIXELS, "hash", tmp_path)) == 1
     assert encoder.backbone.seen == 20
@@ -93,4 +93,4 @@ def test_a_computation_that_was_cut_off_is_done_again(encoder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         frozen_features(encoder, PIXELS, "hash", tmp_path, kill, batch_size=2)
     fine, _ = frozen_features(encoder, PIXELS, "hash", tmp_path)
-    np.testing.assert_array_equal(fine, 2.0 * PIXELS[:, None])
+    np.testing.assert_array_equal(fine, 2.0 * PIXELS)

@@ -76,7 +76,7 @@ def test_patient_record_view_and_files_come_from_the_table(tree, sort_out) -> No
     np.testing.assert_array_equal(image.pixels, read_image(tree / image.source))
     assert (
         rejected["Data_Entry_2017.csv: row 3, column Patient Age"]
-        == "'413' is no age of a human being: taken as missing"
+        == "'413' is no age of a human being: treated as missing"
     )
     assert "kept as 89" in rejected["Data_Entry_2017.csv: row 6, column Patient Age"]
 

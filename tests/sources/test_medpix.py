@@ -3,12 +3,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from pictures import with_footer
 from PIL import Image as Pillow
-from PIL import ImageDraw
 
+from chiasm.cohort.imports import import_cohort
 from chiasm.errors import InputError, TableError
-from chiasm.formats.pixels import read_image
-from chiasm.sources.medpix import find_footer, read
+from chiasm.formats.crop import find_footer
+from chiasm.sources.medpix import read
 from chiasm.study import State
 
 
@@ -45,18 +46,6 @@ def tree(tmp_path, picture):
         return tmp_path
 
     return make
-
-
-def with_footer(lines: int, height: int = 200, width: int = 300) -> np.ndarray:
-    """A disk of soft tissue over a black band with white text, as MedPix burns it in."""
-    y, x = np.mgrid[:height, :width]
-    pixels = np.where((y - height / 2) ** 2 + (x - width / 2) ** 2 < (height / 2 + 9) ** 2, 120 + x % 7, 0).astype(
-        np.uint8
-    )
-    band = Pillow.new("L", (width, 12 * lines))
-    for line in range(lines):
-        ImageDraw.Draw(band).text((30, 12 * line - 1), "0548c9b5-2b5b, Uploader : A Name, 05-20-2005", fill=130)
-    return np.concatenate([pixels, np.asarray(band)])
 
 
 def test_caption_history_and_findings_are_sections_and_the_diagnosis_is_nowhere(tree, sort_out) -> None:
@@ -157,33 +146,31 @@ def test_a_folder_that_does_not_fit_says_what_is_lacking(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("lines", [1, 2])
-def test_a_footer_is_cut_off_and_the_cut_is_in_the_geometry(tree, sort_out, lines: int) -> None:
-    folder = tree([entry("a")], [case()])
-    pixels = with_footer(lines)
+def test_a_footer_is_cropped_when_a_picture_is_stored_unless_told_otherwise(tree, tmp_path, lines: int) -> None:
+    folder, pixels = tree([entry("a")], [case()]), with_footer(lines)
     (folder / "images/a.jpg").unlink()
     Pillow.fromarray(pixels).save(folder / "images/a.png")
-    image = sort_out(read(folder))[0]["a"].images[0]
-    height = image.pixels.shape[0]
-    assert 200 <= height <= 200 + 4  # dark rows above the first stroke may stay
-    np.testing.assert_array_equal(image.pixels, pixels[:height])
-    assert not (image.pixels[200:] > 16).any()
-    assert image.geometry.original_shape == pixels.shape
-    assert image.geometry.shape == image.pixels.shape
-    np.testing.assert_array_equal(image.geometry.to_original(np.array([3.0, 4.0])), [3, 4])
-    whole = sort_out(read(folder, crop_footer=False))[0]["a"].images[0]
-    np.testing.assert_array_equal(whole.pixels, pixels)
+    cohort = import_cohort("medpix", folder, tmp_path / "out" / "cropped", size=300)
+    geometry, stored = cohort.geometry(0), cohort.pixels(0)
+    assert geometry.original_shape == pixels.shape
+    assert geometry.scale == (1, 1)
+    top = int(geometry.offset[0])
+    np.testing.assert_array_equal(stored[top : top + 200], pixels[:200])
+    assert not (stored[top + 200 :] > 16).any()
+    whole = import_cohort("medpix", folder, tmp_path / "out" / "whole", size=300, options={"crop_footer": False})
+    top = int(whole.geometry(0).offset[0])
+    np.testing.assert_array_equal(whole.pixels(0)[top : top + len(pixels)], pixels)
+    assert [c.meta["preprocessing"]["crop"] for c in (cohort, whole)] == ["footer", ""]
+    assert whole.meta["options"] == {"crop_footer": False}
 
 
-def test_pictures_without_a_footer_are_left_whole() -> None:
-    y, x = np.mgrid[:200, :300]
-    smooth = (100 + 50 * np.sin(x / 9) + y / 4).astype(np.uint8)
-    black = np.zeros((200, 300), np.uint8)
-    table = black.copy()
-    table[185:195, 20:22] = 200  # two legs of a couch: strokes, but no line of text
-    above = with_footer(1).copy()
-    above[-12:] = 0
-    for pixels in (smooth, black, table, above, smooth[:1], smooth[:, :1]):
-        assert find_footer(pixels) == 0
+def test_the_cohort_says_that_pictures_of_ct_carry_no_hounsfield_units(tree, tmp_path) -> None:
+    folder = tree([entry("a"), entry("b", type_="MR")], [case()])
+    cohort = import_cohort("medpix", folder, tmp_path / "out", size=64)
+    (note,) = cohort.notes
+    assert note.startswith("1 CT images carry no values that a window could be applied to")
+    np.testing.assert_array_equal(cohort.stored(0)[0], cohort.pixels(0))
+    assert cohort.images["scale"].tolist() == ["uint8", "uint8"]
 
 
 def test_the_real_subset_is_read_whole(shared_data, sort_out) -> None:
@@ -217,6 +204,7 @@ def test_the_real_subset_is_read_whole(shared_data, sort_out) -> None:
         "MPX2563_synpic41817": 378,
         "MPX1735_synpic16735": 377,
     }.items():
-        assert abs(studies[name].images[0].pixels.shape[0] - first_row) <= 2
+        pixels = studies[name].images[0].pixels
+        assert abs(len(pixels) - find_footer(pixels) - first_row) <= 2
     for name in ("MPX2501_synpic43623", "MPX2344_synpic39231", "MPX2527_synpic20894"):
-        assert studies[name].images[0].pixels.shape == read_image(folder / "images" / f"{name}.jpg").shape
+        assert find_footer(studies[name].images[0].pixels) == 0

@@ -7,10 +7,10 @@ import pytest
 
 from chiasm.cohort.imports import import_cohort
 from chiasm.domains.stroke.outcome import KINDS, PLACES, SUBSETS, bayes, draw_latents
+from chiasm.domains.stroke.territories import TERRITORIES
 from chiasm.errors import InputError
 from chiasm.sources.phantom_stroke import read
 from chiasm.study import State, Study
-from chiasm.vocabulary import TERRITORIES
 
 SHAPE = (32, 40, 36)
 
@@ -97,7 +97,7 @@ def test_the_import_makes_volumes_of_its_own_size_and_stores_them_as_they_are(
     studies: list[Study], tmp_path: Path
 ) -> None:
     cohort = import_cohort("phantom-stroke", None, tmp_path / "c", volume_size=SHAPE, seed=2, options={"studies": 6})
-    assert cohort.array(3).shape == (6, *SHAPE)
+    assert cohort.array(3).shape == (6, 1, *SHAPE)
     assert cohort.bayes == tuple(sorted(SUBSETS))
     for row in range(6):
         np.testing.assert_array_equal(cohort.pixels(row), studies[row].images[0].pixels)

@@ -122,7 +122,7 @@ def test_the_mask_comes_first_and_the_planes_are_its_neighbours(studies: dict[st
     assert [image.name for image in images] == ["lesion-mask", "FLAIR axial", "FLAIR sagittal", "FLAIR coronal"]
     assert [image.dicom_modality for image in images] == ["SEG", "MR", "MR", "MR"]
     assert images[0].pixels.shape == (136, 189, 157)
-    assert set(np.unique(images[0].pixels)) == {0, 255}
+    assert set(np.unique(images[0].pixels)) == {0, 1}
     inside = np.argwhere(images[0].pixels)  # superior, anterior, right: the first column is the patient's left
     assert inside.min(axis=0).tolist() == [60, 85, 37]
     corner = np.reshape(images[0].geometry.affine, (4, 4)) @ [60, 85, 37, 1]
@@ -141,7 +141,7 @@ def test_even_one_voxel_survives_the_store(root: Path, tmp_path: Path) -> None:
     stored = cohort.array(3)[masks["index"]]
     geometry = cohort.geometry(int(masks.index[0]))
     cell_ml = 1e-3 / np.prod(geometry.scale)
-    volumes_ml = stored.astype(float).sum(axis=(1, 2, 3)) / 255 * cell_ml
+    volumes_ml = stored.astype(float).sum(axis=(1, 2, 3, 4)) / 255 * cell_ml
     np.testing.assert_allclose(volumes_ml[[0, 2]], 6.0, rtol=0.01)  # a cell holds its share of the lesion
     assert 0.0005 < volumes_ml[1] < 0.0015  # one voxel of 1 mm3, rounded to 1/255 a cell
     assert cohort.study(0).facts["lesion_volume_ml"] == pytest.approx(6.0)

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chiasm.heads.head import Picture, Section, Text
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.calibration import reliability
 from chiasm.metrics.classification import pr_curve, roc_curve
 from chiasm.metrics.metric import Metric
 from chiasm.summary.cases import Case, Glass
 from chiasm.summary.figures import Confusion, Curves, overlay
-from chiasm.summary.page import Picture, Summary, Words, render, write_page
+from chiasm.summary.page import Summary, render, write_page
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -37,6 +38,9 @@ def curves(name: str) -> Curves:
 @pytest.fixture(scope="module")
 def summary() -> Summary:
     jpeg = overlay(np.zeros((8, 8), np.uint8), np.zeros((0, 4)), np.zeros((0, 4)), format="JPEG")
+    black, nothing = np.zeros((8, 8), np.uint8), np.zeros((0, 4))
+    picture = Picture("pneumonia", "best", f"IoU .9 {ATTACK}", black, nothing, nothing)
+    text = Text("worst", "CIDEr 0.0", {"the model": ATTACK, "reference": "Heart <b>normal</b>."}, black)
     metrics = {
         "findings/macro/auroc": metric(0.8113, "area; average"),
         "findings/pneumonia/auroc": metric(0.8217, "area"),
@@ -72,8 +76,10 @@ def summary() -> Summary:
         cases_chosen="By rule.",
         glass=Glass({"axial": jpeg}, "Of 3 patients."),
         curves=[curves("findings/pneumonia"), curves("outcome/event"), curves("outcome/other")],
-        pictures=[Picture("best", "pneumonia", f"IoU .9 {ATTACK}", jpeg)],
-        words=[Words("worst", "CIDEr 0.0", {"the model": ATTACK, "reference": "Heart <b>normal</b>."}, jpeg)],
+        sections=[
+            Section("Localization", "image only", "localization", ("box_iou",), pictures=[picture]),
+            Section("Generated descriptions", "no report", "description", ("cider",), texts=[text]),
+        ],
     )
 
 
@@ -166,8 +172,8 @@ def test_sections_without_content_are_left_out(summary: Summary) -> None:
     for heading in (
         "What each modality adds",
         "Could a shortcut do it?",
-        "Where it looked",
-        "What it wrote",
+        "Localization",
+        "Generated descriptions",
         "For whom",
     ):
         assert heading not in text

@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from chiasm.errors import RunError, TrainingError
 from chiasm.evaluation.evaluate import evaluate
 from chiasm.evaluation.verify import verify
-from chiasm.models.assemble import build_model
 from chiasm.prediction.folder import predict_inputs
 from chiasm.recipe import read_recipe
 from chiasm.run.fold_model import load_fold_models
+from chiasm.run.model import Model, build_model
 from chiasm.training.train import Trainee, keep_modalities, train
 
 LIGHT = ("heads.description=null", "train.epochs=3")
@@ -108,17 +108,16 @@ def test_folds_hold_every_patient_out_once_and_are_resumable(phantom, small, tmp
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_named(phantom, small, tmp_path, monkeypatch):
-    module = sys.modules[train.__module__]  # `chiasm.training.train` is also the name of the function
-    real, calls = module.compute_losses, []
+    real, calls = Model.losses, []
 
-    def broken(outputs, batch, recipe, kinds):
+    def broken(model, outputs, batch):
         calls.append(1)
-        losses = real(outputs, batch, recipe, kinds)
+        losses = real(model, outputs, batch)
         if len(calls) == 2:
-            losses["outcome_loss"] = losses["outcome_loss"] * torch.nan
+            losses["outcome_loss"] = losses["outcome_loss"]._replace(value=losses["outcome_loss"].value * torch.nan)
         return losses
 
-    monkeypatch.setattr(module, "compute_losses", broken)
+    monkeypatch.setattr(Model, "losses", broken)
     with pytest.raises(TrainingError, match=r"outcome_loss\n.*epoch 0, step 1"):
         train(read_recipe("report-fusion", [*small, *LIGHT]), [phantom.path], tmp_path / "run")
 
@@ -178,15 +177,19 @@ def _history(run: Path) -> dict[str, list[float]]:
 
 
 def test_watching_the_modalities_moves_no_weight_of_the_answer(phantom, small, tmp_path, monkeypatch):
-    module, runs = sys.modules[train.__module__], (tmp_path / "a", tmp_path / "b")
+    runs = (tmp_path / "a", tmp_path / "b")
     recipe = read_recipe("report-fusion", [*small, "heads.description=null", "train.epochs=2"])
     train(recipe, [phantom.path], runs[0])
-    real = module.unimodal_losses
-    monkeypatch.setattr(module, "unimodal_losses", lambda *args: {k: 50 * v for k, v in real(*args).items()})
+    real = Model.losses
+
+    def louder(*args):
+        return {k: x._replace(value=50 * x.value) if x.watched else x for k, x in real(*args).items()}
+
+    monkeypatch.setattr(Model, "losses", louder)
     train(recipe, [phantom.path], runs[1])
     a, b = (_weights(run) for run in runs)
     assert a.keys() == b.keys()
-    assert not any(name.startswith("unimodal") for name in a)
+    assert not any("unimodal" in name for name in a)
     assert all(torch.equal(a[name], b[name]) for name in a)
     a, b = (_history(run) for run in runs)
     assert a["validation_loss"] == b["validation_loss"]
@@ -197,7 +200,7 @@ def test_watching_draws_no_random_number_of_the_training(tiny_run):
     fold_model = load_fold_models(tiny_run)[0]
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    assert Trainee(fold_model, fold_model.model).model.unimodal is not None
+    assert Trainee(fold_model, fold_model.model).model.targets.unimodal is not None
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -1,4 +1,4 @@
-"""What a cohort holds and lacks, by split: studies, modalities, truth, chart."""
+"""Counts of what a cohort holds and lacks, by split: studies, modalities, truth, chart."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from chiasm.audit.counts import (
 from chiasm.audit.duplicates import CORRELATION, FAR_BITS, identical, near_identical
 from chiasm.audit.inspection import render_inspection
 from chiasm.cohort.store import Cohort
-from chiasm.report.findings import label_texts
+from chiasm.report.findings import label_reports
 from chiasm.study import Kind, State
 from chiasm.vocabulary import FINDINGS, canonical, snake_case
 
@@ -106,7 +106,7 @@ def near_pixels(cohort: Cohort, studies: pd.DataFrame) -> dict[str, Any]:
 
 def _near_in(cohort: Cohort, studies: pd.DataFrame, array: str) -> list[dict[str, Any]]:
     """The pairs of one pixel array; pictures that are identical take part once, and belong to all their studies."""
-    images, pixels = cohort.images, cohort.arrays[array]
+    images = cohort.images
     mine = np.flatnonzero((images["array"] == array).to_numpy())
     _, first, group = np.unique(images["pixel_hash"].to_numpy(np.str_)[mine], return_index=True, return_inverse=True)
     picture = first[group]  # the first image with the same pixels
@@ -115,9 +115,8 @@ def _near_in(cohort: Cohort, studies: pd.DataFrame, array: str) -> list[dict[str
     one = np.ones(len(mine), bool)
     np.logical_and.at(one, picture, patients == patients[picture])
     once = np.sort(first)
-    place = images["index"].to_numpy()[mine[once]]
     hashes = images["perceptual_hash"].to_numpy(np.uint64)[mine[once]]
-    pairs = near_identical(hashes, np.where(one, patients, -1)[once], lambda i: pixels[place[i]])
+    pairs = near_identical(hashes, np.where(one, patients, -1)[once], lambda i: cohort.pixels(int(mine[once[i]])))
     return [
         {
             **_group(
@@ -163,7 +162,7 @@ def label_words(cohort: Cohort) -> dict[str, dict[str, Any]]:
         patterns = _patterns({name for name, *_ in labels.values()}, (texts[i] for i in rows))
         read = rows[np.unique(np.linspace(0, len(rows) - 1, MOST_READ).astype(int))] if len(rows) > MOST_READ else rows
         known = sorted({name for name, *_ in labels.values()} & set(FINDINGS))
-        states = label_texts([texts[i] for i in read], known)
+        states = label_reports([texts[i] for i in read], known)
         said = dict(zip(known, np.isin(states, [State.PRESENT.value, State.UNCERTAIN.value]).T, strict=True))
         entries = {}
         for key, (name, present, other) in labels.items():

@@ -1,4 +1,4 @@
-"""Have a text written for each study of a cohort: finished ones are never asked for again."""
+"""The writing of a text for each study of a cohort: finished ones are never asked for again."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from chiasm.cohort.generated import FILE, TextFile
+from chiasm.cohort.generated import FILE, GeneratedTexts
 from chiasm.cohort.store import Cohort
 from chiasm.errors import InputError, WriterError
 from chiasm.progress import Progress
-from chiasm.report.facts import read_facts, read_image_facts
-from chiasm.report.findings import READ
+from chiasm.report.content import read_content, read_image_content
+from chiasm.report.findings import LABELED_SECTIONS
 from chiasm.report.masking import mask_identifiers
-from chiasm.report.writers import KINDS, Task, Writer, Written
-from chiasm.report.writers.ask import LONGEST
+from chiasm.report.writers import TEXT_KINDS, Task, Writer, Written
+from chiasm.report.writers.ask import LONGEST_REPORT
 from chiasm.study import Study
 
 IN_A_ROW = 3
-"""Studies without an answer after which the writer is taken to be gone."""
+"""Studies without an answer after which the writer is treated as gone."""
 _CAPITALS = 0.6  # share of capitals among letters, from which names cannot be told from other words
 
 Waiting = dict[Future[Written], tuple[Study, Task]]
@@ -48,7 +48,7 @@ def write_texts(
 
     Args:
         concurrency: the most questions at a time (a model in this process takes one).
-        limit: the most texts to write now. pictures: of each study, for an image description by a model that sees.
+        limit: the most texts to write now. pictures: of each study, for an image description by a model that reads images.
 
     Returns:
         studies; finished (before); written (now); and of both together accepted, replaced (by the template's text),
@@ -58,12 +58,12 @@ def write_texts(
         InputError: no such kind, or pictures for a writer or a kind that has no use for them. CohortError: texts are damaged, or are being written by another process.
         WriterError: the writer refuses, or `IN_A_ROW` studies in a row got no answer; what was written before stands.
     """
-    if kind not in KINDS:
-        raise InputError("there is no such kind of text", expected=" or ".join(KINDS), got=kind)
-    if pictures and not (writer.sees and kind == "image-description"):
+    if kind not in TEXT_KINDS:
+        raise InputError("there is no such kind of text", expected=" or ".join(TEXT_KINDS), got=kind)
+    if pictures and not (writer.reads_images and kind == "image-description"):
         raise InputError(
             "the pictures would not be looked at",
-            expected="an image-description by openai:MODEL@URL, a model that sees",
+            expected="an image-description by openai:MODEL@URL, a model that reads images",
             got=f"a {kind} by {writer.name}",
             remedy="leave --pictures out",
         )
@@ -73,7 +73,7 @@ def write_texts(
     failed = 0
     most = min(concurrency, writer.parallel)
     pool = ThreadPoolExecutor(most)
-    with TextFile(cohort.path) as texts, Progress(f"writing {kind}", len(cohort)) as bar:
+    with GeneratedTexts(cohort.path) as texts, Progress(f"writing {kind}", len(cohort)) as bar:
 
         def settle() -> None:
             nonlocal failed
@@ -114,7 +114,7 @@ def write_texts(
 
 _NOTHING_KNOWN = {
     "structured-report": "no finding in a report that the labeler reads, no label, no measurement",
-    "image-description": "no region drawn in an image, no measurement; --pictures lets a model that sees try",
+    "image-description": "no region drawn in an image, no measurement; --pictures lets a model that reads images try",
 }
 
 
@@ -142,21 +142,26 @@ def render_counts(counts: Mapping[str, int], kind: str, folder: Path) -> str:
 
 
 def _tasks(cohort: Cohort, kind: str, pictures: int) -> Iterator[tuple[Study, Task]]:
+    names = cohort.region_names
     for row in range(len(cohort)):
         study = cohort.study(row)
         if kind == "image-description":
-            yield study, Task(kind, read_image_facts(study), pictures=draw_pictures(study, pictures))
+            yield study, Task(kind, read_image_content(study, names), pictures=draw_pictures(cohort, row, pictures))
         else:
-            facts = read_facts(study)
-            text = "\n".join(t for name, t in study.report.sections.items() if name in READ) if study.report else ""
-            report, withheld = _hand_over(text, study) if facts.source.startswith("report") else ("", "")
-            yield study, Task(kind, facts, report, withheld=withheld)
+            content = read_content(study, names)
+            text = (
+                "\n".join(t for name, t in study.report.sections.items() if name in LABELED_SECTIONS)
+                if study.report
+                else ""
+            )
+            report, withheld = _hand_over(text, study) if content.source.startswith("report") else ("", "")
+            yield study, Task(kind, content, report, withheld=withheld)
 
 
 def _hand_over(text: str, study: Study) -> tuple[str, str]:
     """The report as a model may read it, or "" and why not."""
-    if len(text) > LONGEST:
-        return "", f"the report has {len(text)} characters; a model is given at most {LONGEST}"
+    if len(text) > LONGEST_REPORT:
+        return "", f"the report has {len(text)} characters; a model is given at most {LONGEST_REPORT}"
     letters = [c for c in text if c.isalpha()]
     if sum(c.isupper() for c in letters) > _CAPITALS * len(letters):
         return "", ""  # names in capitals cannot be masked: the facts must do
@@ -174,7 +179,7 @@ def _row(study: Study, task: Task, written: Written, own: dict[str, Any]) -> dic
         "kind": task.kind,
         "text": written.text,
         "structure": written.structure,
-        "source": task.facts.source or "pictures" * bool(task.pictures),
+        "source": task.content.source or "pictures" * bool(task.pictures),
         **own,
         "input_hash": task.hash,
         "attempts": written.attempts,
@@ -193,16 +198,18 @@ def _outcome(row: dict[str, Any]) -> str:
     return "silent" if row["text"] is None else "replaced"
 
 
-def draw_pictures(study: Study, most: int) -> tuple[bytes, ...]:
+def draw_pictures(cohort: Cohort, row: int, most: int) -> tuple[bytes, ...]:
     """PNG files of at most so many of a study's images, of volumes planes evenly spaced along the first axis."""
-    planes: list[NDArray[np.generic]] = []
-    for image in study.images[:most]:
-        if image.pixels.ndim == 2:
-            planes.append(image.pixels)
+    planes: list[NDArray[np.uint8]] = []
+    images = cohort.image_rows(row)
+    for image in images[:most]:
+        pixels = cohort.pixels(image)
+        if pixels.ndim == 2:
+            planes.append(pixels)
         else:
-            depth, many = len(image.pixels), max(1, most // len(study.images))
-            planes += [image.pixels[int((i + 0.5) * depth / many)] for i in range(many)]
-    return tuple(_png(np.asarray(plane, np.uint8)) for plane in planes[:most])
+            depth, many = len(pixels), max(1, most // len(images))
+            planes += [pixels[int((i + 0.5) * depth / many)] for i in range(many)]
+    return tuple(map(_png, planes[:most]))
 
 
 def _png(plane: NDArray[np.uint8]) -> bytes:

@@ -1,7 +1,7 @@
-"""Texts that writers made, kept beside a cohort's tables: one row a study and kind, with how it came about.
+"""Generated texts beside a cohort's tables: one row a study and kind, with who wrote it, from what, and whether it was accepted.
 
-`texts.parquet` is replaced whole; what is written meanwhile goes to `texts.partial.jsonl` line by line, so that a kill
-loses the text at work and no other. The cohort's content hash leaves texts out: they have a hash of their own.
+`texts.parquet` is replaced whole; meanwhile each new text goes to `texts.partial.jsonl`, so that a killed process loses
+only the texts in progress. The cohort's content hash leaves texts out: they have a hash of their own.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from chiasm.atomic import locked, whole_file
 from chiasm.errors import CohortError
 
-WRITTEN = {"structured_report": "structured-report", "image_description": "image-description"}
-"""Text section that a recipe may name -> kind of text."""
+SECTION_KINDS = {"structured_report": "structured-report", "image_description": "image-description"}
+"""Section that a recipe may name -> kind of generated text."""
 FILE, JOURNAL, LOCK = "texts.parquet", "texts.partial.jsonl", "texts.lock"
 COLUMNS = pa.schema(
     [
@@ -36,86 +36,90 @@ COLUMNS = pa.schema(
     ]
 )
 
-Row = dict[str, Any]
+TextRow = dict[str, Any]
 
 
-def read_texts(cohort: Path, section: str) -> dict[str, str]:
-    """study_id -> text of one of `WRITTEN`; studies without one are left out.
+def read_generated(cohort: Path, section: str) -> dict[str, str]:
+    """study_id -> generated text of a section of `SECTION_KINDS`; studies without one are left out.
 
     Raises:
         CohortError: the file is damaged.
     """
-    return {row["study_id"]: row["text"] for row in _rows(cohort) if row["kind"] == WRITTEN[section] and row["text"]}
+    return {
+        row["study_id"]: row["text"]
+        for row in _read_rows(cohort)
+        if row["kind"] == SECTION_KINDS[section] and row["text"]
+    }
 
 
-def sources(cohort: Path, section: str) -> dict[str, int]:
+def count_sources(cohort: Path, section: str) -> dict[str, int]:
     """What the texts of a section were written from ("report", "labels", "regions", "measurements") -> how many."""
     counts: dict[str, int] = {}
-    for row in _rows(cohort):
-        if row["kind"] == WRITTEN[section] and row["text"]:
+    for row in _read_rows(cohort):
+        if row["kind"] == SECTION_KINDS[section] and row["text"]:
             for source in row["source"].split("+"):
                 counts[source] = counts.get(source, 0) + 1
     return counts
 
 
-def writers(cohort: Path, section: str) -> dict[str, str]:
-    """study_id -> who wrote its text of a section: the writer, and the model where it is one."""
+def read_writers(cohort: Path, section: str) -> dict[str, str]:
+    """study_id -> who wrote its text of a section: the writer, and the model if it is a language model."""
     return {
         row["study_id"]: " ".join(filter(None, (row["writer"], row["model"])))
-        for row in _rows(cohort)
-        if row["kind"] == WRITTEN[section] and row["text"]
+        for row in _read_rows(cohort)
+        if row["kind"] == SECTION_KINDS[section] and row["text"]
     }
 
 
 def check_texts(entry: Mapping[str, Any], cohort: Path) -> None:
-    """Are the written texts those that a run has recorded?
+    """Refuse texts that are not those that a run has recorded.
 
     Raises:
         CohortError: they were written anew, or are gone.
     """
     for section, digest in entry.get("texts", {}).items():
-        if texts_hash(cohort, section) != digest:
+        if hash_texts(cohort, section) != digest:
             raise CohortError(
-                f"the written texts of {section} have changed since the run was trained",
+                f"the generated texts of {section} have changed since the run was trained",
                 expected=f"texts of hash {digest[:16]}",
-                got=texts_hash(cohort, section)[:16],
+                got=hash_texts(cohort, section)[:16],
                 where=str(cohort / FILE),
-                remedy="write them again as they were (texts name their writer, seed and prompt), or train again",
+                remedy="write them again with the same writer, seed and prompts (texts.parquet names them), or train again",
             )
 
 
-def texts_hash(cohort: Path, section: str) -> str:
+def hash_texts(cohort: Path, section: str) -> str:
     """SHA-256 over study and text of a section, whatever their order."""
-    texts = json.dumps(sorted(read_texts(cohort, section).items()), separators=(",", ":"))
+    texts = json.dumps(sorted(read_generated(cohort, section).items()), separators=(",", ":"))
     return hashlib.sha256(texts.encode()).hexdigest()
 
 
-def _rows(cohort: Path) -> list[Row]:
+def _read_rows(cohort: Path) -> list[TextRow]:
     file = cohort / FILE
     if not file.is_file():
         return []
     try:
-        rows: list[Row] = pq.read_table(file).cast(COLUMNS).to_pylist()
+        rows: list[TextRow] = pq.read_table(file).cast(COLUMNS).to_pylist()
         return rows
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CohortError(
-            "the written texts are damaged",
+            "the generated texts are damaged",
             got=type(error).__name__,
             where=str(file),
             remedy="delete the file and run chiasm write again",
         ) from None
 
 
-class TextFile:
-    """The texts of a cohort, open for writing: one process at a time.
+class GeneratedTexts:
+    """The generated texts of a cohort, open for writing by one process at a time.
 
-    >>> with TextFile(folder) as texts:  # doctest: +SKIP
+    >>> with GeneratedTexts(folder) as texts:  # doctest: +SKIP
     ...     texts.add(row)
     """
 
     def __init__(self, cohort: Path) -> None:
         self.cohort = cohort
-        self.rows: dict[tuple[str, str], Row] = {}
+        self.rows: dict[tuple[str, str], TextRow] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -123,14 +127,14 @@ class TextFile:
             stack.enter_context(locked(self.cohort / LOCK, CohortError, busy))
             self._journal = stack.enter_context((self.cohort / JOURNAL).open("a+", encoding="utf-8"))
             self._journal.seek(0)
-            for row in (*_rows(self.cohort), *_whole_lines(self._journal.read())):
+            for row in (*_read_rows(self.cohort), *_whole_lines(self._journal.read())):
                 self.rows[row["study_id"], row["kind"]] = row
             self._journal.seek(0, os.SEEK_END)
             self._held = stack.pop_all()
         return self
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Keep a row in place of the one of its study and kind; from here on a kill does not lose it."""
+        """Keep a row in place of the one of its study and kind; a killed process does not lose it any more."""
         self.rows[row["study_id"], row["kind"]] = dict(row)
         self._journal.write(f"\n{json.dumps(dict(row))}\n")
         self._journal.flush()
@@ -138,11 +142,11 @@ class TextFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Fold the journal into the table, also where the work was cut short."""
+        """Merge the journal into the table, also after an error."""
         with self._held:
-            self._fold()
+            self._merge()
 
-    def _fold(self) -> None:
+    def _merge(self) -> None:
         ordered = sorted(self.rows.values(), key=lambda row: (row["kind"], row["study_id"]))
         with whole_file(self.cohort / FILE) as partial:
             pq.write_table(pa.Table.from_pylist(ordered, COLUMNS), partial)
@@ -150,8 +154,8 @@ class TextFile:
         (self.cohort / JOURNAL).unlink()
 
 
-def _whole_lines(text: str) -> list[Row]:
-    """The rows of a journal but for the line that a kill cut off."""
+def _whole_lines(text: str) -> list[TextRow]:
+    """The rows of a journal, without a last line that a killed process left incomplete."""
     rows = []
     for line in text.splitlines():
         try:

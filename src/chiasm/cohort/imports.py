@@ -1,4 +1,4 @@
-"""A source as a cohort on disk."""
+"""The import of a source as a cohort on disk."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import InputError
+from chiasm.formats.intensity import Intensity
 from chiasm.sources.registry import find_source, nearest
 
 
@@ -23,6 +24,7 @@ def import_cohort(
     seed: int = 0,
     strict: bool = False,
     options: Mapping[str, Any] | None = None,
+    intensity: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Cohort:
     """Read a source folder or file and write it as a cohort; see `write_cohort` for what the arguments mean.
@@ -31,9 +33,11 @@ def import_cohort(
         path: of the source; None for one that makes its studies itself.
         options: keyword arguments of the source's `read`. One that has an option `seed`, `size` or `volume_size` gets the
             import's.
+        intensity: DICOM modality (or "other") -> rule, as `chiasm.formats.intensity.Rule.parse` reads it:
+            {"CT": "40,400;-600,1500", "DX": "bits"}. What is left out is as the source says, else the default.
 
     Raises:
-        InputError: no such source, path or option; or something was rejected, and `strict` is set.
+        InputError: no such source, path, option or rule; or something was rejected, and `strict` is set.
         CohortError: as `write_cohort`.
     """
     found, options = find_source(source), dict(options or {})
@@ -65,13 +69,12 @@ def import_cohort(
         arguments = (Path(path),)
     elif path is not None:
         raise InputError(f"the source {source} takes no path: it makes its studies itself", got=str(path))
-    atlas = None
-    if found.atlas is not None:
-        wanted = inspect.signature(found.atlas).parameters
-        atlas = found.atlas(*arguments, **{name: value for name, value in options.items() if name in wanted})
+    chosen = _call(found.preprocessing, (), options) if found.preprocessing else {}
+    rules = Intensity.parse({**chosen.get("intensity", {}), **(intensity or {})})
+    atlas = _call(found.atlas, arguments, options) if found.atlas is not None else None
     recorded = {name: _recorded(value) for name, value in options.items()}
     return write_cohort(
-        found.read(*arguments, **options),
+        _call(found.read, arguments, {**options, "intensity": rules}),
         out,
         source=source,
         options=recorded,
@@ -83,7 +86,15 @@ def import_cohort(
         progress=progress,
         notes=found.notes,
         atlas=atlas,
+        intensity=rules,
+        crop=chosen.get("crop", ""),
     )
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Path, ...], options: Mapping[str, Any]) -> Any:
+    """A function of a source with those of the options that it takes."""
+    wanted = inspect.signature(function).parameters
+    return function(*arguments, **{name: value for name, value in options.items() if name in wanted})
 
 
 def _recorded(value: Any) -> Any:

@@ -18,13 +18,29 @@ from numpy.typing import NDArray
 
 from chiasm.atomic import locked, whole_folder
 from chiasm.cohort.arrays import FileArray, MemoryArray, Pixels
-from chiasm.cohort.generated import WRITTEN, read_texts
+from chiasm.cohort.generated import SECTION_KINDS, read_generated
+from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.cohort.tables import SCHEMA, ColumnInfo, TargetInfo, content_hash, decode_mask, pixel_hash
-from chiasm.cohort.write import CohortWriter, Content, write_content
-from chiasm.domains.stroke.facts import Atlas
+from chiasm.cohort.write import CohortWriter, Content, show_plane, write_content
 from chiasm.errors import CohortError, check_schema
+from chiasm.formats.atlas import Atlas
+from chiasm.formats.intensity import OFFSET, Intensity, Scale, narrow
 from chiasm.geometry import Geometry
-from chiasm.study import Box, Finding, Image, Kind, Outcome, Record, Region, Rejected, Report, State, Study, View
+from chiasm.study import (
+    Box,
+    Finding,
+    Image,
+    Kind,
+    Outcome,
+    Record,
+    Region,
+    Rejected,
+    Report,
+    State,
+    Study,
+    Values,
+    View,
+)
 
 __all__ = ["SCHEMA", "Cohort", "ColumnInfo", "TargetInfo", "cohort_from_studies", "write_cohort"]
 
@@ -32,7 +48,19 @@ MEMORY = Path("(in memory)")
 """The path of a cohort that is in no folder."""
 
 _STATES = pa.array([State.ABSENT.value, State.PRESENT.value, State.UNCERTAIN.value])
-_DESCRIBED = ("schema", "size", "volume_size", "targets", "record", "facts", "reports", "bayes", "atlas")
+_DESCRIBED = (
+    "schema",
+    "size",
+    "volume_size",
+    "preprocessing",
+    "channels",
+    "targets",
+    "record",
+    "facts",
+    "reports",
+    "bayes",
+    "atlas",
+)
 
 
 class Cohort:
@@ -44,6 +72,7 @@ class Cohort:
     Attributes:
         path: of its folder; `MEMORY` where there is none.
         hash: over content, not over file bytes, times or paths.
+        preprocessing: what the import did to pixels, and how they are shown.
         targets, record: what can be learned, and what the chart holds.
         facts: what the source measured on the images; never an input of a network.
         notes: sentences of the source that everyone who uses the cohort must know.
@@ -57,23 +86,23 @@ class Cohort:
         self.path, self.meta, self._content = path, meta, content
         self.hash: str = meta["hash"]
         self.source: str = meta["source"]
-        self.size: int = meta["size"]
-        self.volume_size: tuple[int, ...] = tuple(meta["volume_size"])
+        self.preprocessing = Preprocessing.from_dict(meta["preprocessing"])
+        self.size, self.volume_size = self.preprocessing.size, self.preprocessing.volume_size
         self.sections: tuple[str, ...] = tuple(meta["reports"])
         self.bayes: tuple[str, ...] = tuple(meta["bayes"])
         self.targets = {name: TargetInfo.from_dict(name, raw) for name, raw in meta["targets"].items()}
         self.record = {name: ColumnInfo.from_dict(name, raw) for name, raw in meta["record"].items()}
-        self.facts = {name: ColumnInfo.from_dict(name, raw) for name, raw in meta.get("facts", {}).items()}
-        self.notes: tuple[str, ...] = tuple(meta.get("notes", ()))
+        self.facts = {name: ColumnInfo.from_dict(name, raw) for name, raw in meta["facts"].items()}
+        self.notes: tuple[str, ...] = tuple(meta["notes"])
         self._length: int = (
             pq.ParquetFile(path / "studies.parquet").metadata.num_rows
             if content is None
             else content.tables["studies"].num_rows
         )
-        self.arrays = {
-            f"pixels_{axes}": self._map(f"pixels_{axes}", meta["counts"][f"images_{axes}"], shape)
-            for axes, shape in (("2d", (self.size,) * 2), ("3d", self.volume_size))
-            if meta["counts"][f"images_{axes}"]
+        self.arrays: dict[str, NDArray[Any]] = {
+            name: self._map(name, meta["counts"][f"images_{ndim}d"], (len(meta["channels"][name]), *self.shape(ndim)))
+            for ndim, name in ((2, "pixels_2d"), (3, "pixels_3d"))
+            if meta["counts"][f"images_{ndim}d"]
         }
 
     @classmethod
@@ -97,7 +126,7 @@ class Cohort:
             schema = meta["schema"]
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(path / "cohort.json", error) from None
-        remedy = "import it again with this version of chiasm"
+        remedy = f"import it again: chiasm import {meta.get('source', 'SOURCE')} PATH --out COHORT --size {meta.get('size', 224)}"
         check_schema(schema, SCHEMA, CohortError, what="the cohort is", where=str(path), remedy=remedy)
         try:
             return cls(path, meta)
@@ -117,18 +146,19 @@ class Cohort:
     def __len__(self) -> int:
         return self._length
 
-    def _map(self, name: str, count: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    def _map(self, name: str, count: int, shape: tuple[int, ...]) -> NDArray[Any]:
         if self._content is not None:
             return self._content.arrays[name]
         file = self.path / f"{name}.npy"
         try:
-            array: NDArray[np.uint8] = np.load(file, mmap_mode="r", allow_pickle=False)
+            array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise _damaged(file, error) from None
-        if array.shape != (count, *shape) or array.dtype != np.uint8:
+        dtypes = ("uint8",) if name == "atlas" else ("uint8", "uint16")
+        if array.shape != (count, *shape) or array.dtype not in dtypes:
             raise CohortError(
                 "a pixel array does not fit its cohort",
-                expected=f"uint8 {(count, *shape)}",
+                expected=f"{' or '.join(dtypes)} {(count, *shape)}",
                 got=f"{array.dtype} {array.shape}",
                 where=str(file),
                 remedy="import the cohort again",
@@ -176,6 +206,11 @@ class Cohort:
         """[D, H, W] numbered regions on the grid of the stored volumes, or None; their names and place are in `meta`."""
         return self._map("atlas", 1, self.volume_size)[0] if "atlas" in self.meta else None
 
+    @property
+    def region_names(self) -> dict[int, str]:
+        """Number -> name of the regions of the atlas; {} without one."""
+        return {int(number): name for number, name in self.meta.get("atlas", {"names": {}})["names"].items()}
+
     @cached_property
     def studies(self) -> pd.DataFrame:
         return self._frame("studies")
@@ -221,16 +256,28 @@ class Cohort:
         """The image rows of a study."""
         return list(range(*np.searchsorted(self.image_study, (row, row + 1)).tolist()))
 
-    def pixels(self, image_row: int) -> NDArray[np.uint8]:
-        """[H, W] or [D, H, W]: a view of the file, not a copy."""
-        image = self._row("images", image_row)
-        pixels: NDArray[np.uint8] = self.arrays[image["array"]][image["index"]]
-        return pixels
+    def shape(self, ndim: int) -> tuple[int, ...]:
+        """Of a stored image (ndim 2) or volume (ndim 3), without its channels."""
+        return self.preprocessing.shape(ndim)
 
-    def array(self, ndim: int) -> NDArray[np.uint8]:
-        """All stored images [n, H, W] (ndim 2) or volumes [n, D, H, W] (ndim 3); `images.index` points into it."""
-        shape = (0, self.size, self.size) if ndim == 2 else (0, *self.volume_size)
-        return self.arrays.get(f"pixels_{ndim}d", np.empty(shape, np.uint8))
+    def pixels(self, image_row: int) -> NDArray[np.uint8]:
+        """[H, W] or [D, H, W] 0 .. 255, as a person sees the first channel: of 8 bits a view of the file, not a copy."""
+        image = self._row("images", image_row)
+        windows = self.preprocessing.intensity.of(image["dicom_modality"]).windows
+        return show_plane(self.arrays[image["array"]][image["index"]], Scale(image["scale"]), windows)
+
+    def stored(self, image_row: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """[C, H, W] or [C, D, H, W]: the values of an image in as many bits as it has."""
+        image = self._row("images", image_row)
+        return _own_bits(self.arrays[image["array"]][image["index"]], image["scale"])
+
+    def array(self, ndim: int) -> NDArray[Any]:
+        """All stored images [n, C, H, W] (ndim 2) or volumes [n, C, D, H, W] (ndim 3); `images.index` points into it.
+
+        uint8, or uint16 where an image needs it: then those of 8 bits stand in it as `chiasm.formats.intensity.widen`
+        makes them. `chiasm.encoding.images` shows them as a model sees them.
+        """
+        return self.arrays.get(f"pixels_{ndim}d", np.empty((0, 1, *self.shape(ndim)), np.uint8))
 
     def geometry(self, image_row: int) -> Geometry:
         return Geometry.from_json(self._row("images", image_row)["geometry"])
@@ -281,8 +328,12 @@ class Cohort:
         return [text for part in self.text_parts(sections) for text in part]
 
     def text_parts(self, sections: Sequence[str]) -> Iterator[list[str]]:
-        """`texts`, some thousand at a time; sections of `chiasm.cohort.generated.WRITTEN` are what writers made."""
-        made = {name: {} if self.in_memory else read_texts(self.path, name) for name in sections if name in WRITTEN}
+        """`texts`, some thousand at a time; sections of `chiasm.cohort.generated.SECTION_KINDS` are what writers made."""
+        made = {
+            name: {} if self.in_memory else read_generated(self.path, name)
+            for name in sections
+            if name in SECTION_KINDS
+        }
         known = [name for name in sections if name in self.sections or made.get(name)]
         if not known:
             yield [""] * len(self)
@@ -357,15 +408,19 @@ class Cohort:
         )
 
     def _image(self, image_row: int) -> Image:
-        row = self._row("images", image_row)
+        row, values = self._row("images", image_row), Values.STORED
+        pixels: NDArray[np.generic] = self.stored(image_row)
+        if row["scale"] == Scale.MODALITY:
+            pixels, values = self.stored(image_row).astype(np.int32) - OFFSET, Values.MODALITY
         return Image(
             row["image_id"],
-            self.pixels(image_row),
+            pixels[0] if len(pixels) == 1 else pixels,
             self.geometry(image_row),
             View(row["view"]),
             row["dicom_modality"],
             row["source"],
-            row.get("name", ""),  # of cohorts written before images had names
+            row["name"],
+            values,
         )
 
     def verify(self) -> None:
@@ -375,9 +430,8 @@ class Cohort:
             CohortError: something was changed since the import.
         """
         tables = {name: self.table(name) for name in ("studies", "images", "regions")}
-        pointers = tables["images"].select(["array", "index", "pixel_hash"]).to_pylist()
-        for row, image in enumerate(pointers):
-            if pixel_hash(self.arrays[image["array"]][image["index"]]) != image["pixel_hash"]:
+        for row, expected in enumerate(tables["images"]["pixel_hash"].to_pylist()):
+            if pixel_hash(self.stored(row)) != expected:
                 raise _changed(self, f"the pixels of image row {row}")
         if self.atlas is not None and pixel_hash(self.atlas) != self.meta["atlas"]["pixel_hash"]:
             raise _changed(self, "the atlas")
@@ -392,13 +446,15 @@ def write_cohort(
     source: str,
     options: Mapping[str, Any],
     size: int = 224,
-    volume_size: tuple[int, int, int] = (64, 64, 64),
+    volume_size: tuple[int, ...] = (64, 64, 64),
     split: str = "auto",
     seed: int = 0,
     strict: bool = False,
     progress: Callable[[int], None] | None = None,
     notes: Sequence[str] = (),
     atlas: Atlas | None = None,
+    intensity: Intensity | None = None,
+    crop: str = "",
 ) -> Cohort:
     """Write studies as a cohort, streaming: pixels go to disk as they arrive. The folder appears whole or not at all.
 
@@ -413,9 +469,10 @@ def write_cohort(
         progress: called with the number of studies so far.
         notes: sentences that everyone who uses the cohort must know, kept in cohort.json.
         atlas: of the space in which all volumes lie.
+        intensity, crop: as in `Preprocessing`; the default rules if None.
 
     Raises:
-        CohortError: `out` is in use, no study could be taken, or a target or column is of two kinds.
+        CohortError: `out` is in use, no study could be used, or a target or column is of two kinds.
         InputError: something was rejected, and `strict` is set.
     """
     json.dumps(dict(options))  # fails now rather than after hours
@@ -426,7 +483,8 @@ def write_cohort(
         def new_array(name: str, shape: tuple[int, ...]) -> Pixels:
             return files.enter_context(FileArray(folder / f"{name}.npy", shape))
 
-        writer = CohortWriter(new_array, size, volume_size, split, seed, strict)
+        preprocessing = Preprocessing(size, tuple(volume_size), intensity or Intensity(), crop)
+        writer = CohortWriter(new_array, preprocessing, split, seed, strict)
         for study in studies:
             writer.add(study)
             if progress is not None:
@@ -442,24 +500,31 @@ def cohort_from_studies(
     source: str = "memory",
     options: Mapping[str, Any] | None = None,
     size: int = 224,
-    volume_size: tuple[int, int, int] = (64, 64, 64),
+    volume_size: tuple[int, ...] = (64, 64, 64),
     split: str = "auto",
     seed: int = 0,
     strict: bool = False,
     notes: Sequence[str] = (),
     atlas: Atlas | None = None,
+    intensity: Intensity | None = None,
+    crop: str = "",
 ) -> Cohort:
     """Make a cohort in memory, equal to the one that `write_cohort` writes of the same arguments. It touches no disk.
 
     Raises:
-        CohortError: no study could be taken, or a target or column is of two kinds.
+        CohortError: no study could be used, or a target or column is of two kinds.
         InputError: something was rejected, and `strict` is set.
     """
-    writer = CohortWriter(lambda name, shape: MemoryArray(), size, volume_size, split, seed, strict)
+    preprocessing = Preprocessing(size, tuple(volume_size), intensity or Intensity(), crop)
+    writer = CohortWriter(lambda name, shape: MemoryArray(), preprocessing, split, seed, strict)
     for study in studies:
         writer.add(study)
     content = writer.finish(source=source, options=options or {}, notes=notes, atlas=atlas)
     return Cohort(MEMORY, content.meta, content)
+
+
+def _own_bits(pixels: NDArray[Any], scale: str) -> NDArray[Any]:
+    return narrow(pixels) if scale == Scale.UINT8 and pixels.dtype != np.uint8 else pixels
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> Box | None:

@@ -1,4 +1,4 @@
-"""What the tables of a cohort hold: descriptions of targets and columns, run lengths of masks, and the hashes."""
+"""The contents of the tables of a cohort: descriptions of targets and columns, run lengths of masks, and the hashes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from chiasm.study import Kind
 
-SCHEMA = 1
+SCHEMA = 3
 # where a row lies and where it came from is not content; the perceptual hash follows from the pixels
 _NOT_CONTENT = {"images": {"index", "source", "perceptual_hash"}}
 
@@ -82,9 +82,9 @@ def decode_mask(runs: Sequence[int] | NDArray[np.integer], shape: Sequence[int])
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(tuple(shape))
 
 
-def pixel_hash(pixels: NDArray[np.uint8]) -> str:
-    """SHA-256 of the shape and the stored pixels: equal exactly where two images are."""
-    return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).data).hexdigest()
+def pixel_hash(pixels: NDArray[np.generic]) -> str:
+    """SHA-256 of the shape and the stored pixels, in as many bits as the image has: equal exactly where two images are."""
+    return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:

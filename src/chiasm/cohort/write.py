@@ -1,7 +1,8 @@
-"""From studies to the content of a cohort, in files or in memory: pixels as they arrive, tables at the end."""
+"""The content of a cohort made of studies, in files or in memory: pixels as they arrive, tables at the end."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from chiasm.atomic import write_csv, write_json
 from chiasm.cohort.arrays import Pixels
+from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.cohort.tables import (
     SCHEMA,
     ColumnInfo,
@@ -25,13 +27,13 @@ from chiasm.cohort.tables import (
     perceptual_hash,
     pixel_hash,
 )
-from chiasm.domains.stroke.facts import Atlas, store_atlas
 from chiasm.errors import CohortError, ImageError, InputError
-from chiasm.formats.pixels import INTENSITY_RULE, fit, to_uint8
+from chiasm.formats.atlas import Atlas, store_atlas
+from chiasm.formats.intensity import Scale, Window, narrow, shown_values
 from chiasm.report.sections import SECTIONS
 from chiasm.splits import HASH_RULE, SPLITS, split_of
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, State, Study
-from chiasm.vocabulary import TERRITORIES, VENTRICLES, snake_case
+from chiasm.vocabulary import snake_case
 
 RESERVED = (
     "report",
@@ -41,7 +43,18 @@ RESERVED = (
     "anatomy",
 )  # prefixes of other columns, and the one target without labels
 SPLIT_RULES = ("auto", "published", "hash", "boxes-to-test")
-_IMAGE_TEXTS = ("image_id", "study_id", "name", "view", "dicom_modality", "source", "geometry", "array", "pixel_hash")
+_IMAGE_TEXTS = (
+    "image_id",
+    "study_id",
+    "name",
+    "view",
+    "dicom_modality",
+    "source",
+    "geometry",
+    "array",
+    "scale",
+    "pixel_hash",
+)
 _IMAGES = pa.schema(
     [*((name, pa.string()) for name in _IMAGE_TEXTS), ("index", pa.int64()), ("perceptual_hash", pa.uint64())]
 )
@@ -74,7 +87,7 @@ class Content:
     """What a cohort holds: the one thing that is written to a folder or opened in memory.
 
     Attributes:
-        meta: cohort.json. tables: "studies", "images" and "regions". rejected: what was not taken.
+        meta: cohort.json. tables: "studies", "images" and "regions". rejected: what was skipped.
         arrays: "atlas" where there is one, and of a cohort in memory "pixels_2d" and "pixels_3d".
     """
 
@@ -90,8 +103,7 @@ class CohortWriter:
     def __init__(
         self,
         new_array: Callable[[str, tuple[int, ...]], Pixels],
-        size: int,
-        volume_size: tuple[int, ...],
+        preprocessing: Preprocessing,
         split: str,
         seed: int,
         strict: bool,
@@ -100,10 +112,12 @@ class CohortWriter:
         if split not in SPLIT_RULES:
             raise CohortError("no such split rule", expected=f"one of {', '.join(SPLIT_RULES)}", got=split)
         self.split, self.seed = split, seed
-        self.new_array, self.size, self.volume_size, self.strict = new_array, size, tuple(volume_size), strict
+        self.new_array, self.preprocessing, self.strict = new_array, preprocessing, strict
         self.rows: dict[str, _Row] = {}
         self.image_ids: set[str] = set()
         self.arrays: dict[str, Pixels] = {}
+        self.channels: dict[str, int] = {}
+        self.unwindowed: Counter[str] = Counter()  # images of a modality with windows that carry no values for them
         self.targets: dict[str, tuple[Literal["findings", "outcomes"], Kind]] = {}
         self.columns: dict[str, str] = {}
         self.facts: dict[str, str] = {}
@@ -112,7 +126,7 @@ class CohortWriter:
         self.seen = 0
 
     def add(self, item: Study | Rejected) -> None:
-        """Take a study, or write down why not; what cannot be taken of a study is left out alone.
+        """Take a study, or write down why not; what cannot be used of a study is left out alone.
 
         Raises:
             InputError: something was rejected, and the import is strict.
@@ -152,10 +166,10 @@ class CohortWriter:
     def _reject(self, where: str, reason: str) -> None:
         if self.strict:
             raise InputError(
-                "the import is strict, and something cannot be taken",
+                "the import is strict, and something cannot be used",
                 got=reason,
                 where=where,
-                remedy="mend the input, or import without --strict: what is not taken is listed in rejected.csv",
+                remedy="fix the input, or import without --strict: what is skipped is listed in rejected.csv",
             )
         self.rejected.append(Rejected(where, reason))
 
@@ -202,7 +216,7 @@ class CohortWriter:
                 clashing.add(key)
             values[key] = before if value is None else value
         for key in sorted(clashing):
-            self._reject(where, f"{key[0]}/{key[1]} has two values by one reader: neither is taken")
+            self._reject(where, f"{key[0]}/{key[1]} has two values by one reader: both are skipped")
             values[key] = None
         return values
 
@@ -223,7 +237,7 @@ class CohortWriter:
             Kind.BINARY: "0 or 1",
             Kind.SURVIVAL: "a time from 0 on, and whether the event happened then; without one, a time above 0",
         }.get(kind, "a finite number")
-        self._reject(where, f"{outcome.target}/{outcome.name} is not {what}: the value is not taken")
+        self._reject(where, f"{outcome.target}/{outcome.name} is not {what}: the value is skipped")
         return None
 
     def _record(self, record: Record | None, where: str) -> dict[str, float | str | None]:
@@ -243,7 +257,7 @@ class CohortWriter:
             elif value is not None:
                 value = None if math.isnan(value) else float(value)
             if isinstance(value, float) and math.isinf(value):
-                self._reject(where, f"{what} {name} is infinite: the value is not taken")
+                self._reject(where, f"{what} {name} is infinite: the value is skipped")
                 value = None
             values[name] = value
             kind = "" if value is None else "categorical" if isinstance(value, str) else "numeric"
@@ -263,16 +277,21 @@ class CohortWriter:
         if not image.image_id or image.image_id in self.image_ids:
             self._reject(where, "the image id occurred before" if image.image_id else "the image id is empty")
             return None
-        array = "pixels_2d" if image.pixels.ndim == 2 else "pixels_3d"
-        shape = (self.size, self.size) if array == "pixels_2d" else self.volume_size
+        ndim = len(image.geometry.shape)
+        array = f"pixels_{ndim}d"
         try:
-            pixels, geometry = fit(to_uint8(image.pixels), image.geometry, shape)
+            pixels, geometry, scale = self.preprocessing.prepare(image)
+            if len(pixels) != self.channels.get(array, len(pixels)):
+                known = self.channels[array]
+                raise ImageError("The image has another number of channels", expected=str(known), got=str(len(pixels)))
         except ImageError as error:
             self._reject(where, "; ".join(filter(None, (error.what, error.got))))
             return None
-        stored = pixels.astype(np.uint8, copy=False)
         if array not in self.arrays:
-            self.arrays[array] = self.new_array(array, shape)
+            self.arrays[array] = self.new_array(array, pixels.shape)
+            self.channels[array] = len(pixels)
+        windows = self.preprocessing.intensity.of(image.dicom_modality).windows
+        self.unwindowed[image.dicom_modality] += bool(windows) and scale is not Scale.MODALITY
         self.image_ids.add(image.image_id)
         source = PurePath(image.source)
         return {
@@ -284,9 +303,10 @@ class CohortWriter:
             "source": source.name if source.is_absolute() else image.source,
             "geometry": geometry.to_json(),
             "array": array,
-            "pixel_hash": pixel_hash(stored),
-            "index": self.arrays[array].append(stored),
-            "perceptual_hash": perceptual_hash(stored),
+            "scale": scale.value,
+            "pixel_hash": pixel_hash(pixels),
+            "index": self.arrays[array].append(pixels),
+            "perceptual_hash": perceptual_hash(show_plane(pixels, scale, windows)),
         }
 
     def _region(
@@ -306,7 +326,7 @@ class CohortWriter:
         elif box and not (all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]):
             reason = "has a box without area"
         if reason:
-            self._reject(where, f"a region {region.target}/{region.label} {reason}: the region is not taken")
+            self._reject(where, f"a region {region.target}/{region.label} {reason}: the region is skipped")
             return None
         return {
             "study_id": study_id,
@@ -336,7 +356,7 @@ class CohortWriter:
         finished = {name: array.finish() for name, array in self.arrays.items()}
         if not self.rows:
             raise CohortError(
-                "no study could be taken",
+                "no study could be used",
                 got=f"{len(self.rejected)} rejected" if self.rejected else "no study in the source",
                 remedy="; ".join(f"{r.where}: {r.reason}" for r in self.rejected[:3]) or "is this the right folder?",
             )
@@ -347,8 +367,10 @@ class CohortWriter:
         regions, place = self._atlas(atlas) if atlas is not None else (None, {})
         described = {
             "schema": SCHEMA,
-            "size": self.size,
-            "volume_size": list(self.volume_size),
+            "size": self.preprocessing.size,
+            "volume_size": list(self.preprocessing.volume_size),
+            "preprocessing": self.preprocessing.to_dict() | {"modalities": self._modalities()},
+            "channels": {array: channel_names(count) for array, count in sorted(self.channels.items())},
             "targets": {name: info.to_dict() for name, info in targets.items()},
             "record": {info.name: info.to_dict() for info in self._columns("record", self.columns)},
             "facts": {info.name: info.to_dict() for info in self._columns("facts", self.facts)},
@@ -358,8 +380,8 @@ class CohortWriter:
         }
         meta = {
             "source": source,
-            "options": {**options, "intensity": INTENSITY_RULE},
-            "notes": list(notes),
+            "options": json.loads(json.dumps(dict(options))),
+            "notes": [*notes, *self._notes()],
             "counts": self._counts(tables, targets),
             "hash": content_hash(tables, described),
             "seed": self.seed,
@@ -371,9 +393,23 @@ class CohortWriter:
 
     def _atlas(self, atlas: Atlas) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """The atlas [D, H, W] as volumes are kept; what it is, for cohort.json."""
-        regions, geometry = store_atlas(atlas, self.volume_size)
-        names = {str(n): name for n, name in (TERRITORIES | VENTRICLES).items() if (regions == n).any()}
+        regions, geometry = store_atlas(atlas, self.preprocessing.volume_size)
+        unnamed = {n: f"region {n}" for n in np.unique(atlas.regions[atlas.regions > 0]).tolist()}
+        names = {str(n): name for n, name in sorted({**unnamed, **atlas.names}.items())}
         return regions, {"names": names, "geometry": geometry.to_json(), "pixel_hash": pixel_hash(regions)}
+
+    def _modalities(self) -> dict[str, list[str]]:
+        """Of each array, the DICOM modalities of its images."""
+        images = [image for row in self.rows.values() for image in row.images]
+        return {a: sorted({i["dicom_modality"] for i in images if i["array"] == a}) for a in sorted(self.arrays)}
+
+    def _notes(self) -> list[str]:
+        return [
+            f"{count} {modality or 'images of unknown modality'} images carry no values that a window could be applied to, as "
+            "JPEG and PNG files carry none: they are as stored."
+            for modality, count in sorted(self.unwindowed.items())
+            if count
+        ]
 
     def _split(self) -> str:
         """Give every study its split, and say by which rule."""
@@ -502,6 +538,22 @@ class CohortWriter:
             "empty_record_columns": sorted(name for name, kind in self.columns.items() if not kind),
             "rejected": len(self.rejected),
         }
+
+
+def channel_names(count: int) -> list[str]:
+    """Of stored images: gray, or so many numbered ones."""
+    return ["gray"] if count == 1 else [f"channel_{i + 1}" for i in range(count)]
+
+
+def show_plane(pixels: NDArray[Any], scale: Scale, windows: Sequence[Window]) -> NDArray[np.uint8]:
+    """[C, *S] stored values of an image -> [*S] 0 .. 255 as a person sees its first channel, through the first window."""
+    if pixels.dtype == np.uint8:
+        first: NDArray[np.uint8] = pixels[0]
+        return first
+    if scale is not Scale.MODALITY:
+        return narrow(pixels[0])
+    shown: NDArray[np.uint8] = np.rint(shown_values(scale, tuple(windows)[:1])[0][pixels[0]]).astype(np.uint8)
+    return shown
 
 
 def write_content(content: Content, folder: Path) -> None:

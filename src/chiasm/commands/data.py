@@ -79,6 +79,18 @@ def import_(
     map: Annotated[
         Path | None, Option(help="YAML file that says what each column means (for the source `table`).")
     ] = None,
+    window: Annotated[
+        str | None,
+        Option(metavar="CENTER,WIDTH[;...]", help="Window of CT images in HU. Several windows become channels."),
+    ] = None,
+    intensity: Annotated[
+        list[str] | None,
+        Option(
+            metavar="MODALITY=RULE",
+            help="How gray values of a DICOM modality are stored: percentile, bits, stored, mask, or a window "
+            "(docs/cohort.md). May be repeated.",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         Option(metavar="KEY=VALUE", help="An option of the source, as `chiasm sources` lists them. May be repeated."),
@@ -94,6 +106,8 @@ def import_(
     options: dict[str, Any] = dict(_parse_option(text) for text in option or [])
     if map is not None:
         options["map"] = map
+    rules = {} if window is None else {"CT": window}
+    rules |= dict(text.partition("=")[::2] for text in intensity or [])
     with Progress(f"importing {source}", None) as bar:
         cohort = import_cohort(
             source,
@@ -105,6 +119,7 @@ def import_(
             seed=seed,
             strict=strict,
             options=options,
+            intensity=rules,
             progress=lambda seen: bar.advance(seen - bar.done),
         )
     counts = cohort.meta["counts"]

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from chiasm.errors import RunError
 from chiasm.evaluation.evaluate import evaluate
-from chiasm.evaluation.spec import Arm, Evidence, Truth, read_truth
+from chiasm.evaluation.spec import Arm, Evidence, read_truth
 from chiasm.evaluation.store import read_evidence
+from chiasm.heads.spec import Truth
 from chiasm.metrics.metric import parse_name
 from chiasm.progress import say
 from chiasm.recipe import Recipe, read_recipe
+from chiasm.registry import HEADS
 from chiasm.run.cohorts import open_recorded
 
 
@@ -89,24 +91,12 @@ def restrict(evidence: Evidence, rows: NDArray[np.int64]) -> Evidence:
         for prefix, arm in evidence.arms.items()
         if parse_name(f"{prefix}:a/b/c" if prefix else "a/b/c").control is None
     }
-    maps = evidence.maps
-    if maps is not None:
-        place = {int(row): new for new, row in enumerate(rows)}
-        kept = np.array([i for i, study in enumerate(maps.study) if int(study) in place], np.int64)
-        maps = replace(
-            maps,
-            values=maps.values[kept],
-            study=np.array([place[int(study)] for study in maps.study[kept]], np.int64),
-            image_row=maps.image_row[kept],
-            geometry=[maps.geometry[i] for i in kept],
-        )
-    own = evidence.descriptions.get("")
+    own = {name: HEADS[name].take(by_control[""], rows) for name, by_control in evidence.heads.items()}
     return replace(
         evidence,
         pool=replace(pool, cohort=pool.cohort[rows], row=pool.row[rows], fold_model=pool.fold_model[rows]),
         arms=arms,
-        maps=maps if maps is not None and len(maps.study) else None,
-        descriptions={} if own is None else {"": [own[i] for i in rows]},
+        heads={name: {"": taken} for name, taken in own.items() if taken is not None},
     )
 
 

@@ -18,6 +18,8 @@ from chiasm.errors import RunError
 from chiasm.evaluation.evaluate import publish
 from chiasm.evaluation.protocol import to_metrics, who_answered
 from chiasm.evaluation.score import Scores, score
+from chiasm.heads.head import open_heads
+from chiasm.heads.spec import Case
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import LOWER_IS_BETTER, NEITHER_IS_BETTER, Metric, parse_name
 from chiasm.metrics.paired import FoldTest, bootstrap_p, corrected_t, holm
@@ -165,7 +167,8 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _score(run: Answered, resamples: Resamples) -> tuple[Scores, dict[str, Metric]]:
     """Every figure of the run and of its modality subsets."""
-    every = score(run.evidence, run.truth, resamples)
+    case = Case(run.evidence.question, run.evidence.pool, run.truth, resamples)
+    every = score(run.evidence, case, open_heads(run.evidence.question))
     scores = {n: e for n, e in every.items() if parse_name(n).control is None and parse_name(n).subgroup is None}
     return scores, to_metrics(scores, run.evidence.question, who_answered(run.document))
 

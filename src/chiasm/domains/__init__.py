@@ -1,1 +1,1 @@
-"""What only one organ needs."""
+"""Knowledge that only one organ needs."""

@@ -1,4 +1,4 @@
-"""From rows of cohorts to batches. All but pixels is encoded once, compactly; pixels are copied from the mapped files."""
+"""Batches of the rows of cohorts: all but pixels is encoded once, compactly; pixels are read from the mapped files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.fit import columns_of, fit_plan, read_column, size_error
+from chiasm.encoding.images import Shown, check_rules
 from chiasm.encoding.levels import encode
 from chiasm.encoding.plan import Plan
 from chiasm.encoding.raster import cover
@@ -84,16 +85,19 @@ class Loader:
         features: Sequence[Sequence[NDArray[np.float16]]] | None = None,
         *,
         describer: TextEncoder | None = None,
+        teachers: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
     ) -> None:
         """
         Args:
             tokenizer: of the report as an input; describer: of the description (the same, if None).
+            teachers: name of a head -> name -> [n, ...] what teaches it.
             features: [cohort][level] -> [n, c, *s] maps of `cohort.array(ndim)`, which stand in for images.
 
         Raises:
             CohortError: stored images have another shape than the plan, or a target is of another kind.
         """
         self.cohorts, self.plan, self.features = list(cohorts), plan, features
+        self.teachers = teachers or {}
         self.offsets = np.concatenate([[0], np.cumsum([len(cohort) for cohort in cohorts], dtype=np.int64)])
         self._check()
         self._index_images()
@@ -157,7 +161,9 @@ class Loader:
             known.append(np.diff(self._drawn_start[self._image_start]) > 0)
         if self._descriptions is not None:
             known.append(np.diff(self._descriptions.start) > 0)
-        return np.asarray(np.any(known, axis=0))
+        for own in self.teachers.values():
+            known += [mask.reshape(len(self), -1).any(axis=1) for key, mask in own.items() if key.endswith("_mask")]
+        return np.asarray(np.any(known, axis=0)) if known else np.zeros(len(self), bool)
 
     @property
     def keys(self) -> list[str]:
@@ -180,6 +186,10 @@ class Loader:
         if self.plan.facts or self.plan.fact_words:
             batch.facts = torch.from_numpy(self._facts[rows])
         batch.labels = {target: torch.from_numpy(values[rows]) for target, values in self.labels.items()}
+        batch.teachers = {
+            name: {key: torch.from_numpy(values[rows]) for key, values in own.items()}
+            for name, own in self.teachers.items()
+        }
         batch.label_mask = {target: torch.from_numpy(mask[rows]) for target, mask in self.label_mask.items()}
         return batch
 
@@ -224,9 +234,10 @@ class Loader:
     def _check(self) -> None:
         plan = self.plan
         for cohort in self.cohorts:
-            shape = () if plan.image_shape is None else cohort.array(len(plan.image_shape)).shape[1:]
-            if shape and shape != plan.image_shape and len(cohort.array(len(shape))):
-                raise size_error(cohort, plan.image_shape or ())
+            shape = plan.image_shape or ()
+            if shape and shape != cohort.shape(len(shape)) and len(cohort.array(len(shape))):
+                raise size_error(cohort, shape)
+            check_rules(cohort, plan.intensity)
             if plan.atlas:
                 _check_space(cohort, plan.atlas)
             for target, kind in plan.kinds.items():
@@ -276,9 +287,9 @@ class Loader:
         self._image_start = np.searchsorted(np.concatenate(study), np.arange(len(self) + 1))
         self._arrays = self._map_pixels()
 
-    def _map_pixels(self) -> list[NDArray[np.uint8]]:
-        ndim = len(self.plan.image_shape or ())
-        return [np.asarray(cohort.array(ndim)) for cohort in self.cohorts] if ndim else []
+    def _map_pixels(self) -> list[Shown]:
+        plan, ndim = self.plan, len(self.plan.image_shape or ())
+        return [Shown(cohort, ndim, plan.intensity, len(plan.channels)) for cohort in self.cohorts] if ndim else []
 
     def _encode_columns(
         self, numeric: Mapping[str, tuple[float, float]], categories: Mapping[str, Sequence[str]], of: str
@@ -351,7 +362,7 @@ class Loader:
 
 
 def _check_space(cohort: Cohort, atlas: str) -> None:
-    """Do all volumes lie where the atlas does? A territory read beside its place would be a wrong number, silently."""
+    """Do all volumes lie where the atlas does? A region read beside its place would be a wrong number, silently."""
     images = cohort.table("images", ["array", "geometry"]).to_pydict()
     there = [g for array, g in zip(images["array"], images["geometry"], strict=True) if array == "pixels_3d"]
     expected = Geometry.from_json(atlas)
@@ -363,7 +374,7 @@ def _check_space(cohort: Cohort, atlas: str) -> None:
             expected=f"{expected.original_shape} voxels with the atlas' affine",
             got=f"{beside} other grids among {len(there)} volumes",
             where=str(cohort.path),
-            remedy="register and resample them to the atlas first (it is in the MNI152 space for SOOP)",
+            remedy="register and resample them to the space of the atlas first",
         )
 
 
@@ -377,14 +388,14 @@ def _shares(
 
 
 def _gather(
-    arrays: Sequence[NDArray[np.generic]],
+    arrays: Sequence[NDArray[np.generic] | Shown],
     mask: NDArray[np.bool_],
     which: NDArray[np.int64],
     pointers: NDArray[np.int64],
 ) -> NDArray[np.generic]:
     """[B, N, *S] rows `pointers` of arrays `which`, laid where mask is True; zeros elsewhere."""
     make = np.empty if mask.all() else np.zeros
-    result = make((mask.size, *arrays[0].shape[1:]), arrays[0].dtype)
+    result = make((mask.size, *arrays[0].shape[1:]), np.result_type(*{array.dtype for array in arrays}))
     places = np.flatnonzero(mask)
     for place, number, pointer in zip(places.tolist(), which.tolist(), pointers.tolist(), strict=True):
         result[place] = arrays[number][pointer]
@@ -392,7 +403,7 @@ def _gather(
 
 
 def _framed(ids: list[int], longest: int) -> list[int]:
-    """From <bos> to <eos>; a text that was cut off has no end to learn, and an empty one is nothing to say."""
+    """Ids from <bos> to <eos>; a truncated text has no end to learn, and an empty one is nothing to say."""
     if not ids:
         return []
     return [BOS, *ids[:longest], *([EOS] if len(ids) <= longest else [])]

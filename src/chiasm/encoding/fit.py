@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from chiasm.cohort.generated import WRITTEN, sources
+from chiasm.cohort.generated import SECTION_KINDS, count_sources
 from chiasm.cohort.store import Cohort
 from chiasm.cohort.tables import ColumnInfo, TargetInfo
+from chiasm.encoding.images import channel_names, join_preprocessing
 from chiasm.encoding.levels import Levels, find_levels, find_rates
 from chiasm.encoding.plan import Plan
 from chiasm.errors import CohortError, RecipeError
-from chiasm.recipe import NEEDS, Recipe
+from chiasm.formats.intensity import Intensity
+from chiasm.recipe import Options, Recipe
+from chiasm.registry import FUSIONS, HEADS
 from chiasm.study import Kind
 
 Rows = Sequence[NDArray[np.int64]]
@@ -46,32 +50,26 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         )
     notes: list[str] = []
     learned = _targets(recipe, cohorts, rows, notes)
+    if recipe.targets and not learned:
+        raise _nothing_to_learn(recipe, cohorts)
     targets = {target: part.labels for target, part in learned.items()}
     kinds = {target: part.kind for target, part in learned.items()}
     shape = _images(recipe, cohorts, rows, notes)
     numeric, categories = _record(recipe, cohorts, rows, targets, notes)
     facts, fact_words = _facts(recipe, cohorts, rows, notes)
     text = recipe.inputs.text
-    told = recipe.heads.description
-    notes += _written(cohorts, rows, text.sections if text else (), told.sections if told else ())
+    told = dict.fromkeys(
+        section
+        for name, options in recipe.active_heads.items()
+        if "text" in HEADS[name].teachers
+        for section in getattr(options, "sections", ())
+    )
+    notes += _written(cohorts, rows, text.sections if text else (), tuple(told))
     if text and not _any_text(cohorts, rows, text.sections):
         notes.append(f"Text is switched off: no training study has a report with {_or(text.sections)}.")
         text = None
-    localization, description = recipe.heads.localization, recipe.heads.description
-    findings = [t for t in targets if any(t in c.targets and c.targets[t].of == "findings" for c in cohorts)]
-    if localization and not (shape and findings):
-        notes.append(f"Localization is switched off: there are no {'findings' if shape else 'images'} to localize.")
-        localization = None
-    if description and not shape:
-        notes.append("Description is switched off: there are no images to describe.")
-        description = None
-    if description and not _any_text(cohorts, rows, description.sections):
-        notes.append(f"Description is switched off: no training study has text under {_or(description.sections)}.")
-        description = None
     atlas = _atlas(recipe, cohorts) if shape else ""
-    if atlas and localization:
-        notes.append("Localization is switched off: images are read by territory, and maps need a grid.")
-        localization = None
+    prepared = join_preprocessing(cohorts)
     columns = (*numeric, *categories)
     resolved = recipe.model_copy(
         update={
@@ -85,41 +83,103 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
                 }
             ),
             "targets": {t: recipe.targets[t].model_copy(update={"labels": labels}) for t, labels in targets.items()},
-            "heads": recipe.heads.model_copy(update={"localization": localization, "description": description}),
         }
     )
     if resolved.inputs.image is None and text is None and not columns:
         raise RecipeError("no input is left", got=" ".join(notes), remedy="give the recipe inputs that the cohort has")
-    resolved = _between_modalities(resolved, kinds, notes)
+    resolved = _between_modalities(resolved, notes)
     plan = Plan(
         image_shape=shape,
         numeric=numeric,
         categories=categories,
         text_sections=text.sections if text else (),
         max_tokens=text.max_tokens if text else 0,
-        description_sections=description.sections if description else (),
-        description_max_tokens=description.max_tokens if description else 0,
+        description_sections=(),
+        description_max_tokens=0,
         targets=targets,
         kinds=kinds,
         uncertain={target: recipe.targets[target].uncertain for target in targets},
         scaling={target: part.scaling for target, part in learned.items() if part.scaling},
-        localized=tuple((t, label) for t in findings for label in targets[t]) if localization else (),
-        grid=_grid(shape, localization.stride if localization else None) if shape else None,
+        localized=(),
+        grid=None,
         atlas=atlas,
-        findings=tuple(findings),
+        regions=cohorts[0].meta["atlas"]["names"] if atlas else {},
+        channels=channel_names(cohorts, len(shape), Intensity.parse(prepared["intensity"])) if shape else ("gray",),
+        preprocessing=prepared,
+        findings=tuple(t for t in targets if any(t in c.targets and c.targets[t].of == "findings" for c in cohorts)),
         views=_views(cohorts, rows, len(shape)) if shape else (),
         facts=facts,
         fact_words=fact_words,
         levels={target: part.levels for target, part in learned.items() if part.levels},
         rates={target: part.rates for target, part in learned.items() if part.rates},
     )
+    plan, resolved = _fit_heads(Learned(resolved, cohorts, rows, plan), notes)
+    if not resolved.targets and not resolved.active_heads:
+        raise _nothing_to_learn(recipe, cohorts)
     return plan, resolved, notes
 
 
-def _between_modalities(recipe: Recipe, kinds: dict[str, Kind], notes: list[str]) -> Recipe:
-    """Check or switch off what needs several modalities: fusion, alignment, balance."""
+class Off(Exception):
+    """Raised by a head's `fit` where the cohorts lack what it needs."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a plan has learned from the training rows when heads are fitted.
+
+    Attributes:
+        recipe: as resolved so far: inputs that no training study has are null.
+        cohorts, rows: rows of each cohort that train. plan: without the parts of heads.
+    """
+
+    recipe: Recipe
+    cohorts: Sequence[Cohort]
+    rows: Rows
+    plan: Plan
+
+    def any_text(self, sections: Sequence[str]) -> bool:
+        """Does a training study have a text under these sections?"""
+        return _any_text(self.cohorts, self.rows, sections)
+
+
+def _fit_heads(learned: Learned, notes: list[str]) -> tuple[Plan, Recipe]:
+    """The heads that these cohorts can have: their options as resolved, their states, and what batches bring for them."""
+    heads: dict[str, Options | None] = {}
+    states: dict[str, Any] = {}
+    for name, asked in learned.recipe.heads.items():
+        heads[name] = None
+        if asked is not None:
+            options = HEADS[name].adapt(asked, learned)
+            try:
+                states[name] = HEADS[name].fit(options, learned)
+            except Off as why:
+                notes.append(str(why))
+            else:
+                heads[name] = options
+    plan, on = learned.plan, {name: options for name, options in heads.items() if options is not None}
+    taught = {t: [o for name, o in on.items() if t in HEADS[name].teachers] for t in ("regions", "text")}
+    strides: set[int] = {options.stride for options in taught["regions"]}  # type: ignore[attr-defined]
+    if len(strides) > 1:
+        raise RecipeError("heads of one recipe read regions on one grid", got=f"strides {sorted(strides)}")
+    texts = {(options.sections, options.max_tokens) for options in taught["text"]}  # type: ignore[attr-defined]
+    if len(texts) > 1:
+        raise RecipeError("heads of one recipe learn one text", got=f"{len(texts)} choices of sections and max_tokens")
+    sections, longest = next(iter(texts), ((), 0))
+    plan = replace(
+        plan,
+        heads=states,
+        localized=tuple((t, label) for t in plan.findings for label in plan.targets[t]) if taught["regions"] else (),
+        grid=_grid(plan.image_shape, next(iter(strides), None)) if plan.image_shape else None,
+        description_sections=sections,
+        description_max_tokens=longest,
+    )
+    return plan, learned.recipe.model_copy(update={"heads": heads})
+
+
+def _between_modalities(recipe: Recipe, notes: list[str]) -> Recipe:
+    """Check or switch off what needs several modalities: fusion and balance."""
     left = [m for m in ("image", "text", "record") if getattr(recipe.inputs, m) is not None]
-    needed = NEEDS.get(recipe.fusion.name, ())
+    needed = getattr(FUSIONS[recipe.fusion.name], "needs", ())
     if not set(needed) <= set(left):
         raise RecipeError(
             "the fusion family lacks a modality",
@@ -128,36 +188,18 @@ def _between_modalities(recipe: Recipe, kinds: dict[str, Kind], notes: list[str]
             where="fusion.name",
             remedy="choose a family that takes any modalities: --set fusion.name=co-attention",
         )
-    balance, alignment = recipe.train.balance, recipe.heads.alignment
+    balance = recipe.train.balance
     if balance and len(left) < 2:
         notes.append(f"Balance is switched off: {left[0]} has no other modality to be balanced with.")
         balance = None
-    if alignment and kinds.get(alignment.target) in (Kind.REGRESSION, Kind.SURVIVAL):
-        raise RecipeError(
-            "alignment compares studies of one class, and the target has none",
-            got=f"{alignment.target}, {kinds[alignment.target]}",
-            where="heads.alignment.target",
-            remedy="name a binary, ordinal or multiclass target",
-        )
-    if alignment:
-        off = {key: 0.0 for key, m in (("image_text", "text"), ("fused_record", "record")) if m not in left}
-        alignment = alignment.model_copy(update=off)
-        if "image" not in left or alignment.target not in kinds or not alignment.image_text + alignment.fused_record:
-            notes.append("Alignment is switched off: it needs images, a text or a record beside them, and its target.")
-            alignment = None
-    return recipe.model_copy(
-        update={
-            "heads": recipe.heads.model_copy(update={"alignment": alignment}),
-            "train": recipe.train.model_copy(update={"balance": balance}),
-        }
-    )
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"balance": balance})})
 
 
 def size_error(cohort: Cohort, shape: tuple[int, ...], fresh: bool = False) -> CohortError:
     """Stored images do not fit: the error that names the import to run, or of a fresh model the key to set."""
     flat = len(shape) == 2
     option = f"--size {shape[0]}" if flat else f"--volume-size {','.join(map(str, shape))}"
-    stored = cohort.array(len(shape)).shape[1:]
+    stored = cohort.shape(len(shape))
     other = f", or train with --set inputs.image.size={stored[0]}" if flat and fresh else ""
     return CohortError(
         "the cohort's images have another size than the model's",
@@ -226,15 +268,17 @@ def _targets(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[
             continue
         each = {asked[i]: (values[mask[:, i], i], words[i]) for i in kept}
         targets[target] = _learn(infos[0].kind, each)
-    if not targets:
-        known = sorted({target for cohort in cohorts for target in cohort.targets})
-        raise RecipeError(
-            "no target of the recipe can be learned from these cohorts",
-            expected=f"one of {', '.join(known)}" if known else "a cohort with findings or outcomes",
-            got=f"targets of the recipe: {', '.join(recipe.targets)}; of the cohorts: {', '.join(known) or 'none'}",
-            remedy=f"--set targets=[{known[0]}]" if known else "import a source that has labels",
-        )
     return targets
+
+
+def _nothing_to_learn(recipe: Recipe, cohorts: Sequence[Cohort]) -> RecipeError:
+    known = sorted({target for cohort in cohorts for target in cohort.targets})
+    return RecipeError(
+        "no target of the recipe can be learned from these cohorts",
+        expected=f"one of {', '.join(known)}" if known else "a cohort with findings or outcomes",
+        got=f"targets of the recipe: {', '.join(recipe.targets)}; of the cohorts: {', '.join(known) or 'none'}",
+        remedy=f"--set targets=[{known[0]}]" if known else "import a source that has labels",
+    )
 
 
 def class_words(infos: Sequence[TargetInfo], label: str) -> tuple[str, ...]:
@@ -286,9 +330,9 @@ def _images(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[s
         notes.append(f"The {left} of {other} training studies are not read: most studies {rule}.")
     first = next(cohort for cohort in cohorts if len(cohort.array(ndim)))
     size = recipe.inputs.image.size
-    shape = (size, size) if ndim == 2 else first.array(3).shape[1:]
+    shape = (size, size) if ndim == 2 else first.shape(3)
     for cohort in cohorts:
-        if len(cohort.array(ndim)) and cohort.array(ndim).shape[1:] != shape:
+        if len(cohort.array(ndim)) and cohort.shape(ndim) != shape:
             raise size_error(cohort, shape, fresh=True)
     return shape
 
@@ -376,14 +420,14 @@ def _written(cohorts: Sequence[Cohort], rows: Rows, read: Sequence[str], told: S
     """
     notes = []
     for sections in filter(None, (read, told)):
-        if set(sections) <= set(WRITTEN) and not _any_text(cohorts, rows, sections):
+        if set(sections) <= set(SECTION_KINDS) and not _any_text(cohorts, rows, sections):
             raise CohortError(
                 f"there is no {_or(sections)} in the cohort yet",
                 where=", ".join(str(cohort.path) for cohort in cohorts),
-                remedy=f"chiasm write {cohorts[0].path} --kind {WRITTEN[sections[0]]}",
+                remedy=f"chiasm write {cohorts[0].path} --kind {SECTION_KINDS[sections[0]]}",
             )
     for section in dict.fromkeys((*read, *told)):
-        if section in WRITTEN:
+        if section in SECTION_KINDS:
             have = sum(
                 bool(texts[row])
                 for c, own in zip(cohorts, rows, strict=True)
@@ -394,8 +438,8 @@ def _written(cohorts: Sequence[Cohort], rows: Rows, read: Sequence[str], told: S
                 notes.append(
                     f"{lacking} training studies have no {section}; chiasm write makes it where there is something to write from."
                 )
-    for section in set(read) & set(WRITTEN):
-        made = sum((Counter(sources(cohort.path, section)) for cohort in cohorts), Counter[str]())
+    for section in set(read) & set(SECTION_KINDS):
+        made = sum((Counter(count_sources(cohort.path, section)) for cohort in cohorts), Counter[str]())
         said = ", ".join(f"{name} ({made[name]})" for name in ("labels", "report", "regions") if made[name])
         if said:
             notes.append(
@@ -417,7 +461,7 @@ def _any_text(cohorts: Sequence[Cohort], rows: Rows, sections: Sequence[str]) ->
 
 
 def _atlas(recipe: Recipe, cohorts: Sequence[Cohort]) -> str:
-    """Where the atlas lies by whose territories images are read; "" where they are read on a grid.
+    """Where the atlas lies by whose regions volumes are read; "" where they are read on a grid.
 
     Raises:
         CohortError: a cohort has no atlas, or another one than the first.

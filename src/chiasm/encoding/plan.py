@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.encoding.levels import NEVER, Floats, Levels, place
+from chiasm.formats.intensity import Intensity
 from chiasm.study import Kind
 
 Words = tuple[str, ...]
@@ -33,12 +34,16 @@ class Plan:
             standardized by it.
         localized: (target, label) of each channel of the localization maps.
         grid: cells of an image's tokens and maps, or None without images.
-        atlas: where the atlas of territories lies (`Geometry.to_json`), when images are read by territory; else "".
+        channels: of an image as the model sees it: names of what is stored, or windows.
+        preprocessing: what was done to the pixels (`chiasm.encoding.images.join_preprocessing`).
+        atlas: where the atlas lies (`Geometry.to_json`), when volumes are read by its regions; else "".
+        regions: number -> name of the regions of that atlas.
         findings: the targets whose labels are findings with states; the others are outcomes.
         views: of the training images, the most frequent first; an image of another view is read as the first of them.
         facts, fact_words: what was measured on the images, as `numeric` and `categories`; of a baseline only.
         levels: leveled target -> of each label, the levels that training has (`chiasm.encoding.levels`): such a label is answered by
             a number for each.
+        heads: name -> what the head learned of training (its `fit`), as JSON.
         rates: leveled target -> of each label, how often training has each level, or the hazard of each interval.
     """
 
@@ -57,11 +62,20 @@ class Plan:
     grid: tuple[int, ...] | None
     findings: Words = ()
     atlas: str = ""
+    regions: dict[str, str] = field(default_factory=dict)
+    channels: Words = ("gray",)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
     views: Words = ()
     facts: dict[str, tuple[float, float]] = field(default_factory=dict)
     fact_words: dict[str, Words] = field(default_factory=dict)
     levels: dict[str, tuple[Levels, ...]] = field(default_factory=dict)
     rates: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    heads: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def intensity(self) -> Intensity:
+        """The rule of each modality."""
+        return Intensity.parse(self.preprocessing.get("intensity", {}))
 
     def shape(self, target: str) -> tuple[int, ...]:
         """Of the answers to one study: (L,), or (L, Q) of a leveled target, Q being the most levels of a label."""
@@ -74,7 +88,7 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """The inverse of `to_json`, exactly: floats are written with all their digits."""
-        raw = {key: _tuples(value) for key, value in json.loads(text).items()}
+        raw = {key: value if key == "heads" else _tuples(value) for key, value in json.loads(text).items()}
         raw["kinds"] = {target: Kind(kind) for target, kind in raw["kinds"].items()}
         return cls(**raw)
 

@@ -1,4 +1,4 @@
-"""How much of each cell of a grid the regions of an image cover: exact areas, no sampling."""
+"""The share of each cell of a grid that the regions of an image cover: exact areas, no sampling."""
 
 from __future__ import annotations
 

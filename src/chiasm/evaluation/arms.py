@@ -4,38 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from chiasm.encoding.plan import Layout
-from chiasm.evaluation.controls import (
-    Taught,
-    constant_texts,
-    nearest_texts,
-    prior_arm,
-    shared_with_training,
-    shortcut_arms,
-)
+from chiasm.evaluation.controls import Taught, run_controls, shared_with_training
 from chiasm.evaluation.saliency import look
-from chiasm.evaluation.spec import (
-    FULL,
-    NOTHING,
-    SHUFFLED_IMAGE,
-    WITHOUT_OPT_IN,
-    Arm,
-    Evidence,
-    Floats,
-    Maps,
-    Pool,
-    Question,
-    mean_known,
-)
+from chiasm.evaluation.spec import FULL, NOTHING, Arm, Evidence
+from chiasm.heads.spec import Floats, Pool, Question, mean_known
 from chiasm.metrics.attribution import subsets
 from chiasm.progress import Progress
+from chiasm.registry import ARMS
 from chiasm.run.answers import Answers
-from chiasm.run.ensemble import map_threshold
+from chiasm.run.ensemble import gather_heads, head_names
 from chiasm.run.fold_model import FoldModel
 from chiasm.run.infer import Ask, infer
 from chiasm.tensors import MODALITIES
@@ -58,25 +41,35 @@ def collect(fold_models: Sequence[FoldModel], taught: Sequence[FoldModel] | None
     external = not fold_models[0].split
     question = read_question(fold_models, external)
     asked, pool = _assign(fold_models)
-    asks = _asks(question)
+    asks = _asks(question, *head_names(fold_models))
     with Progress("evaluate", len(asks) * sum(len(indices) for _, indices, _ in asked)) as bar:
         said = _ask(asked, pool, asks, bar.advance)
-    arms = {name: _arm(question, pool, asked, said[name]) for name in asks if name != SHUFFLED_IMAGE}
-    descriptions: dict[str, Sequence[str]] = {}
-    if question.description_sections:
-        descriptions = {name: _texts(pool, asked, said[name]) for name in (FULL, SHUFFLED_IMAGE)}
+    arms = {
+        name: _arm(question, pool, asked, said[name]) for name, ask in asks.items() if name == FULL or not ask.heads
+    }
+    heads = {
+        name: {"": evidence} for name, evidence in _pool_heads(pool, asked, said[FULL]).items() if evidence is not None
+    }
+    for arm, ask in asks.items():
+        for name, evidence in _pool_heads(pool, asked, said[arm]).items() if arm != FULL and ask.heads else ():
+            heads[name][arm] = evidence
     neighbour, shared = "", []
     if taught is not None:
         past = _taught(fold_models, taught, pool)
         shared = shared_with_training(past, pool)
-        arms["prior"] = prior_arm(question, past, pool.fold_model)
-        if "image" in question.modalities:
-            arms |= shortcut_arms(question, past, pool.fold_model)
-        if descriptions:
-            descriptions["constant"] = constant_texts(question, past, pool.fold_model)
-            descriptions["nearest"], neighbour = nearest_texts(question, past, pool.fold_model)
-    maps = _maps(question, pool, asked, said[FULL])
-    return Evidence(question, pool, arms, maps, descriptions, neighbour, look(question, pool, asked)), shared
+        found = run_controls(question, past, pool, heads)
+        arms |= found.arms
+        neighbour = found.neighbour
+        for name, by_control in found.heads.items():
+            heads[name] |= by_control
+    return Evidence(question, pool, arms, heads, neighbour, look(question, pool, asked)), shared
+
+
+def _pool_heads(pool: Pool, asked: Asked, answers: Sequence[Answers]) -> dict[str, Any]:
+    """Name of a head -> its evidence, of the fold models that were asked for it."""
+    models, indices, places = zip(*asked, strict=True)
+    gathered = gather_heads(models, answers, indices, places)
+    return {name: each[0].head.pool(pool, each) for name, each in gathered.items()}
 
 
 def read_question(fold_models: Sequence[FoldModel], external: bool) -> Question:
@@ -97,8 +90,19 @@ def read_question(fold_models: Sequence[FoldModel], external: bool) -> Question:
         levels=layout.levels,
         opted_in=tuple(name for name in record.opt_in if name in columns) if record else (),
         coverage=options.coverage,
+        heads=_recorded_heads(fold_models),
         net_benefit_at=options.net_benefit_at,
     )
+
+
+def _recorded_heads(fold_models: Sequence[FoldModel]) -> dict[str, Any]:
+    """Name -> options and state of each head, of the first fold model that has it."""
+    found: dict[str, Any] = {}
+    for fold_model in fold_models:
+        for name, options in fold_model.recipe.active_heads.items():
+            state = fold_model.plan.heads.get(name)
+            found.setdefault(name, {"options": options.model_dump(mode="json"), "state": state})
+    return found
 
 
 def _assign(fold_models: Sequence[FoldModel]) -> tuple[Asked, Pool]:
@@ -114,20 +118,69 @@ def _assign(fold_models: Sequence[FoldModel]) -> tuple[Asked, Pool]:
     return list(zip(fold_models, parts, asked, strict=True)), Pool(loader.cohorts, where[:, 0], where[:, 1], who)
 
 
-def _asks(question: Question) -> dict[str, Ask]:
-    """Arm -> how the models are asked."""
-    told = bool(question.description_sections)
-    asks = {FULL: Ask(maps=True, describe=told)}
+class AskedArm:
+    """A way to ask a model; one object under its name in the registry.
+
+    Attributes:
+        title: for the page, in a few words.
+    """
+
+    title: str = ""
+
+    def ask(self, question: Question, telling: tuple[str, ...]) -> Ask | None:
+        """How it is asked, or None where it does not apply. `telling`: heads that write in a pass of their own."""
+        raise TypeError("AskedArm is abstract")
+
+    def protocol(self, question: Question) -> str:
+        """One clause for every figure of this arm."""
+        raise TypeError("AskedArm is abstract")
+
+
+class WithoutOptedIn(AskedArm):
+    title = "all inputs but the columns that were opted in"
+
+    def ask(self, question: Question, telling: tuple[str, ...]) -> Ask | None:
+        return Ask(hidden_columns=tuple(question.opted_in)) if question.opted_in else None
+
+    def protocol(self, question: Question) -> str:
+        return f"all inputs but {', '.join(question.opted_in)}, of unknown time, which the recipe opted in"
+
+
+class ShuffledText(AskedArm):
+    title = "with shuffled texts"
+
+    def ask(self, question: Question, telling: tuple[str, ...]) -> Ask | None:
+        return Ask(shuffled="text") if "text" in question.modalities else None
+
+    def protocol(self, question: Question) -> str:
+        return (
+            f"control: report-conditioned (sections {', '.join(question.text_sections)}), "
+            "each report replaced by another patient's"
+        )
+
+
+class ShuffledImages(AskedArm):
+    """Of heads that write alone: the answers to the targets are not asked."""
+
+    title = "the model on shuffled images"
+
+    def ask(self, question: Question, telling: tuple[str, ...]) -> Ask | None:
+        return Ask(shuffled="image", heads=telling, tell=telling) if telling else None
+
+    def protocol(self, question: Question) -> str:
+        return "control: the model on another patient's image; the report is hidden"
+
+
+WITHOUT_OPTED_IN, SHUFFLED_TEXT, SHUFFLED_IMAGES = WithoutOptedIn(), ShuffledText(), ShuffledImages()
+
+
+def _asks(question: Question, every: tuple[str, ...], telling: tuple[str, ...]) -> dict[str, Ask]:
+    """Arm -> how the models are asked. `every`: heads whose answers are kept; `telling`: those that write."""
+    asks = {FULL: Ask(heads=every, tell=telling)}
     asks |= {"+".join(subset): Ask(subset) for subset in subsets(question.modalities)[1:-1]}
     if len(question.modalities) > 1:
         asks[NOTHING] = Ask(())
-    if question.opted_in:
-        asks[WITHOUT_OPT_IN] = Ask(hidden_columns=tuple(question.opted_in))
-    if "text" in question.modalities:
-        asks["shuffled_text"] = Ask(shuffled="text")
-    if told:
-        asks[SHUFFLED_IMAGE] = Ask(shuffled="image", describe=True)
-    return asks
+    return asks | {name: ask for name, arm in ARMS.items() if (ask := arm.ask(question, telling)) is not None}
 
 
 def _ask(
@@ -137,7 +190,7 @@ def _ask(
     said: dict[str, list[Answers]] = {name: [] for name in asks}
     for number, (fold_model, indices, _) in enumerate(asked):
         first = number in pool.fold_model[:, 0]
-        mine = [replace(ask, describe=ask.describe and first) for ask in asks.values()]
+        mine = [replace(ask, tell=ask.tell if first else ()) for ask in asks.values()]
         for name, answers in zip(asks, infer(fold_model, indices, mine, progress), strict=True):
             said[name].append(answers)
     return said
@@ -161,45 +214,6 @@ def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers
             radii[target][at] = layout.place_labels(plan, target, fold_model.radii(target, said.shown))
     mean, cut, radius = ({t: mean_known(v, axis=1) for t, v in parts.items()} for parts in (values, cuts, radii))
     return Arm(mean, logits, cut, shown, radius)
-
-
-def _texts(pool: Pool, asked: Asked, answers: Sequence[Answers]) -> list[str]:
-    """A description a study, of the first fold model that answers it: a mean of texts does not exist."""
-    texts = [""] * len(pool)
-    for (_, _, places), said in reversed(list(zip(asked, answers, strict=True))):
-        for place, text in zip(places, said.descriptions or [], strict=False):
-            texts[place] = text
-    return texts
-
-
-def _maps(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers]) -> Maps | None:
-    """The maps of all fold models, averaged where several answer an image."""
-    sums: dict[tuple[int, int], list[NDArray[np.float32]]] = {}
-    for (fold_model, indices, places), said in zip(asked, answers, strict=True):
-        if said.maps is None or said.map_index is None:
-            continue
-        channels = [list(question.localized).index(channel) for channel in fold_model.plan.localized]
-        place_of = dict(zip(indices.tolist(), places.tolist(), strict=True))
-        for grid, (index, image_row) in zip(said.maps, said.map_index.tolist(), strict=True):
-            whole = np.full((len(question.localized), *grid.shape[1:]), np.nan, np.float32)
-            whole[channels] = expit(grid.astype(np.float32))
-            sums.setdefault((place_of[index], image_row), []).append(whole)
-    if not sums:
-        return None
-    keys = sorted(sums)
-    study, image_row = np.array(keys, np.int64).T
-    return Maps(
-        np.stack([mean_known(np.stack(sums[key]), axis=0) for key in keys]).astype(np.float16),
-        study,
-        image_row,
-        [pool.cohorts[pool.cohort[s]].geometry(int(i)) for s, i in keys],
-        np.array(
-            [
-                [map_threshold(fold_model.calibration, *channel) for channel in question.localized]
-                for fold_model, _, _ in asked
-            ]
-        ),
-    )
 
 
 def _taught(fold_models: Sequence[FoldModel], taught: Sequence[FoldModel], pool: Pool) -> Taught:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.cohort.generated import WRITTEN, writers
+from chiasm.cohort.generated import SECTION_KINDS, read_writers
 from chiasm.cohort.store import Cohort
 from chiasm.evaluation.contributions import find_shares
 from chiasm.evaluation.saliency import choose_label
 from chiasm.evaluation.score import complete
-from chiasm.evaluation.spec import FULL, NOTHING, Evidence, Truth
+from chiasm.evaluation.spec import FULL, NOTHING, Evidence
+from chiasm.heads.spec import Truth
 from chiasm.metrics.attribution import told
 from chiasm.study import Kind
 from chiasm.summary.cases import Case
@@ -101,10 +102,10 @@ def _texts(cohort: Cohort, row: int, sections: Sequence[str]) -> Mapping[str, st
     """Who wrote it, and what: of the texts that were written, never of a report."""
     study_id = str(cohort.table("studies", ["study_id"])["study_id"][row])
     found = {}
-    for section in WRITTEN.keys() & set(sections):
+    for section in SECTION_KINDS.keys() & set(sections):
         text = cohort.texts([section])[row]
         if text:
-            found[f"{pretty(section)}, written by {writers(cohort.path, section)[study_id]}"] = str(text)
+            found[f"{pretty(section)}, written by {read_writers(cohort.path, section)[study_id]}"] = str(text)
     return found
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from chiasm.evaluation.spec import FULL, NOTHING, WITHOUT_OPT_IN, Evidence, Floats, Question
+from chiasm.evaluation.spec import FULL, NOTHING, WITHOUT_OPT_IN, Evidence
+from chiasm.heads.spec import Floats, Question
 from chiasm.metrics.attribution import additive, attribute, numbers, subsets
 from chiasm.metrics.bootstrap import Estimate, Resamples
 from chiasm.metrics.metric import metric_name, parse_name, split_prefix
@@ -61,7 +62,7 @@ def find_shares(evidence: Evidence) -> Shares | None:
     """What each modality added to each answer; None of a model with one modality, or where an arm was not asked."""
     question, modalities = evidence.question, tuple(evidence.question.modalities)
     prefix = {s: "+".join(s) for s in subsets(modalities)} | {(): NOTHING, modalities: FULL}
-    if len(modalities) < 2 or not set(prefix.values()) <= evidence.arms.keys():
+    if not question.targets or len(modalities) < 2 or not set(prefix.values()) <= evidence.arms.keys():
         return None
     return attribute({s: evidence.arms[p].values for s, p in prefix.items()}, question.layout, modalities)
 

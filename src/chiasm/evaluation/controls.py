@@ -2,21 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from chiasm.cohort.store import Cohort
+from chiasm.encoding.images import Shown
 from chiasm.encoding.levels import find_rates
-from chiasm.evaluation.spec import Arm, Floats, Pool, Question, mean_known
+from chiasm.evaluation.spec import Arm
+from chiasm.heads.spec import Floats, Pool, Question, mean_known
 from chiasm.metrics.controls import metadata_features, pixel_statistics, probe, thumbnails
 from chiasm.metrics.description import tokenize
+from chiasm.registry import CONTROLS
 from chiasm.study import Kind
 
 BLOCK = 1024  # images in memory at once
+
+
+class Control:
+    """Something a model has to beat, fitted on the training patients of each fold; one object under its name in the registry.
+
+    Attributes:
+        title: two or three words, for the page and for warnings. protocol: how it is computed, one clause. marker: its shape
+            in the tables of the page. head: the head whose evidence it makes; None for answers to the targets.
+        shortcut: a sign that how the images were made may be what was learned.
+    """
+
+    title: str = ""
+    protocol: str = ""
+    marker: str = "ring"
+    head: str | None = None
+    shortcut: bool = False
+
+    def compute(self, question: Question, taught: Taught, pool: Pool) -> Any:
+        """The control's answers to the n tested studies: an `Arm`, or evidence of its head; None where it has nothing to say."""
+        raise TypeError("Control is abstract")
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """What all controls found: arms by name, evidence by head and control, and how a nearest neighbour was found."""
+
+    arms: Mapping[str, Arm]
+    heads: Mapping[str, Mapping[str, Any]]
+    neighbour: str
+
+
+def run_controls(question: Question, taught: Taught, pool: Pool, heads: Mapping[str, Any]) -> Controlled:
+    """Every registered control that belongs to what the run answers."""
+    arms: dict[str, Arm] = {}
+    found: dict[str, dict[str, Any]] = {name: {} for name in heads}
+    for name, control in CONTROLS.items():
+        if control.head is None or control.head in heads:
+            said = control.compute(question, taught, pool)
+            if said is not None and control.head is None:
+                arms[name] = said
+            elif said is not None:
+                found[control.head][name] = said
+    return Controlled(arms, found, find_neighbour(taught) if "description" in heads else "")
 
 
 @dataclass(frozen=True)
@@ -72,30 +119,83 @@ def prior_arm(question: Question, taught: Taught, fold_model: NDArray[np.int64])
     return Arm(values)
 
 
-def shortcut_arms(question: Question, taught: Taught, fold_model: NDArray[np.int64]) -> dict[str, Arm]:
-    """Logistic regressions on metadata, on pixel statistics and on a thumbnail, for every binary label.
+class Prior(Control):
+    """Everybody gets the mean of the training studies."""
 
-    Metadata are view, modality, original size, pixel spacing and number of images, with age and sex of the record; a study
-    of several images is seen by its first.
-    """
-    needed = np.unique(np.concatenate([*taught.train, taught.tested]))
-    pool = taught.pool(needed)
-    features = {
-        "metadata_only": _metadata(pool),
-        "pixel_statistics": _of_first_image(pool, taught.ndim, pixel_statistics),
-        "thumbnail": _of_first_image(pool, taught.ndim, thumbnails),
-    }
-    tested = np.searchsorted(needed, taught.tested)
-    arms = {}
-    for name, rows in features.items():
+    title, protocol = "prior", "the mean of the training studies for everybody"
+
+    def compute(self, question: Question, taught: Taught, pool: Pool) -> Arm:
+        return prior_arm(question, taught, pool.fold_model)
+
+
+class Shortcut(Control):
+    """A logistic regression on what needs no seeing, for every binary label; a study of several images is seen by its first."""
+
+    shortcut = True
+
+    def compute(self, question: Question, taught: Taught, pool: Pool) -> Arm | None:
+        if "image" not in question.modalities:
+            return None
+        needed = np.unique(np.concatenate([*taught.train, taught.tested]))
+        rows, tested = self.features(taught.pool(needed), taught.ndim), np.searchsorted(needed, taught.tested)
         values = {t: np.full((len(tested), *question.layout.shape(t)), np.nan) for t in question.targets}
         for target, labels in question.targets.items():
             truth, mask = (part[needed] for part in taught.labels(question, target))
             for k in range(len(labels)):
                 if question.kinds[target] is Kind.BINARY:
-                    values[target][:, k] = _probed(rows, truth[:, k], mask[:, k], taught, needed, tested, fold_model)
-        arms[name] = Arm(values)
-    return arms
+                    own = truth[:, k], mask[:, k]
+                    values[target][:, k] = _probed(rows, *own, taught, needed, tested, pool.fold_model)
+        return Arm(values)
+
+    def features(self, pool: Pool, ndim: int) -> Floats:
+        """[n, d] numbers of each study; NaN is missing."""
+        raise TypeError("Shortcut is abstract")
+
+
+class Metadata(Shortcut):
+    """View, modality, original size, pixel spacing and number of images, with age and sex of the record."""
+
+    title, marker = "metadata", "ring"
+    protocol = "logistic regression on metadata (view, modality, size, spacing, number of images, age, sex)"
+
+    def features(self, pool: Pool, ndim: int) -> Floats:
+        return _metadata(pool)
+
+
+class PixelStatistics(Shortcut):
+    title, marker = "pixel statistics", "square"
+    protocol = "logistic regression on statistics of all pixels of the first image"
+
+    def features(self, pool: Pool, ndim: int) -> Floats:
+        return _of_first_image(pool, ndim, pixel_statistics)
+
+
+class Thumbnail(Shortcut):
+    title, marker = "a 16 x 16 thumbnail", "triangle"
+    protocol = "logistic regression on a 16 x 16 thumbnail of the first image"
+
+    def features(self, pool: Pool, ndim: int) -> Floats:
+        return _of_first_image(pool, ndim, thumbnails)
+
+
+class ConstantText(Control):
+    title, head = "one report for everybody", "description"
+    protocol = "the training report nearest to all others (medoid by tf-idf), for everybody"
+
+    def compute(self, question: Question, taught: Taught, pool: Pool) -> list[str]:
+        return constant_texts(question, taught, pool.fold_model)
+
+
+class NearestText(Control):
+    title, head = "the nearest neighbour's report", "description"
+    protocol = "report of the training study whose first image is most alike"
+
+    def compute(self, question: Question, taught: Taught, pool: Pool) -> list[str]:
+        return nearest_texts(question, taught, pool.fold_model)
+
+
+PRIOR, METADATA, PIXELS, THUMBNAIL = Prior(), Metadata(), PixelStatistics(), Thumbnail()
+CONSTANT, NEAREST = ConstantText(), NearestText()
 
 
 def _probed(
@@ -158,8 +258,8 @@ def _first_images(pool: Pool) -> NDArray[np.int64]:
 
 def _of_first_image(pool: Pool, ndim: int, compute: Callable[[NDArray[np.uint8]], Floats]) -> Floats:
     """[n, d] features of each study's first image of the model's dimension; NaN rows for studies without one."""
-    arrays = [cohort.array(ndim) for cohort in pool.cohorts]
-    return _of_places(pool, ndim, lambda number, places: compute(np.asarray(arrays[number][places])))
+    shown = [Shown(cohort, ndim, cohort.preprocessing.intensity) for cohort in pool.cohorts]
+    return _of_places(pool, ndim, lambda number, places: compute(np.rint(shown[number][places][:, 0]).astype(np.uint8)))
 
 
 def _of_places(pool: Pool, ndim: int, compute: Callable[[int, NDArray[np.int64]], Floats]) -> Floats:
@@ -232,12 +332,15 @@ def _medoid(texts: Sequence[str]) -> str:
     return texts[int(np.argmax(likeness))]
 
 
-def nearest_texts(question: Question, taught: Taught, fold_model: NDArray[np.int64]) -> tuple[list[str], str]:
-    """For each study the report of the training study whose first image is most alike, and what likeness means."""
+def find_neighbour(taught: Taught) -> str:
+    """What likeness of images means for the nearest neighbour."""
     if taught.features is not None:
-        how = "correlation of the frozen backbone's pooled features, standardized over the training images"
-    else:
-        how = "correlation of 16 x 16 thumbnails"
+        return "correlation of the frozen backbone's pooled features, standardized over the training images"
+    return "correlation of 16 x 16 thumbnails"
+
+
+def nearest_texts(question: Question, taught: Taught, fold_model: NDArray[np.int64]) -> list[str]:
+    """For each study the report of the training study whose first image is most alike."""
     answers = np.full(len(taught.tested), "", dtype=object)
     for number, train in enumerate(taught.train):
         asked = np.flatnonzero(fold_model[:, 0] == number)
@@ -255,7 +358,7 @@ def nearest_texts(question: Question, taught: Taught, fold_model: NDArray[np.int
             rows = asked[start : start + BLOCK]
             best = (wanted[start : start + BLOCK] @ known.T).argmax(axis=1)
             answers[rows] = [candidates[i] for i in best]
-    return list(answers), how
+    return list(answers)
 
 
 def _vectors(taught: Taught, studies: NDArray[np.int64]) -> Floats:

@@ -16,12 +16,14 @@ from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.arms import collect
 from chiasm.evaluation.cases import draw_cases
-from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass, draw_pictures, draw_words
+from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass
 from chiasm.evaluation.protocol import to_metrics, who_answered
-from chiasm.evaluation.score import Located, locate, score
-from chiasm.evaluation.spec import Evidence, Truth, read_truth
+from chiasm.evaluation.score import Scores, score
+from chiasm.evaluation.spec import Evidence, read_truth
 from chiasm.evaluation.store import SCHEMA, file_hash, read_evidence, write_evidence
 from chiasm.evaluation.warnings import compute_warnings, leading_arms, report_leaks, tell_added
+from chiasm.heads.head import Head, Section, open_heads
+from chiasm.heads.spec import Case
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import Metric
 from chiasm.progress import Progress
@@ -131,12 +133,10 @@ def _publish(
     run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path, facts: Mapping[str, Any]
 ) -> Evaluation:
     evidence = read_evidence(folder / "predictions", cohorts)  # what is scored is what is stored
-    truth, resamples = read_truth_of(evidence, recipe)
-    located = []
-    if evidence.maps is not None:
-        with Progress("localization", len(evidence.maps.study)) as bar:
-            located = locate(evidence, bar.advance)
-    scores = score(evidence, truth, resamples, located)
+    case, heads = read_case(evidence, recipe), open_heads(evidence.question)
+    truth = case.truth
+    with Progress("scoring", 1):
+        scores = score(evidence, case, heads)
     question, pool = evidence.question, evidence.pool
     leaks = report_leaks(question, truth, pool)
     leads = leading_arms(question, leaks)
@@ -152,7 +152,9 @@ def _publish(
         folder,
     )
     write_json(folder / "evaluation.json", evaluation.document())
-    write_page(_summarize(evaluation, evidence, truth, resamples, recipe, located), evaluation.page)
+    write_page(
+        _summarize(evaluation, evidence, case, recipe, _sections(evidence, case, heads, scores)), evaluation.page
+    )
     return evaluation
 
 
@@ -175,10 +177,17 @@ def _unbeaten(run: Path, facts: Mapping[str, Any]) -> list[str]:
     return list(document["warnings"])
 
 
-def read_truth_of(evidence: Evidence, recipe: Recipe) -> tuple[Truth, Resamples]:
+def read_case(evidence: Evidence, recipe: Recipe) -> Case:
     """What is true of the evidence's studies, and the resamples that the recipe asks for."""
-    truth = read_truth(evidence.question, evidence.pool, recipe.evaluate.age_bands)
-    return truth, Resamples.draw(evidence.pool.patients, recipe.evaluate.resamples, seed=0)
+    question, pool = evidence.question, evidence.pool
+    truth = read_truth(question, pool, recipe.evaluate.age_bands)
+    return Case(question, pool, truth, Resamples.draw(pool.patients, recipe.evaluate.resamples, seed=0))
+
+
+def _sections(evidence: Evidence, case: Case, heads: Mapping[str, Head], scores: Scores) -> list[Section]:
+    """The heads' parts of the page."""
+    found = [heads[name].section(by_control, case, scores) for name, by_control in evidence.heads.items()]
+    return [section for section in found if section is not None]
 
 
 def _facts(run: Path, info: Mapping[str, Any], evidence: Evidence, recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -199,7 +208,11 @@ def _facts(run: Path, info: Mapping[str, Any], evidence: Evidence, recipe: Recip
         "versions": info["versions"],
         "made": datetime.now(UTC).date().isoformat(),
         "weights": {name: file_hash(run / name / "weights.safetensors") for name in info["fold_models"]},
-        "predictions": {path.name: file_hash(path) for path in sorted((folder / "predictions").iterdir())},
+        "predictions": {
+            str(path.relative_to(folder / "predictions")): file_hash(path)
+            for path in sorted((folder / "predictions").rglob("*"))
+            if path.is_file()
+        },
     }
 
 
@@ -209,8 +222,8 @@ def _check(evidence: Evidence, recipe: Recipe, run: Path) -> None:
         raise RunError(
             "there is no study to evaluate", got="0 test studies", where=str(run), remedy="train with --folds"
         )
-    truth, _ = read_truth_of(evidence, recipe)
-    if not any(mask.any() for mask in truth.mask.values()) and not any(truth.references):
+    truth = read_truth(evidence.question, evidence.pool, recipe.evaluate.age_bands)
+    if not any(mask.any() for mask in truth.mask.values()) and not any(truth.references) and not evidence.heads:
         raise CohortError(
             "no tested study has a known value of any target of the run",
             expected=", ".join(f"{t} ({', '.join(labels)})" for t, labels in evidence.question.targets.items()),
@@ -223,13 +236,12 @@ def _check(evidence: Evidence, recipe: Recipe, run: Path) -> None:
 def _summarize(
     evaluation: Evaluation,
     evidence: Evidence,
-    truth: Truth,
-    resamples: Resamples,
+    case: Case,
     recipe: Recipe,
-    located: Sequence[Located],
+    sections: Sequence[Section],
 ) -> Summary:
     """What the page shows."""
-    facts, leads = evaluation.facts, tuple(evaluation.facts["leads"])
+    facts, leads, truth = evaluation.facts, tuple(evaluation.facts["leads"]), case.truth
     cases, cases_chosen = draw_cases(evidence, truth)
     return Summary(
         title=recipe.name,
@@ -241,12 +253,9 @@ def _summarize(
         notes=facts["notes"],
         commands=_commands(facts, evaluation.out),
         leads=leads,
-        curves=draw_curves(evidence, truth, resamples, leads[0]),
+        curves=draw_curves(evidence, truth, case.resamples, leads[0]),
         confusions=draw_confusions(evidence, truth, leads[0]),
-        pictures=draw_pictures(evidence, located),
-        pictures_chosen="Best, median and worst image by IoU of the best box, for the labels with most regions.",
-        words=draw_words(evidence, truth),
-        words_chosen="Best, median and worst description by CIDEr.",
+        sections=sections,
         data_notes=facts["data_notes"],
         added=facts["added"],
         opted_in=evidence.question.opted_in,

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from chiasm.encoding.levels import Levels, curve_at, expectation
-from chiasm.evaluation.spec import Arm, Floats, Question, Truth
+from chiasm.evaluation.spec import Arm
+from chiasm.heads.spec import Floats, Question, Truth
 from chiasm.metrics.bootstrap import Estimate, Resamples
 from chiasm.metrics.calibration import calibration_line, ece
 from chiasm.metrics.classification import brier, decisions, prevalence, ranking

@@ -8,16 +8,9 @@ from typing import Any
 
 from chiasm.evaluation.contributions import ADDED, OVER, OVER_OPT_IN, OVER_SHUFFLED
 from chiasm.evaluation.score import Scores
-from chiasm.evaluation.spec import WITHOUT_OPT_IN, Question
+from chiasm.heads.spec import Question
 from chiasm.metrics.metric import Metric, MetricName, parse_name
-
-_CONTROLS = {
-    "metadata_only": "control: logistic regression on metadata (view, modality, size, spacing, number of images, age, sex)",
-    "pixel_statistics": "control: logistic regression on statistics of all pixels of the first image",
-    "thumbnail": "control: logistic regression on a 16 x 16 thumbnail of the first image",
-    "prior": "control: the mean of the training studies for everybody",
-    "constant": "control: the training report nearest to all others (medoid by tf-idf), for everybody",
-}
+from chiasm.registry import ARMS, CONTROLS, HEADS
 
 _ADDED = {
     OVER_SHUFFLED: "what the own report adds to another patient's, beside all other inputs",
@@ -47,24 +40,17 @@ def _arm(name: MetricName, question: Question, neighbour: str) -> str:
         usual = f"what all inputs say over the {added} alone" if alone else f"what the {added} adds to all other inputs"
         what = _ADDED.get(str(name.control), usual)
         return f"{what}; {sections}" if "text" in question.modalities else what
-    if name.control in _CONTROLS:
-        return _CONTROLS[name.control] + (
-            ", fitted on the same fold's training patients" * (name.target != "description")
-        )
     if name.control == "bayes":
         return f"best reachable from {name.subset}: the phantom's true probability"
-    if name.control == "nearest":
-        return f"control: report of the training study whose first image is most alike ({neighbour})"
-    if name.control == "shuffled_image":
-        return "control: the model on another patient's image; the report is hidden"
-    if name.control == "shuffled_text":
-        return f"control: {sections}, each report replaced by another patient's"
-    if name.control == WITHOUT_OPT_IN:
-        return f"all inputs but {', '.join(question.opted_in)}, of unknown time, which the recipe opted in"
-    if name.target == "localization":
-        return "image only"
-    if name.target == "description":
-        return f"the report is hidden; written from {' and '.join(m for m in question.modalities if m != 'text')}"
+    if name.control and name.control in ARMS:
+        return str(ARMS[name.control].protocol(question))
+    if name.control and name.control in CONTROLS:
+        found = f"control: {CONTROLS[name.control].protocol}"
+        if name.control == "nearest":
+            found += f" ({neighbour})"
+        return found + ", fitted on the same fold's training patients" * (name.target not in HEADS)
+    if name.target in HEADS:
+        return str(HEADS[name.target].protocol(question))
     inputs = name.subset.split("+") if name.subset else list(question.modalities)
     seen = f"{inputs[0]} only" if len(inputs) == 1 else " + ".join(inputs)
     return f"{seen}; {sections}" if "text" in inputs else seen
@@ -73,7 +59,7 @@ def _arm(name: MetricName, question: Question, neighbour: str) -> str:
 def who_answered(facts: Mapping[str, Any]) -> str:
     """Which models answered whom, from the facts of evaluation.json.
 
-    >>> who_answered({"external": False, "fold models": 10, "folds": 5, "repeats": 2})
+    >>> who_answered({"external": False, "fold_models": 10, "folds": 5, "repeats": 2})
     '5 patient folds pooled, each answer, threshold and reach of a likely set the mean of 2 models (one a repeat)'
     """
     mean = ", each answer, threshold and reach of a likely set the mean of {} models"

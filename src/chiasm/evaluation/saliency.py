@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chiasm.encoding.plan import Plan
-from chiasm.evaluation.spec import Look, Pool, Question
-from chiasm.models.assemble import Model
+from chiasm.evaluation.spec import Look
+from chiasm.heads.spec import Pool, Question
 from chiasm.progress import Progress
 from chiasm.run.fold_model import FoldModel, find_device
+from chiasm.run.model import Model
 from chiasm.study import Kind
 from chiasm.tensors import Batch, Outputs
 
@@ -68,7 +69,7 @@ def choose_label(question: Question) -> tuple[str, int] | None:
 
 
 def gradient_times_input(model: Model, batch: Batch, score: Callable[[Outputs], Tensor]) -> Tensor:
-    """[B, N, *S]: each voxel of a study times the gradient of its score with respect to it (Shrikumar et al. 2016, section 3.4).
+    """[B, N, C, *S]: each voxel of a study times the gradient of its score with respect to it (Shrikumar et al. 2016, section 3.4).
 
     For a score that is linear in the voxels, exactly what each adds to it beyond a black image.
 
@@ -102,7 +103,7 @@ def _sum_positive(
         assert batch.image_mask is not None
         if batch.image_mask.any():
             found = gradient_times_input(model, batch.to(device), lambda outputs: _score(outputs, plan, target, label))
-            total += found.cpu()[batch.image_mask].clamp(min=0).sum(dim=0, dtype=torch.float64)
+            total += found.cpu()[batch.image_mask].sum(dim=1).clamp(min=0).sum(dim=0, dtype=torch.float64)
         progress(len(here))
     return total.numpy()
 

@@ -1,10 +1,9 @@
 """Evidence on disk: one .npz per arm, maps with their geometry, descriptions. No pickle, every digit kept.
 
 PREDICTIONS/index.json          what was asked (`Question`), by which fold models, of which cohorts
-PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold model, shown, values|logits|cuts|radii/<target>; "full" is the model
-PREDICTIONS/maps.npz            values, study, image_row, image_ids, geometry (JSON texts), thresholds
+PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold_model, shown, values|logits|cuts|radii/<target>; "full" is the model
+PREDICTIONS/heads/NAME*         evidence of a head, as the head writes it; NAME.CONTROL* of its controls
 PREDICTIONS/look.npz            values, target, label, studies: what the model looked at
-PREDICTIONS/descriptions.json   whose -> a text a study
 PREDICTIONS/shares.parquet      a row for each study and number told of it: what each modality added (made of the arms)
 """
 
@@ -26,8 +25,10 @@ from chiasm.atomic import whole_file, write_json
 from chiasm.cohort.store import Cohort
 from chiasm.errors import RunError, check_schema
 from chiasm.evaluation.contributions import share_table
-from chiasm.evaluation.spec import FULL, Arm, Evidence, Floats, Look, Maps, Pool, Question
-from chiasm.geometry import Geometry
+from chiasm.evaluation.spec import Arm, Evidence, Look
+from chiasm.heads.head import missing
+from chiasm.heads.spec import Pool, Question
+from chiasm.registry import HEADS
 from chiasm.study import Kind
 
 SCHEMA = 2
@@ -40,7 +41,7 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         RunError: the folder holds something else; predictions of an earlier evaluation are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stale = [path for ending in ("npz", "json", "parquet") for path in folder.glob(f"*.{ending}")]
+    stale = [path for ending in ("npz", "json", "parquet") for path in folder.rglob(f"*.{ending}")]
     if any(folder.iterdir()) and not (folder / "index.json").is_file():
         raise RunError(
             "the output folder holds something else",
@@ -63,19 +64,13 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         arrays |= {f"radii/{target}": radii for target, radii in arm.radii.items()}
         arrays |= {} if arm.shown is None else {"shown": arm.shown}
         _save(folder / f"{prefix or 'full'}.npz", arrays)
-    if (maps := evidence.maps) is not None:
-        image_ids = [
-            str(pool.cohorts[pool.cohort[s]].images["image_id"].iloc[i])
-            for s, i in zip(maps.study, maps.image_row, strict=True)
-        ]
-        texts = {"image_ids": image_ids, "geometry": [geometry.to_json() for geometry in maps.geometry]}
-        arrays = {name: getattr(maps, name) for name in ("values", "study", "image_row", "thresholds")}
-        _save(folder / "maps.npz", arrays | {name: np.array(values, np.str_) for name, values in texts.items()})
+    for name, by_control in evidence.heads.items():
+        (folder / "heads").mkdir(exist_ok=True)
+        for control, own in by_control.items():
+            HEADS[name].write(own, _stem(folder, name, control), pool)
     if (seen := evidence.look) is not None:
         names = {"target": np.array(seen.target), "label": np.array(seen.label), "studies": np.array(seen.studies)}
         _save(folder / "look.npz", {"values": seen.values, **names})
-    if evidence.descriptions:
-        write_json(folder / "descriptions.json", {k or "model": list(v) for k, v in evidence.descriptions.items()})
     if (shares := share_table(evidence)) is not None:
         with whole_file(folder / "shares.parquet") as partial:
             pq.write_table(shares, partial)
@@ -83,6 +78,7 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         "schema": SCHEMA,
         "question": asdict(evidence.question),
         "arms": list(evidence.arms),
+        "heads": {name: list(by_control) for name, by_control in evidence.heads.items()},
         "neighbour": evidence.neighbour,
     }
     write_json(folder / "index.json", index)
@@ -133,26 +129,25 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
             arms[prefix] = Arm(**parts, shown=arrays["shown"] if "shown" in arrays.files else None)
     if keys is None:
         raise RunError("no arm is stored", where=str(folder))
-    described = folder / "descriptions.json"
-    texts = json.loads(described.read_text("utf-8")) if described.is_file() else {}
+    for name in index["heads"]:
+        if name not in HEADS:
+            raise missing(name)
+    heads = {
+        name: {control: HEADS[name].load(_stem(folder, name, control)) for control in controls}
+        for name, controls in index["heads"].items()
+    }
     return Evidence(
         Question(**raw),
         Pool.find(cohorts, keys.tolist(), fold_model),
         arms,
-        _read_maps(folder / "maps.npz"),
-        {FULL if whose == "model" else whose: values for whose, values in texts.items()},
+        heads,
         index["neighbour"],
         _read_look(folder / "look.npz"),
     )
 
 
-def _read_maps(path: Path) -> Maps | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        thresholds: Floats = arrays["thresholds"]
-        geometry = [Geometry.from_json(text) for text in arrays["geometry"].tolist()]
-        return Maps(arrays["values"], arrays["study"], arrays["image_row"], geometry, thresholds)
+def _stem(folder: Path, name: str, control: str) -> Path:
+    return folder / "heads" / (f"{name}.{control}" if control else name)
 
 
 def _read_look(path: Path) -> Look | None:

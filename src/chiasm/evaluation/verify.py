@@ -11,11 +11,13 @@ import numpy as np
 
 from chiasm.encoding.plan import Plan
 from chiasm.errors import CohortError, RunError, check_schema
-from chiasm.evaluation.evaluate import read_truth_of
+from chiasm.evaluation.evaluate import read_case
 from chiasm.evaluation.protocol import to_metrics, who_answered
 from chiasm.evaluation.score import score
-from chiasm.evaluation.spec import Evidence, Floats, mean_known
+from chiasm.evaluation.spec import Evidence
 from chiasm.evaluation.store import SCHEMA, file_hash, read_evidence
+from chiasm.heads.head import open_heads
+from chiasm.heads.spec import Floats, mean_known
 from chiasm.metrics.metric import Metric
 from chiasm.recipe import read_recipe
 from chiasm.run.answers import calibrated
@@ -73,7 +75,7 @@ def _verify(folder: Path, run: Path | None) -> list[str]:
     evidence = read_evidence(folder / "predictions", cohorts)
     found += _recalibrated(run, read_run(run)["fold_models"], evidence)
     recipe = read_recipe(run / "recipe.yaml")
-    scores = score(evidence, *read_truth_of(evidence, recipe))
+    scores = score(evidence, read_case(evidence, recipe), open_heads(evidence.question))
     again = to_metrics(scores, evidence.question, who_answered(document), evidence.neighbour)
     return found + compare({name: Metric.from_json(raw) for name, raw in document["metrics"].items()}, again)
 

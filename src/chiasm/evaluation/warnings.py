@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.cohort.generated import writers
+from chiasm.cohort.generated import read_writers
 from chiasm.evaluation.contributions import ADDED, OVER_SHUFFLED
 from chiasm.evaluation.score import Scores, without_text
-from chiasm.evaluation.spec import FULL, WITHOUT_OPT_IN, Evidence, Pool, Question, Truth
+from chiasm.evaluation.spec import FULL, WITHOUT_OPT_IN, Evidence
+from chiasm.heads.spec import Pool, Question, Truth
 from chiasm.metrics.bootstrap import Estimate
 from chiasm.metrics.controls import comes_close
 from chiasm.metrics.metric import metric_name
-from chiasm.report.findings import label_texts
+from chiasm.registry import CONTROLS
+from chiasm.report.findings import label_reports
 from chiasm.study import Kind, State
 from chiasm.vocabulary import FINDINGS
 
@@ -22,11 +24,6 @@ LEAK = 0.5
 """Share of positive studies whose report states the finding, from which the report is said to hold the answer."""
 SAME_TEXT = 0.1
 """Share of distinct descriptions below which the decoder is said to repeat itself."""
-SHORTCUTS = {
-    "metadata_only": "metadata",
-    "pixel_statistics": "pixel statistics",
-    "thumbnail": "a 16 x 16 thumbnail",
-}
 _MOST_READ = 2000  # reports of a label that are read to find a leak
 
 
@@ -66,7 +63,7 @@ def report_leaks(question: Question, truth: Truth, pool: Pool) -> dict[str, floa
         for k, label in enumerate(question.targets[target]):
             if label in FINDINGS:
                 present = np.flatnonzero(truth.mask[target][:, k] & (truth.labels[target][:, k] == 1))[:_MOST_READ]
-                states = label_texts([str(text) for text in texts[present]], [label])
+                states = label_reports([str(text) for text in texts[present]], [label])
                 stated, total = stated + int((states == State.PRESENT.value).sum()), total + len(present)
         if total:
             shares[target] = stated / total
@@ -86,7 +83,7 @@ def tell_added(question: Question, pool: Pool, scores: Scores) -> list[str]:
     section = "image_description"
     if section not in question.text_sections or not {"text", "image"} <= set(question.modalities):
         return []
-    by = sorted({who for cohort in pool.cohorts for who in writers(cohort.path, section).values()})
+    by = sorted({who for cohort in pool.cohorts for who in read_writers(cohort.path, section).values()})
     found = [
         f"The text was written from the study's images (by {' and '.join(by)}): it can hold nothing that they do not."
     ]
@@ -116,9 +113,10 @@ def _tell_gain(gain: Estimate | None) -> str:
 def _shortcuts(question: Question, scores: Scores) -> list[str]:
     """A sentence for each target that a control comes close to (`chiasm.metrics.controls.comes_close`)."""
     found = []
+    shortcuts = {name: control.title for name, control in CONTROLS.items() if control.shortcut}
     for target, labels in question.targets.items():
         close: dict[str, list[tuple[float, str]]] = {}
-        for control, what in SHORTCUTS.items():
+        for control, what in shortcuts.items():
             for label in labels:
                 name = question.name_of(target, label)
                 model = scores.get(metric_name(target, name, "auroc", subset="image"))
@@ -150,7 +148,7 @@ def _texts(evidence: Evidence, scores: Scores) -> list[str]:
                     f"(AUROC {_said(other)} against {_said(own)}): the report adds nothing that can be measured here."
                 )
     said = scores.get(metric_name("description", None, "cider"))
-    for control, whose in (("constant", "one report for everybody"), ("nearest", "the nearest neighbour's report")):
+    for control, whose in ((name, c.title) for name, c in CONTROLS.items() if c.head == "description"):
         other = scores.get(metric_name("description", None, "cider", control))
         if said is not None and other is not None and _beats(said, other) is False:
             found.append(f"Descriptions do not beat {whose} beyond doubt (CIDEr {_said(said)} against {_said(other)}).")

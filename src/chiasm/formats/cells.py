@@ -1,6 +1,6 @@
-"""What the readers of published layouts share: tables, cells and image files, so that a bad one costs nothing else.
+"""The tools that readers of published layouts share: tables, cells and image files, so that a bad one costs nothing else.
 
-A cell that cannot be taken is missing and said: it becomes a `Rejected` that names the table, the row and the column.
+A cell that cannot be used is missing and said: it becomes a `Rejected` that names the table, the row and the column.
 A cell that says there is nothing to know ("", "N/A", "unknown") is missing without a word, for that is what it says.
 """
 
@@ -34,10 +34,10 @@ _FIELD_LIMIT = 1 << 24  # characters of one cell; the default of the csv module,
 
 
 class CellError(ValueError):
-    """A cell cannot be taken as it stands; `value` is the nearest that is true of it, or None."""
+    """A cell cannot be used as it stands; `value` is the nearest that is true of it, or None."""
 
     def __init__(self, reason: str, value: float | None = None) -> None:
-        super().__init__(reason if value is not None else f"{reason}: taken as missing")
+        super().__init__(reason if value is not None else f"{reason}: treated as missing")
         self.value = value
 
 
@@ -126,7 +126,7 @@ def _show(text: str) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table; each cell that cannot be taken as it stands is added to `rejected`.
+    """One row of a table; each cell that cannot be used as it stands is added to `rejected`.
 
     Attributes:
         where: "metadata.csv: row 17", counted with the header as row 1, as a spreadsheet does.

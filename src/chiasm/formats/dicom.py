@@ -1,7 +1,8 @@
 """DICOM objects as images: one object as it is shown, or a CT or MR series as one volume.
 
-An object comes as shown: rescaled, through its VOI LUT or window, MONOCHROME1 inverted, colour as luminance. A volume keeps
-its modality values (HU), which a window for each slice would make incomparable, unless one window is asked for.
+An object comes as shown: rescaled, through its VOI LUT or window, MONOCHROME1 inverted, colour as luminance. Modality values
+(HU) are kept of a volume, whose slices their own windows would make incomparable, and of a modality whose intensity rule is a
+window (CT, unless told otherwise): one object's window makes scans incomparable too.
 """
 
 from __future__ import annotations
@@ -25,17 +26,16 @@ from pydicom.uid import UID, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from chiasm.errors import ImageError
 from chiasm.formats.grayscale import (
-    Window,
-    apply_window,
     black_below_white,
     modality_values,
     numbers,
     padding_mask,
     voi_values,
 )
+from chiasm.formats.intensity import OFFSET, Intensity
 from chiasm.formats.volume import canonical, slice_order
 from chiasm.geometry import Geometry
-from chiasm.study import Image, View
+from chiasm.study import Image, Values, View
 
 Plane = tuple[NDArray[np.generic], NDArray[np.bool_] | None]
 """Values [H, W], and True where they are padding (None: nowhere)."""
@@ -62,6 +62,7 @@ _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as for pictures
+_RESCALE = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence")
 _PLACE = (
     "Rows",
     "Columns",
@@ -71,6 +72,7 @@ _PLACE = (
     "PhotometricInterpretation",
     "SeriesInstanceUID",
     "Modality",
+    *_RESCALE,
 )
 # segmentation, label map, dose: they have pixels, which are no picture of the patient
 _NO_PICTURES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.2")
@@ -117,15 +119,18 @@ def read_header(
 
 
 @unquoted()
-def read_dicom(source: Path | bytes, *, window: Window | None = None, image_id: str = "", name: str = "") -> Image:
+def read_dicom(
+    source: Path | bytes, *, intensity: Intensity | None = None, image_id: str = "", name: str = ""
+) -> Image:
     """Read one object: [H, W], or [D, H, W] when it has several frames.
 
-    Gray passes the modality LUT or rescale, then `window`, else the object's first VOI LUT, else its first window, and is
-    then uint8; with none of them the modality values stay. Frames that have places in the patient become a volume like
-    that of `read_series`. Frames without (ultrasound, angiography) stay in their order, shown like single images.
+    Gray passes the modality LUT or rescale and stays so where the rule of its modality is a window (see `Image.values`);
+    else it passes the object's first VOI LUT, else its first window, and is then uint8; with none of them the modality values
+    stay. Frames that have places in the patient become a volume like that of `read_series`. Frames without (ultrasound,
+    angiography) stay in their order, shown like single images.
 
     Args:
-        window: (centre, width) in modality values, instead of the object's own. It does not touch colour.
+        intensity: the rules of modalities; the defaults if None.
         image_id: SOPInstanceUID when left out.
         name: what to call the file in `Image.source` and in errors, instead of its path.
 
@@ -138,7 +143,7 @@ def read_dicom(source: Path | bytes, *, window: Window | None = None, image_id: 
     with _explained("The DICOM object is damaged", where, quote=False):
         dataset = read_header(source, pixels=True, where=where)
         _check_pixels(dataset, where)
-        pixels, geometry = _read_frames(dataset, window, where)
+        pixels, geometry, values = _read_frames(dataset, intensity or Intensity(), where)
         return Image(
             image_id or str(dataset.get("SOPInstanceUID") or Path(file).stem),
             np.ascontiguousarray(pixels),
@@ -146,34 +151,74 @@ def read_dicom(source: Path | bytes, *, window: Window | None = None, image_id: 
             view_of(dataset),
             str(dataset.get("Modality") or ""),
             name or file,
+            values=values,
+            bits=_plain_bits(dataset) if values is Values.GRAY else 0,
         )
 
 
-def _read_frames(dataset: pydicom.Dataset, window: Window | None, where: str) -> tuple[NDArray[np.generic], Geometry]:
+def _read_frames(
+    dataset: pydicom.Dataset, intensity: Intensity, where: str
+) -> tuple[NDArray[np.generic], Geometry, Values]:
     count = int((numbers(dataset, "NumberOfFrames", where) or (1,))[0])
     headers = [_FrameHeader(dataset, index) for index in range(count)] if count > 1 else [dataset]
     placed = "PerFrameFunctionalGroupsSequence" in dataset and all(h.get("ImagePositionPatient") for h in headers)
     placed = placed and count > 1
+    values, exact = _values_of(headers[0], intensity, volume=placed)
     planes = (
-        _show(stored, header, window, voi=not placed, where=where)
+        _show(stored, header, voi=not placed, exact=exact, where=where)
         for stored, header in zip(_decode(dataset, where), headers, strict=True)
     )
-    values, padding = _stack(planes, count, where) if count > 1 else next(planes)
-    pixels = black_below_white(values, padding, dataset.get("PhotometricInterpretation") == "MONOCHROME1", where)
+    plane = _stack(planes, count, where) if count > 1 else next(planes)
+    pixels = _bright(plane, dataset, exact, where)
     if placed:
         order, affine = _places(headers, where)
-        return canonical(pixels[order], affine, where)
-    return pixels, Geometry.identity(pixels.shape, pixel_spacing(dataset, where)[0] if count == 1 else ())
+        return *canonical(pixels[order], affine, where), values
+    return pixels, Geometry.identity(pixels.shape, pixel_spacing(dataset, where)[0] if count == 1 else ()), values
+
+
+def _values_of(header: Any, intensity: Intensity, *, volume: bool) -> tuple[Values, bool]:
+    """What the pixels are to be, and whether they must stay exactly: modality values to which a window is applied later."""
+    modality, photometric = str(header.get("Modality") or ""), header.get("PhotometricInterpretation")
+    windowed = bool(intensity.of(modality).windows)
+    exact = windowed and photometric == "MONOCHROME2" and header.get("BitsStored") != 1
+    exact = exact and (modality != "CT" or _carries_hu(header))
+    return (Values.MODALITY if exact or (volume and not windowed) else Values.GRAY), exact
+
+
+def _carries_hu(header: Any) -> bool:
+    """Whether a CT is rescaled to Hounsfield units (PS3.3, C.11.1.1.2: "US" is unspecified)."""
+    rescaled = any(header.get(keyword) not in (None, "") for keyword in ("RescaleIntercept", "ModalityLUTSequence"))
+    return rescaled and str(header.get("RescaleType") or "HU").upper() in ("HU", "US")
+
+
+def _plain_bits(header: Any) -> int:
+    """The bits of values that are as stored, without a sign; 0 where a table, rescale or window changes them."""
+    changed = any(header.get(k) for k in ("ModalityLUTSequence", "VOILUTSequence", "WindowCenter", "RescaleIntercept"))
+    changed = changed or header.get("RescaleSlope") not in (None, "", 1)
+    return 0 if changed or header.get("PixelRepresentation") else int(header.get("BitsStored") or 0)
+
+
+def _bright(plane: Plane, header: Any, exact: bool, where: str) -> NDArray[np.generic]:
+    """Values and padding as one array, black below white."""
+    pixels, padding = plane
+    if exact and (padding is None or not padding.all()):
+        dark = 0 if pixels.dtype.kind == "u" else -OFFSET  # one value in every scan
+        return pixels if padding is None else np.where(padding, pixels.dtype.type(dark), pixels)
+    inverted = header.get("PhotometricInterpretation") == "MONOCHROME1"
+    return black_below_white(pixels, padding, inverted, where, _plain_bits(header))
 
 
 @unquoted()
-def read_series(paths: Sequence[Path], *, window: Window | None = None, image_id: str = "", name: str = "") -> Image:
+def read_series(
+    paths: Sequence[Path], *, intensity: Intensity | None = None, image_id: str = "", name: str = ""
+) -> Image:
     """Read the slices of one CT, MR or PET series as a volume [D, H, W] with axes to Superior, Anterior, Right.
 
-    Slices are sorted by ImagePositionPatient along their normal. Values are modality values (HU), or uint8 when a
-    `window` is asked for. For the geometry see `chiasm.formats.volume.canonical`.
+    Slices are sorted by ImagePositionPatient along their normal. Values are modality values (HU). For the geometry see
+    `chiasm.formats.volume.canonical`.
 
     Args:
+        intensity: the rules of modalities; the defaults if None.
         image_id: SeriesInstanceUID when left out.
         name: what to call the series in `Image.source` and in errors, instead of the first path.
 
@@ -187,21 +232,22 @@ def read_series(paths: Sequence[Path], *, window: Window | None = None, image_id
         for index in order:
             dataset = read_header(paths[index], pixels=True, where=where)
             _check_pixels(dataset, where)
-            yield _show(next(_decode(dataset, where)), dataset, window, voi=False, where=where)
+            yield _show(next(_decode(dataset, where)), dataset, voi=False, exact=exact, where=where)
 
     with _explained("A slice of the DICOM series is damaged", where, quote=False):
         headers = [read_header(path, _PLACE, where=where) for path in paths]
         order, affine = _places(headers, where)
-        first = headers[0]
-        values, padding = _stack(planes(order), len(paths), where)
-        values = black_below_white(values, padding, first.get("PhotometricInterpretation") == "MONOCHROME1", where)
-        pixels, geometry = canonical(values, affine, where)
+        each = {_values_of(header, intensity or Intensity(), volume=True) for header in headers}
+        values, exact = each.pop() if len(each) == 1 else (Values.GRAY, False)
+        plane = _stack(planes(order), len(paths), where)
+        pixels, geometry = canonical(_bright(plane, headers[0], exact, where), affine, where)
         return Image(
-            image_id or str(first.get("SeriesInstanceUID") or paths[0].stem),
+            image_id or str(headers[0].get("SeriesInstanceUID") or paths[0].stem),
             np.ascontiguousarray(pixels),
             geometry,
-            dicom_modality=str(first.get("Modality") or ""),
+            dicom_modality=str(headers[0].get("Modality") or ""),
             source=name or paths[0].name,
+            values=values,
         )
 
 
@@ -327,17 +373,18 @@ def _check_ends(dataset: pydicom.Dataset, where: str) -> None:
     for number, frame in enumerate(frames, start=1):
         if b"\xff\xd9" not in frame[-_TAIL:]:
             got = f"frame {number} of {count} without an end"
-            raise ImageError("The pixels are cut off", expected="whole JPEG streams", got=got, where=where)
+            raise ImageError("The pixels are truncated", expected="whole JPEG streams", got=got, where=where)
 
 
-def _show(stored: NDArray[np.generic], header: Any, window: Window | None, *, voi: bool, where: str) -> Plane:
-    if header.get("PhotometricInterpretation") not in _GRAY or header.get("BitsStored") == 1:
+def _show(stored: NDArray[np.generic], header: Any, *, voi: bool, exact: bool, where: str) -> Plane:
+    bits = int(header.get("BitsStored") or 0)
+    if header.get("PhotometricInterpretation") not in _GRAY or bits == 1:
         return stored, None
     values = modality_values(stored, header, where)
-    if window:
-        values = apply_window(values, window, where=where)
-    elif voi:
+    if voi and not exact:
         values = voi_values(values, header, where)
+    if values is stored and stored.dtype == np.uint8 and bits < 8 and not exact:  # the highest of few bits is white too
+        values = np.rint(stored.astype(np.float64) * (255 / (2**bits - 1))).astype(np.uint8)
     if not np.isfinite(values).all():
         raise ImageError("The pixels are not all numbers", expected="finite values", where=where)
     return values, padding_mask(stored, header, where)

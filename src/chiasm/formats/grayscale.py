@@ -95,7 +95,7 @@ def apply_window(
             expected="LINEAR of width >= 1, LINEAR_EXACT or SIGMOID of width > 0",
             got=f"{function} of width {width:g}",
             where=where,
-            remedy="give a window of your own: the option window=CENTER,WIDTH",
+            remedy="give a window of your own: --intensity MODALITY=CENTER,WIDTH",
         )
     x = values.astype(np.float64)
     if function == "SIGMOID":
@@ -110,9 +110,12 @@ def apply_window(
 
 
 def black_below_white(
-    pixels: NDArray[Any], padding: NDArray[np.bool_] | None, inverted: bool, where: str = ""
+    pixels: NDArray[Any], padding: NDArray[np.bool_] | None, inverted: bool, where: str = "", bits: int = 0
 ) -> NDArray[np.generic]:
     """Invert MONOCHROME1, and show padding (pixels outside the field of view) as the darkest value.
+
+    Args:
+        bits: of values as stored, without a sign: white is the highest number of so many bits; 0: the highest of the image.
 
     Raises:
         ImageError: every pixel is padding.
@@ -124,7 +127,10 @@ def black_below_white(
     else:
         real = pixels if padding is None or not padding.any() else pixels[~padding]
         low, high = real.min(), real.max()
-    if inverted:
+    if inverted and bits > 8:
+        top = pixels.dtype.type(2**bits - 1)
+        pixels, low = top - pixels, top - high
+    elif inverted:
         pixels = high - pixels + low  # whole numbers wrap around and back
     return pixels if padding is None else np.where(padding, low, pixels)
 

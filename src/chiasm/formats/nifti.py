@@ -9,7 +9,7 @@ import numpy as np
 
 from chiasm.errors import ImageError
 from chiasm.formats.volume import canonical
-from chiasm.study import Image
+from chiasm.study import Image, Values
 
 SUFFIXES = (".nii", ".nii.gz")
 _TO_MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
@@ -23,9 +23,10 @@ def read_nifti(path: Path, *, image_id: str = "", dicom_modality: str = "") -> I
 
     Args:
         image_id: the file's name without suffix when left out.
+        dicom_modality: no NIfTI file says it. Of a CT the values are taken as Hounsfield units.
 
     Raises:
-        ImageError: no such file, not NIfTI, cut off, without orientation, a time series, or not of real finite numbers.
+        ImageError: no such file, not NIfTI, truncated, without orientation, a time series, or not of real finite numbers.
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
@@ -74,5 +75,11 @@ def read_nifti(path: Path, *, image_id: str = "", dicom_modality: str = "") -> I
     affine = np.asarray(image.affine, np.float64).copy()
     affine[:3] *= _TO_MM[header.get_xyzt_units()[0]]
     pixels, geometry = canonical(values, affine, where)
-    name = image_id or path.name.removesuffix(".gz").removesuffix(".nii")
-    return Image(name, np.ascontiguousarray(pixels), geometry, dicom_modality=dicom_modality, source=path.name)
+    return Image(
+        image_id or path.name.removesuffix(".gz").removesuffix(".nii"),
+        np.ascontiguousarray(pixels),
+        geometry,
+        dicom_modality=dicom_modality,
+        source=path.name,
+        values=Values.MODALITY,
+    )

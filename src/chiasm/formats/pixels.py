@@ -1,11 +1,10 @@
-"""Pixels of image files as gray arrays, and the two steps that bring an image into the store: `to_uint8` and `fit`."""
+"""Pixels of picture files as gray arrays, and `fit`, which brings an image to the size of the store."""
 
 from __future__ import annotations
 
 import re
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,6 @@ from chiasm.geometry import Geometry, Shape
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 EXPECTED = "a PNG, JPEG, TIFF or BMP image"
-INTENSITY_RULE = "uint8 as it is (a mask: 0 and 255); else linear from the 0.5 .. 99.5 percentile to 0 .. 255"
-_PERCENTILES = (0.5, 99.5)
 _WIDE = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}  # modes of more than 8 bits, always gray
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, OverflowError)
 
@@ -31,7 +28,7 @@ def read_image(path: Path) -> NDArray[np.generic]:
     turned to luminance (ITU-R BT.601), 16 bits a channel by their upper 8. What is transparent lies over black.
 
     Raises:
-        ImageError: the file is missing, empty, cut off, no image, of several pages, or larger than Pillow's limit.
+        ImageError: the file is missing, empty, truncated, no image, of several pages, or larger than Pillow's limit.
     """
     path = Path(path)
     if not path.is_file():
@@ -106,51 +103,10 @@ def _head(path: Path) -> str:
     return next(known, "text" if not re.search(rb"[^\t\n\r -~]", start) else "data of another kind, or a damaged head")
 
 
-def to_uint8(pixels: NDArray[np.generic], where: str = "") -> NDArray[np.uint8]:
-    """Bring pixels of any real dtype and shape to 0 .. 255 by `INTENSITY_RULE`; before `fit`, whose padding is zero.
-
-    A constant image of another dtype becomes all 0. Where both percentiles are one value (a sparse mask), the extremes take
-    their place. A mask counts alike whatever its dtype and label: as 0 and 1 it would be all but black among 8 bits.
-
-    Args:
-        where: names the image in an error.
-
-    Raises:
-        ImageError: no pixels, NaN or infinite values, or values that are not real numbers.
-    """
-    if pixels.dtype == np.uint8:
-        gray = pixels.astype(np.uint8, copy=False)
-        most = gray.max(initial=0)
-        mask = 0 < most < 255 and not gray.min() and bool(((gray == 0) | (gray == most)).all())
-        return np.where(gray, np.uint8(255), np.uint8(0)) if mask else gray
-    if pixels.dtype.kind not in "buif" or not pixels.size:
-        got = f"{pixels.dtype} {list(pixels.shape)}"
-        raise ImageError("The pixels are no image", expected="real numbers", got=got, where=where)
-    exact = pixels.dtype.itemsize <= 2 or pixels.dtype == np.float32
-    values: NDArray[Any] = pixels.astype(np.float32 if exact else np.float64)
-    if bad := values.size - int(np.count_nonzero(np.isfinite(values))):
-        got = f"{bad:,} NaN or infinite of {values.size:,}"
-        raise ImageError("The pixels are not all numbers", expected="finite values", got=got, where=where)
-    least, most = float(values.min()), float(values.max())
-    if most - least > np.finfo(values.dtype).max:
-        raise ImageError("The pixel values span too wide a range", got=f"{least:g} .. {most:g}", where=where)
-    low, high = (float(p) for p in np.percentile(values, _PERCENTILES))
-    if low == high:
-        low, high = least, most
-    if low == high:
-        return np.zeros(values.shape, np.uint8)
-    np.clip(values, low, high, out=values)
-    values -= low
-    values /= high - low
-    values *= 255
-    result: NDArray[np.uint8] = np.rint(values, out=values).astype(np.uint8)
-    return result
-
-
 def fit(pixels: NDArray[np.generic], geometry: Geometry, shape: Shape) -> tuple[NDArray[np.generic], Geometry]:
     """Resize [H, W] or [D, H, W] to fill `shape` as far as its proportions allow, and pad the rest with zeros, centred.
 
-    Proportions are those in millimetres where `geometry` knows the spacing, else those of the grid. The filter is a
+    Proportions are those in millimetres where `geometry` knows the spacing, else those of the pixels at hand. The filter is a
     triangle as wide as two target pixels (linear when enlarging), so shrinking does not alias.
 
     Args:
@@ -162,7 +118,7 @@ def fit(pixels: NDArray[np.generic], geometry: Geometry, shape: Shape) -> tuple[
     if pixels.shape != geometry.shape or len(shape) != pixels.ndim:
         got = f"pixels {pixels.shape}, geometry {geometry.shape}, target {shape}"
         raise ImageError("Pixels, geometry and target shape do not belong together", expected="equal axes", got=got)
-    spacing = geometry.spacing_mm or (1.0,) * pixels.ndim
+    spacing = geometry.spacing_mm or tuple(map(abs, geometry.scale))
     extent = [n * mm / abs(s) for n, mm, s in zip(pixels.shape, spacing, geometry.scale, strict=True)]
     per_mm = min(n / e for n, e in zip(shape, extent, strict=True))
     inner = tuple(min(n, max(1, round(per_mm * e))) for n, e in zip(shape, extent, strict=True))

@@ -68,7 +68,9 @@ class Baseline(nn.Module):
         self.modalities = tuple(m for m in MODALITIES if getattr(recipe.inputs, m) is not None)
         self.encoders = nn.ModuleDict()
         if recipe.inputs.image is not None and len(plan.image_shape or ()) == 2:
-            self.encoders["image"] = Extractor(build_backbone(recipe.inputs.image.encoder, 2), levels=1, frozen=True)
+            self.encoders["image"] = Extractor(
+                build_backbone(recipe.inputs.image.encoder, 2, len(plan.channels)), levels=1, frozen=True
+            )
         if recipe.inputs.text is not None:
             self.encoders["text"] = FrozenText(str(recipe.inputs.text.pretrained))
         self.requires_grad_(False)
@@ -106,7 +108,7 @@ class Baseline(nn.Module):
             assert batch.images is not None
             flat = batch.images.flatten(0, 1)
             if encoder is None:
-                flat = F.adaptive_avg_pool3d(flat.float()[:, None], BLOCKS).flatten(1) / 255
+                flat = F.adaptive_avg_pool3d(flat.float(), BLOCKS).flatten(1) / 255
             else:
                 flat = encoder.extract(flat)[-1].flatten(2).mean(dim=2)
             vectors = flat.view(*real.shape, -1)

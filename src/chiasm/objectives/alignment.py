@@ -1,40 +1,9 @@
-"""Dual alignment with vision as the anchor (rebuilt from the abstract of Chen et al., arXiv 2605.14710).
-
-The image picks its own text among those of the batch, so vision and text come to share a space; what was fused under
-the image is drawn to the records of studies with the same outcome.
-"""
+"""Contrast of two sets of vectors."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-from chiasm.recipe import Alignment
-from chiasm.tensors import Batch, Outputs
-
-
-def alignment_losses(outputs: Outputs, batch: Batch, options: Alignment) -> dict[str, Tensor]:
-    """{image_text_loss, fused_record_loss: scalar}, weights applied; those of the recipe."""
-    aligned, here, losses = outputs.aligned, outputs.present, {}
-    if "text" in aligned:
-        own = torch.eye(len(batch), dtype=torch.bool, device=batch.indices.device)
-        loss = contrast(aligned["image"], aligned["text"], own, here["image"], here["text"], options.temperature)
-        losses["image_text_loss"] = options.image_text * loss
-    if "record" in aligned:
-        labels, mask = batch.labels[options.target], batch.label_mask[options.target]
-        each = [
-            contrast(
-                aligned["fused"],
-                aligned["record"],
-                labels[:, None, i] == labels[None, :, i],
-                here["image"] & mask[:, i],
-                here["record"] & mask[:, i],
-                options.temperature,
-            )
-            for i in range(labels.shape[1])
-        ]
-        losses["fused_record_loss"] = options.fused_record * torch.stack(each).mean()
-    return losses
 
 
 def contrast(

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from chiasm.objectives.outcome import label_losses
-from chiasm.objectives.unimodal import known
+from chiasm.objectives.outcome import known, label_losses
 from chiasm.study import Kind
 from chiasm.tensors import Batch, Outputs
 

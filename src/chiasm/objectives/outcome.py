@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chiasm.study import Kind
+from chiasm.tensors import Batch, Outputs
 
 
 def target_loss(logits: Tensor, labels: Tensor, mask: Tensor, kind: Kind) -> Tensor:
@@ -34,3 +35,8 @@ def label_losses(logits: Tensor, labels: Tensor, kind: Kind) -> Tensor:
     event = (labels[..., None] == interval) & ~torch.signbit(labels)[..., None]
     through = interval < labels.abs()[..., None]
     return F.softplus(-logits).where(event, F.softplus(logits) * through).sum(dim=2)
+
+
+def known(outputs: Outputs, batch: Batch, modality: str, target: str) -> Tensor:
+    """[B, L] labels that are known, of the studies that have the modality."""
+    return batch.label_mask[target] & outputs.present[modality][:, None]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from chiasm.atomic import write_bytes, write_csv, write_json
+from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.encoding.plan import Plan
 from chiasm.errors import CohortError, InputError
@@ -140,11 +141,9 @@ def _gather(studies: Iterator[Study], plan: Plan, folder: Path) -> Path | None:
     first = next(studies, None)
     if first is None:
         return None
-    shape = plan.image_shape or (224, 224)
-    volume = (shape[0], shape[1], shape[2]) if len(shape) == 3 else (64, 64, 64)
+    prepared = Preprocessing.from_dict(plan.preprocessing)
     write_cohort(
-        chain([first], studies), folder, source="predict", options={}, size=shape[-1], volume_size=volume, split="hash",
-        strict=True,
+        chain([first], studies), folder, source="predict", options={}, split="hash", strict=True, **prepared.arguments(),
     )  # fmt: skip
     return folder
 
@@ -213,6 +212,7 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
         "description": prediction.description,
         "contributions": {m: dict(c) for m, c in prediction.contributions.items()},
         "without_report": dict(prediction.without_report),
+        "heads": dict(prediction.heads),
     }
 
 

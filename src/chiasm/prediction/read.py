@@ -12,11 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.encoding.plan import Plan
 from chiasm.errors import InputError
 from chiasm.formats.dicom import read_header, read_series
+from chiasm.formats.intensity import Intensity
 from chiasm.formats.nifti import SUFFIXES, read_nifti
-from chiasm.formats.pixels import read_image, to_uint8
+from chiasm.formats.pixels import read_image
 from chiasm.geometry import Geometry
 from chiasm.report.sections import split_sections
 from chiasm.sources.dicom import VOLUMES
@@ -107,7 +111,7 @@ def _read_images(names: Mapping[Path, str], plan: Plan, unread: list[str]) -> tu
         groups.setdefault(_series(file) or file, []).append(file)
     images, values, patients = [], Cells(), set()
     for group in groups.values():
-        image, found, patient = _read_group(group, names[group[0]])
+        image, found, patient = _read_group(group, names[group[0]], plan.intensity)
         patients |= {patient} - {""}
         clash = [k for k, v in found.items() if v is not None and values.get(k) not in (None, v)]
         if clash or len(patients) > 1:
@@ -116,14 +120,36 @@ def _read_images(names: Mapping[Path, str], plan: Plan, unread: list[str]) -> tu
         values |= {k: v for k, v in found.items() if v is not None}
         if plan.image_shape is None:
             unread.append(f"image {group[0].name}: the model reads no images")
-        elif image.pixels.ndim != len(plan.image_shape):
+        elif len(image.geometry.shape) != len(plan.image_shape):
             kinds = {2: "a single image", 3: "a volume"}
             unread.append(
-                f"image {group[0].name}: {kinds[image.pixels.ndim]}, the model reads {kinds[len(plan.image_shape)]}"
+                f"image {group[0].name}: {kinds[len(image.geometry.shape)]}, the model reads {kinds[len(plan.image_shape)]}"
             )
         else:
-            images.append(replace(image, pixels=to_uint8(image.pixels, str(group[0]))))
+            images.append(_with_modality(image, plan, group[0]))
     return images, values
+
+
+def _with_modality(image: Image, plan: Plan, path: Path) -> Image:
+    """The image with the modality whose rule the import would follow: its own, or of those that the model learned from.
+
+    Raises:
+        InputError: it says none, its name neither, and the modalities would make different images of it.
+    """
+    if image.dicom_modality or not plan.preprocessing:
+        return image
+    prepare = Preprocessing.from_dict(plan.preprocessing).prepare
+    known = plan.preprocessing["modalities"].get(f"pixels_{len(image.geometry.shape)}d", ())
+    named = [name for name in known if name.lower() in re.split(r"[^a-z]+", name_of(path).lower())]
+    made = {name: prepare(replace(image, dicom_modality=name), str(path)) for name in (named or known)}
+    first = next(iter(made), "")
+    if any(m.scale is not made[first].scale or not np.array_equal(m.pixels, made[first].pixels) for m in made.values()):
+        raise InputError(
+            "the modality of the image is unknown, and the model reads each of its modalities in another way",
+            expected=f"one of {', '.join(made)} as a word of the file's name, as in scan_{first.lower()}.nii.gz",
+            where=str(path),
+        )
+    return replace(image, dicom_modality=first)
 
 
 def _series(path: Path) -> str:
@@ -135,7 +161,9 @@ def _series(path: Path) -> str:
     return "" if alone else str(header.get("SeriesInstanceUID") or "")
 
 
-def _read_group(files: Sequence[Path], image_id: str) -> tuple[Image, Mapping[str, float | str | None], str]:
+def _read_group(
+    files: Sequence[Path], image_id: str, intensity: Intensity
+) -> tuple[Image, Mapping[str, float | str | None], str]:
     """The image of a file or of the slices of a volume, and the record and patient that a DICOM header names."""
     path = files[0]
     if path.name.lower().endswith(SUFFIXES):
@@ -143,8 +171,8 @@ def _read_group(files: Sequence[Path], image_id: str) -> tuple[Image, Mapping[st
     if path.suffix.lower() in PICTURES:
         pixels = read_image(path)
         return Image(image_id, pixels, Geometry.identity(pixels.shape), _view(path), source=path.name), {}, ""
-    study = read_dicom_study(path)
-    image = read_series(files) if len(files) > 1 else study.images[0]
+    study = read_dicom_study(path, intensity=intensity)
+    image = read_series(files, intensity=intensity) if len(files) > 1 else study.images[0]
     patient = "" if study.patient_id.startswith("unknown-") else study.patient_id
     return replace(image, image_id=image_id), study.record.values if study.record else {}, patient
 

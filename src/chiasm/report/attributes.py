@@ -1,4 +1,4 @@
-"""How a report describes each finding: side, lobe, zone, territory, extent, severity, texture, chronicity.
+"""Attributes of the findings of a report: side, lobe, zone, territory, extent, severity, texture, chronicity.
 
 The words are in `lexicon/attributes.yaml`. Each is tied to one finding of its sentence: the one it stands in, else the one
 it leads up to ("small left effusion"), else the one it follows ("opacity in the left base"). A finding that names no place
@@ -19,7 +19,7 @@ from chiasm.report.sections import Passage, one_of, read_lexicon
 from chiasm.study import Report, State
 
 PLACE = ("side", "lobe", "zone", "territory")
-KINDS = (*PLACE, "extent", "severity", "texture", "chronicity")
+ATTRIBUTES = (*PLACE, "extent", "severity", "texture", "chronicity")
 
 _PARTED = re.compile(rf"[,:(]|\b{one_of('parted')}\b", re.IGNORECASE)
 _NEW_CLAUSE = re.compile(rf"[,:(]|\b{one_of('new_clause')}\b", re.IGNORECASE)
@@ -45,7 +45,7 @@ class Described(NamedTuple):
     attributes: tuple[Attribute, ...]
 
     def values(self, kind: str) -> list[str]:
-        """What is said of one of `KINDS`, each once, in the order of the text."""
+        """What is said of one of `ATTRIBUTES`, each once, in the order of the text."""
         return list(dict.fromkeys(a.value for a in self.attributes if a.kind == kind))
 
 
@@ -79,7 +79,7 @@ def describe_findings(report: Report | str) -> list[Described]:
 @cache
 def _finder() -> PhraseFinder:
     lexicon = read_lexicon("attributes")
-    return PhraseFinder({f"{kind}/{value}": words for kind in KINDS for value, words in lexicon[kind].items()})
+    return PhraseFinder({f"{kind}/{value}": words for kind in ATTRIBUTES for value, words in lexicon[kind].items()})
 
 
 @cache

@@ -1,6 +1,6 @@
-"""A description of an image from its facts alone: findings and impression, as an object and as text.
+"""A description of an image from what was drawn in or measured on it: findings and impression, as an object and as text.
 
-Nothing of the record, the outcome or the report is at hand here: `Facts` come from `read_image_facts`.
+Nothing of the record, the outcome or the report is at hand here: the content comes from `read_image_content`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from pydantic import BaseModel, ConfigDict
 
-from chiasm.report.facts import Facts, name_of, observe
+from chiasm.report.content import TextContent, finding_name, render_statement
 
 _STROKE = (
     *("hemisphere", "foci", "cortical_share", "subcortical_share", "infratentorial_share", "ventricle_share"),
@@ -20,13 +20,13 @@ _STROKE = (
 )
 
 
-class Part(BaseModel):
-    """What a text is made of; an unknown key is an error, also in a language model's answer."""
+class StrictModel(BaseModel):
+    """A part of a text; an unknown key is an error, also in a language model's answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ImageDescription(Part):
+class ImageDescription(StrictModel):
     """What is seen, sentence by sentence, and what it comes to."""
 
     findings: tuple[str, ...]
@@ -37,21 +37,23 @@ class ImageDescription(Part):
         return f"FINDINGS: {' '.join(self.findings)}\nIMPRESSION: {self.impression}"
 
 
-def describe(facts: Facts) -> ImageDescription | None:
+def build_description(content: TextContent) -> ImageDescription | None:
     """The template's description (`prompts/stroke.txt.j2`, `prompts/regions.txt.j2`), or None if nothing was measured."""
-    if "lesion_volume_ml" in facts.measured:
-        values = {**dict.fromkeys(_STROKE), **facts.measured}
-        text = render("stroke.txt", territories=facts.territories, **values)
-    elif facts.statements:
-        names = dict.fromkeys(name_of(said.finding) for said in facts.statements)
-        text = render("regions.txt", observations=[observe(said) for said in facts.statements], names=list(names))
+    if "lesion_volume_ml" in content.measured:
+        values = {**dict.fromkeys(_STROKE), **content.measured}
+        text = render_prompt("stroke.txt", territories=content.territories, **values)
+    elif content.statements:
+        names = dict.fromkeys(finding_name(said.finding) for said in content.statements)
+        text = render_prompt(
+            "regions.txt", observations=[render_statement(said) for said in content.statements], names=list(names)
+        )
     else:
         return None
     findings, impression = text.strip().split("\n\n")
     return ImageDescription(findings=tuple(findings.splitlines()), impression=impression)
 
 
-def render(prompt: str, **values: Any) -> str:
+def render_prompt(prompt: str, **values: Any) -> str:
     """One of the files of `chiasm/report/prompts`, filled in."""
     return _prompts().get_template(f"{prompt}.j2").render(values)
 

@@ -1,4 +1,4 @@
-"""What a report says of each finding: present, absent, uncertain or not mentioned, and the words that say so.
+"""The labeler: each finding of a report as present, absent, uncertain or not mentioned, and the words that say so.
 
 Phrases of `lexicon/findings.yaml` are found sentence by sentence; cues of `lexicon/rules.yaml` (negation, doubt, history)
 reach forward or back over them, as in NegEx (Chapman et al. 2001) and ConText (Harkema et al. 2009). A finding that comes
@@ -21,8 +21,8 @@ from chiasm.report.sections import Passage, find_sections, one_of, read_lexicon
 from chiasm.study import Finding, Report, State
 from chiasm.vocabulary import FINDINGS, canonical, scheme
 
-READ = ("findings", "impression", "addendum", "caption")
-"""The sections that are read. What the referring doctor asks or fears (indication, history) is not a finding."""
+LABELED_SECTIONS = ("findings", "impression", "addendum", "caption")
+"""The sections that are labelled. What the referring doctor asks or fears (indication, history) is not a finding."""
 READER = "chiasm-labeler"
 HELPER = "other_abnormality"
 """The name in the lexicon for all that only tells whether a report is normal."""
@@ -47,7 +47,7 @@ _NO_FINDING = "not_a_finding"  # in the lexicon: a name that holds the name of a
 
 
 class Mention(NamedTuple):
-    """One statement about one finding: the characters start to end name it.
+    """One mention of one finding: the characters start to end name it.
 
     `cue` is the kind of words of `lexicon/rules.yaml` that it stands under ("negation", "alternative", ...; "" for none).
     """
@@ -65,7 +65,7 @@ _SILENCE = Mention("normal", State.NOT_MENTIONED, 0, 0)
 def label_report(report: Report | str, findings: Sequence[str] | None = None) -> list[Finding]:
     """One `Finding` for each name in `findings` (any scheme's spelling; default: all of `chiasm.vocabulary.FINDINGS`).
 
-    Only the sections of `READ` count. The span is that of the words that name the finding, in the text given (for a
+    Only the sections of `LABELED_SECTIONS` count. The span is that of the words that name the finding, in the text given (for a
     `Report`: in `report.text`), or None if it is not mentioned or follows from the others (`normal`).
 
     >>> [(f.state.value, f.span) for f in label_report("Small effusion. No pneumothorax.", ["Effusion", "Pneumothorax"])]
@@ -77,7 +77,7 @@ def label_report(report: Report | str, findings: Sequence[str] | None = None) ->
     return [Finding(m.finding, m.state, reader=READER, span=(m.start, m.end) if m.end else None) for m in mentions]
 
 
-def label_texts(reports: Iterable[Report | str], findings: Sequence[str] | None = None) -> NDArray[np.str_]:
+def label_reports(reports: Iterable[Report | str], findings: Sequence[str] | None = None) -> NDArray[np.str_]:
     """[reports, findings] of the values of `State`: `label_report` without spans."""
     names = FINDINGS if findings is None else tuple(canonical(name) for name in findings)
     rows = [take_strongest(read_mentions(report)) for report in reports]
@@ -90,7 +90,7 @@ def scheme_labels(
 ) -> list[dict[str, int]]:
     """0 or 1 for each finding of a published scheme ("chestxray14", "chexpert") in its own names, in its order.
 
-    A hedged finding counts as `uncertain` says. Where a scheme's coding differs from that, `lexicon/schemes.yaml` says so.
+    An uncertain finding counts as the argument `uncertain` says, except where `lexicon/schemes.yaml` has another rule.
     """
     return [count_labels(read_mentions(report), name, uncertain) for report in reports]
 
@@ -130,7 +130,7 @@ def _schemes() -> dict[str, dict[str, Any]]:
 
 
 def read_mentions(report: Report | str) -> list[Mention]:
-    """Every statement about a finding in the sections of `READ`, in order, before the strongest is taken."""
+    """Every mention of a finding in the sections of `LABELED_SECTIONS`, in order, before the strongest is taken."""
     text = report if isinstance(report, str) else report.text
     mentions: list[Mention] = []
     for _, start, end in find_passages(report):
@@ -142,13 +142,13 @@ def read_mentions(report: Report | str) -> list[Mention]:
 
 
 def find_passages(report: Report | str) -> list[Passage]:
-    """Where the sections of `READ` lie in the text."""
+    """Where the sections of `LABELED_SECTIONS` lie in the text."""
     if isinstance(report, str):
-        return [passage for passage in find_sections(report) if passage.section in READ]
+        return [passage for passage in find_sections(report) if passage.section in LABELED_SECTIONS]
     passages, position = [], 0
     for section, text in report.sections.items():
         if text:  # as in Report.text
-            if section in READ:
+            if section in LABELED_SECTIONS:
                 passages.append(Passage(section, position, position + len(text)))
             position += len(text) + 1
     return passages

@@ -1,4 +1,4 @@
-"""Names, dates, numbers of records and phones, addresses: masked in a report before a language model reads it.
+"""Masking of names, dates, record and phone numbers and addresses, before a language model reads a report.
 
 The rules are `lexicon/identifiers.yaml`. Where it is in doubt a word is masked: an eponym lost costs little. Text in
 capitals hides names from every rule that goes by capitals; so `mask_identifiers` is a second fence, never the only one.

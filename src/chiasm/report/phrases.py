@@ -1,4 +1,4 @@
-"""Finding the phrases of a lexicon in a text: a small phrase language, compiled once, longest match first.
+"""The search for the phrases of a lexicon in a text: a small phrase language, compiled once, longest match first.
 
 The language is described at the top of `lexicon/findings.yaml`. A text is walked word by word; the first word of a phrase
 selects the few patterns that can match there, so a thousand phrases cost little more than ten.

@@ -1,4 +1,4 @@
-"""A report cut into its sections. Nothing is lost: every word that is not a heading is in exactly one section.
+"""The sections of a report. Nothing is lost: every word that is not a heading is in exactly one section.
 
 Headings come as in MIMIC (`IMPRESSION:` in capitals, indented), Open-i, or freely (inside a line, alone on a line,
 bold, with a dash). Their spellings are in `lexicon/headings.yaml`.

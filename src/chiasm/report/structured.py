@@ -1,8 +1,8 @@
 """A structured report: definition, appearance, observations and verdict of one study, as an object and as text.
 
 The four parts are those of Gowda et al. (arXiv 2507.21794). What a finding is and how it looks comes from
-`lexicon/entities.yaml`, with sources; what is observed and concluded comes from the facts of the study. Reading the
-text with the labeler gives back the findings it was written from: `unlike` says where it does not.
+`lexicon/entities.yaml`, with sources; what is observed and concluded comes from the content of the study. The labeler
+reads in the text the findings it was written from: `find_differences` says where it does not.
 """
 
 from __future__ import annotations
@@ -10,8 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from chiasm.report.description import Part, describe
-from chiasm.report.facts import MEASURED, Facts, entities, name_of, observe, sentence, wording
+from chiasm.report.content import (
+    MEASURED_FINDING,
+    TextContent,
+    as_sentence,
+    finding_name,
+    read_entities,
+    read_wording,
+    render_statement,
+)
+from chiasm.report.description import StrictModel, build_description
 from chiasm.report.findings import label_report
 from chiasm.study import State
 
@@ -23,21 +31,21 @@ _STATES: dict[State, Literal["present", "uncertain", "absent"]] = {
 }
 
 
-class Entry(Part):
+class Entry(StrictModel):
     """What a finding is, or how it looks."""
 
     finding: str
     text: str
 
 
-class Judgement(Part):
+class Judgement(StrictModel):
     """What is concluded of a finding."""
 
     finding: str
     state: Literal["present", "uncertain", "absent"]
 
 
-class StructuredReport(Part):
+class StructuredReport(StrictModel):
     """The four parts. `definition` and `appearance` have an entry for each finding that is present or uncertain (of a
     normal study: for `normal`), `verdict` one for every finding of which anything is known.
     """
@@ -51,48 +59,54 @@ class StructuredReport(Part):
     def text(self) -> str:
         """Under the four headings, which the labeler knows: it reads observations and verdict."""
         parts = {
-            "DEFINITION": [f"{name_of(e.finding).capitalize()}: {e.text}" for e in self.definition],
-            "APPEARANCE": [f"{name_of(e.finding).capitalize()}: {e.text}" for e in self.appearance],
-            "OBSERVATIONS": self.observations or [wording()["nothing_observed"]],
+            "DEFINITION": [f"{finding_name(e.finding).capitalize()}: {e.text}" for e in self.definition],
+            "APPEARANCE": [f"{finding_name(e.finding).capitalize()}: {e.text}" for e in self.appearance],
+            "OBSERVATIONS": self.observations or [read_wording()["nothing_observed"]],
             "VERDICT": _conclude({j.finding: State(j.state) for j in self.verdict}),
         }
         return "\n".join(f"{heading}: {' '.join(words)}" for heading, words in parts.items() if words)
 
 
-def build_report(facts: Facts, observations: tuple[str, ...] | None = None) -> StructuredReport:
-    """The report of some facts.
+def build_report(content: TextContent, observations: tuple[str, ...] | None = None) -> StructuredReport:
+    """The report of some content.
 
     Args:
         observations: a writer's own sentences; by default one for each statement that is present or uncertain, then what was
             measured.
     """
-    states = facts.states
-    named = [name for name, state in states.items() if state in _ABNORMAL and name != "normal" and name in entities()]
+    states = content.states
+    named = [
+        name for name, state in states.items() if state in _ABNORMAL and name != "normal" and name in read_entities()
+    ]
     named = named or ["normal"] * (states.get("normal") is State.PRESENT)
     if observations is None:
-        observed = [s for s in facts.statements if s.state in _ABNORMAL and s.finding not in ("normal", MEASURED)]
-        measured = describe(facts) if MEASURED in states else None
-        observations = (*map(observe, observed), *(measured.findings if measured else ()))
+        observed = [
+            s for s in content.statements if s.state in _ABNORMAL and s.finding not in ("normal", MEASURED_FINDING)
+        ]
+        measured = build_description(content) if MEASURED_FINDING in states else None
+        observations = (*map(render_statement, observed), *(measured.findings if measured else ()))
     return StructuredReport(
-        definition=tuple(Entry(finding=name, text=entities()[name]["definition"]) for name in named),
-        appearance=tuple(Entry(finding=name, text=entities()[name]["appearance"]) for name in named),
+        definition=tuple(Entry(finding=name, text=read_entities()[name]["definition"]) for name in named),
+        appearance=tuple(Entry(finding=name, text=read_entities()[name]["appearance"]) for name in named),
         observations=observations,
         verdict=tuple(Judgement(finding=name, state=_STATES[state]) for name, state in states.items()),
     )
 
 
-def unlike(text: str, states: Mapping[str, State], closed: bool = True) -> list[str]:
-    """A sentence for each finding that the labeler reads otherwise in the text than it is in the facts.
+def find_differences(text: str, states: Mapping[str, State], closed: bool = True) -> list[str]:
+    """A sentence for each finding whose state in the text, as the labeler reads it, is not the given one.
 
-    Findings of which the facts say nothing must not be present or uncertain, if the facts are all there is (`closed`); those the labeler does not know (a user's own
-    labels) are not compared, nor is `normal`, where the facts do not name it.
+    Findings without a given state must not be present or uncertain if the states are all there is (`closed`). Findings that
+    the labeler does not know (a user's own labels) are not compared, nor is `normal` where it has no given state.
     """
     found = []
     for read in label_report(text):
         state = states.get(read.name, State.NOT_MENTIONED)
         silent = state is State.NOT_MENTIONED and (not closed or read.state is State.ABSENT or read.name == "normal")
         if read.state is not state and not silent:
-            found.append(f"{name_of(read.name)} is {_words(state)} in the facts, but reads as {_words(read.state)}")
+            found.append(
+                f"{finding_name(read.name)} is {_words(state)} in the facts, but reads as {_words(read.state)}"
+            )
     return found
 
 
@@ -102,10 +116,10 @@ def _words(state: State) -> str:
 
 def _conclude(states: Mapping[str, State]) -> list[str]:
     """A sentence a finding; `normal` is said only where it does not follow from the others."""
-    words = wording()
+    words = read_wording()
     abnormal = any(state in _ABNORMAL for name, state in states.items() if name not in ("normal", "support_devices"))
     said = [
-        sentence(words["verdict"][state.value].format(name=name_of(name)))
+        as_sentence(words["verdict"][state.value].format(name=finding_name(name)))
         for name, state in states.items()
         if name != "normal"
     ]

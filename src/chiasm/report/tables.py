@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from chiasm.atomic import whole_file, write_csv
 from chiasm.errors import InputError
-from chiasm.report.attributes import KINDS, describe_findings
+from chiasm.report.attributes import ATTRIBUTES, describe_findings
+from chiasm.report.files import NamedReport, find_other_language
 from chiasm.report.findings import HELPER, Mention, count_labels, find_passages, read_mentions, take_strongest
-from chiasm.report.texts import Text, find_other_language
 from chiasm.study import Rejected, Report, State
 from chiasm.vocabulary import FINDINGS, scheme
 
@@ -38,7 +38,7 @@ _DETAILS = (
 
 
 def write_labels(
-    texts: Iterable[Text],
+    texts: Iterable[NamedReport],
     out: Path,
     name: Literal["states", "chestxray14", "chexpert"] = "states",
     uncertain: Literal["positive", "negative"] = "negative",
@@ -54,7 +54,7 @@ def write_labels(
         name: "states": a column `id`, and for each finding of the vocabulary present, absent, uncertain or not_mentioned;
             "chestxray14": `filename` and 0 or 1 for its 14 names and `normal`; "chexpert": `id` and 1.0, 0.0, -1.0
             (uncertain) or nothing (not mentioned) for its 14 names.
-        uncertain: what a hedged finding counts as in chestxray14.
+        uncertain: what an uncertain finding counts as in chestxray14.
         details: also write one row a statement here: the words and the sentence that say so (report text!), where they
             stand in their section, the kind of cue, and the attributes.
         rejected: what could not be read; it may still grow while `texts` are drawn.
@@ -72,10 +72,10 @@ def write_labels(
         describer = stack.enter_context(_replacing(details)) if details else None
         writer.writerow(_header(name))
         if describer:
-            describer.writerow([*_DETAILS, *KINDS])
+            describer.writerow([*_DETAILS, *ATTRIBUTES])
         for identity, report in texts:
             if language := find_other_language(report.text):
-                notes.append((identity, "no", f"not in English, as far as its words tell: {language}"))
+                notes.append((identity, "no", f"the report is not in English, judging by its words: {language}"))
                 continue
             mentions = read_mentions(report)
             labelled += 1
@@ -107,14 +107,14 @@ def notes_file(out: Path) -> Path:
 
 
 def _check_places(out: Path, beside: Path, details: Path | None) -> None:
-    """Are the files that are written tables, each of its own? A report that was given is never overwritten."""
+    """Refuse to write anything but CSV files, each of its own: a report that was given is never overwritten."""
     for file in (out, details) if details else (out,):
         if file.suffix.lower() != ".csv":
             raise InputError("labels are written as CSV", expected="a name that ends in .csv", where=str(file))
         if not file.parent.is_dir():
-            raise InputError("there is no such folder to write into", where=str(file.parent), remedy="make it first")
+            raise InputError("the folder does not exist", where=str(file.parent), remedy="create it first")
     if details and details.resolve() in (out.resolve(), beside.resolve()):
-        raise InputError("two tables cannot be one file", expected="another name for the details", where=str(details))
+        raise InputError("the details would overwrite the labels", expected="another --details", where=str(details))
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def _details(identity: str, report: Report) -> Iterator[list[object]]:
             left, right = max(left, start - _SHOWN), min(right, end + _SHOWN)
             words = [start - origin, end - origin, text[start:end]]
             sentence = [left - origin, right - origin, " ".join(text[left:right].split())]
-            attributes = ["; ".join(described.values(kind)) for kind in KINDS]
+            attributes = ["; ".join(described.values(kind)) for kind in ATTRIBUTES]
             yield [identity, finding, state.value, cue, name, *words, *sentence, *attributes]
 
 
@@ -159,5 +159,5 @@ def _why_silent(report: Report) -> str:
     if not report.text.strip():
         return "the report is empty"
     if not find_passages(report):
-        return "neither findings nor impression, which alone are read"
-    return "mentions no finding that chiasm knows"
+        return "the report has no section that is labelled (findings, impression, addendum, caption)"
+    return "the report mentions no finding that chiasm knows"

@@ -1,4 +1,4 @@
-"""Words of reports as numbers, and back.
+"""Tokenizers: the words of reports as numbers, and back.
 
 Word-level on purpose: the language of reports is small, every token is a word a reader knows (attention over tokens is
 shown to people), and a vocabulary of a few thousand covers all but names and misspellings.

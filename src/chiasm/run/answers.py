@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,13 @@ class Answers:
         indices: [n] studies, in the index space of the loader.
         logits: target -> [n, L] (regression targets: standardized values), or [n, L, Q] of leveled ones.
         shown: [n] which modalities the model was shown: "image+record", "" for none.
-        maps: [m, C, *grid] logits of every image, or None; map_index: [m, 2] study index and row in `images`.
-        descriptions: one text a study, or None.
+        heads: name of a head -> what is kept of its answers (`chiasm.heads.head.Head.join`), of the heads that were asked.
     """
 
     indices: NDArray[np.int64]
     logits: dict[str, NDArray[np.float32]]
     shown: NDArray[np.str_]
-    maps: NDArray[np.float16] | None = None
-    map_index: NDArray[np.int64] | None = None
-    descriptions: list[str] | None = None
+    heads: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fitted(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from chiasm.encoding.levels import answers as answers_of
+from chiasm.heads.localization import LocalizationHead
 from chiasm.metrics.attribution import subsets
 from chiasm.metrics.calibration import fit_softmax_temperature, fit_temperature
 from chiasm.metrics.classification import best_f1_threshold
@@ -33,7 +34,9 @@ def calibrate(fold_model: FoldModel) -> Calibration:
     rows, plan = fold_model.split["validation"], fold_model.plan
     calibration: Calibration = {t: {label: {} for label in labels} for t, labels in plan.targets.items()}
     inputs = subsets(fold_model.model.modalities)[1:]
-    everything, *rest = infer(fold_model, rows, [Ask(maps=True), *(Ask(chosen) for chosen in inputs[:-1])])
+    everything, *rest = infer(
+        fold_model, rows, [Ask(heads=(LocalizationHead.name,)), *(Ask(chosen) for chosen in inputs[:-1])]
+    )
     passes = [*rest, everything]  # the last set of inputs is all of them
     for target, labels in plan.targets.items():
         truth, mask = fold_model.loader.labels[target][rows], fold_model.loader.label_mask[target][rows]
@@ -89,9 +92,10 @@ def _drawn_maps(
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """A label's map and the region a reader drew, on the original pixels, of each image that has one."""
     target, label = fold_model.plan.localized[channel]
-    if answers.maps is None or answers.map_index is None:
+    maps = answers.heads.get(LocalizationHead.name)
+    if maps is None:
         return
-    for grid, (index, row) in zip(answers.maps, answers.map_index, strict=True):
+    for grid, (index, row) in zip(maps.values, maps.index, strict=True):
         cohort = fold_model.loader.cohorts[fold_model.loader.cohort_of(int(index))[0]]
         truth = cohort.mask(int(row), target, label)
         if truth is not None and truth.any():

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from chiasm.cohort.generated import WRITTEN, check_texts, texts_hash
+from chiasm.cohort.generated import SECTION_KINDS, check_texts, hash_texts
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError
 
 
 def record_cohort(cohort: Cohort, sections: Iterable[str]) -> dict[str, Any]:
-    """What a run keeps of a cohort: where it is, what it holds, what users must know, and which written texts were read."""
+    """What a run keeps of a cohort: where it is, what it holds, how pixels were prepared, and which written texts were read."""
     entry: dict[str, Any] = {"path": str(cohort.path.resolve()), "hash": cohort.hash, "source": cohort.source}
+    entry["preprocessing"] = cohort.meta["preprocessing"]
     entry |= {"notes": list(cohort.notes)} if cohort.notes else {}
-    texts = {name: texts_hash(cohort.path, name) for name in sorted(WRITTEN.keys() & set(sections))}
+    texts = {name: hash_texts(cohort.path, name) for name in sorted(SECTION_KINDS.keys() & set(sections))}
     return {**entry, "texts": texts} if texts else entry
 
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from chiasm.encoding.plan import Layout
-from chiasm.geometry import Geometry
+from chiasm.heads.head import READER, Asked
 from chiasm.metrics.attribution import attribute, numbers, subsets, told
-from chiasm.metrics.localization import map_to_boxes
-from chiasm.run.answers import Answers, Calibration
+from chiasm.models.baseline import Baseline
+from chiasm.run.answers import Answers
 from chiasm.run.fold_model import FoldModel
 from chiasm.run.infer import Ask, infer
-from chiasm.run.outcomes import READER, read_outcome
-from chiasm.study import Finding, Outcome, Prediction, Region, State
+from chiasm.run.model import Model
+from chiasm.run.outcomes import read_outcome
+from chiasm.study import Finding, Outcome, Prediction, State
 from chiasm.tensors import MODALITIES
 
-Channel = tuple[str, str]
 Values = dict[str, NDArray[np.float64]]
 
 
@@ -35,8 +35,7 @@ class _Said:
         cuts, hidden_cuts: target -> [n, L] where those are cut; NaN where validation could not say.
         radii: target -> [n, L] of the likely sets; NaN where validation could not say.
         added: target -> modality -> [n, numbers] as `told`; present: modality -> [n] bool.
-        maps: (index, image row) -> (target, label) -> probabilities on the grid.
-        descriptions: a text a study, or None.
+        heads: name of a head -> what each fold model that has it said.
     """
 
     layout: Layout
@@ -48,8 +47,7 @@ class _Said:
     radii: Values
     added: Mapping[str, Mapping[str, NDArray[np.float64]]]
     present: Mapping[str, NDArray[np.bool_]]
-    maps: Mapping[tuple[int, int], Mapping[Channel, NDArray[np.float32]]]
-    descriptions: Sequence[str] | None
+    heads: Mapping[str, Sequence[Asked]]
 
 
 def predict_together(fold_models: Sequence[FoldModel], indices: NDArray[np.int64]) -> list[Prediction]:
@@ -60,9 +58,11 @@ def predict_together(fold_models: Sequence[FoldModel], indices: NDArray[np.int64
     modalities = tuple(m for m in MODALITIES if any(m in fold_model.model.modalities for fold_model in fold_models))
     layout = Layout.of([fold_model.plan for fold_model in fold_models])
     sets = subsets(modalities)
-    asks = [Ask(s, maps=s == modalities) for s in sets]
+    every, telling = head_names(fold_models)
+    asks = [Ask(s, heads=every if s == modalities else ()) for s in sets]
     told_by = [
-        infer(m, indices, [replace(a, describe=i == 0 and a.maps) for a in asks]) for i, m in enumerate(fold_models)
+        infer(m, indices, [replace(a, tell=telling if i == 0 and a.heads else ()) for a in asks])
+        for i, m in enumerate(fold_models)
     ]
     chosen = {s: [answers[number] for answers in told_by] for number, s in enumerate(sets)}
     values = {s: _values(fold_models, answers, layout) for s, answers in chosen.items()}
@@ -78,8 +78,7 @@ def predict_together(fold_models: Sequence[FoldModel], indices: NDArray[np.int64
         radii=_by_label(fold_models, full, layout, FoldModel.radii),
         added=attribute(values, layout, modalities),
         present=_present(full, modalities),
-        maps=_mean_maps(fold_models, full),
-        descriptions=full[0].descriptions,
+        heads=gather_heads(fold_models, full, indices),
     )
     return [_prediction(fold_models, said, i, int(index)) for i, index in enumerate(indices)]
 
@@ -114,17 +113,36 @@ def _mean(each: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.where(count, np.where(known, stacked, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
 
 
-def _mean_maps(
-    fold_models: Sequence[FoldModel], answers: Sequence[Answers]
-) -> dict[tuple[int, int], dict[Channel, NDArray[np.float32]]]:
-    """(index, image row) -> channel -> mean probability over the fold models that have it."""
-    found: dict[tuple[int, int], dict[Channel, list[NDArray[np.float32]]]] = {}
-    for fold_model, said in zip(fold_models, answers, strict=True):
-        if said.maps is not None and said.map_index is not None:
-            for grids, (index, row) in zip(said.maps, said.map_index.tolist(), strict=True):
-                for channel, grid in zip(fold_model.plan.localized, grids, strict=True):
-                    found.setdefault((index, row), {}).setdefault(channel, []).append(expit(grid.astype(np.float32)))
-    return {place: {key: np.mean(grids, axis=0) for key, grids in maps.items()} for place, maps in found.items()}
+def head_names(fold_models: Sequence[FoldModel]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The heads that any fold model has, and those of them that write in a pass of their own."""
+    found = {
+        name: layers for m in fold_models if not isinstance(m.model, Baseline) for name, layers in m.model.heads.items()
+    }
+    names, telling = tuple(found), [name for name, layers in found.items() if hasattr(layers, "tell")]
+    return names, tuple(telling)
+
+
+def gather_heads(
+    fold_models: Sequence[FoldModel],
+    answers: Sequence[Answers],
+    indices: NDArray[np.int64] | Sequence[NDArray[np.int64]],
+    places: Sequence[NDArray[np.int64]] | None = None,
+) -> dict[str, list[Asked]]:
+    """Name of a head -> what each fold model that has it says of the studies it was asked of.
+
+    Args:
+        indices: of the studies in the loaders, the same for all fold models or of each. places: of each, where these studies
+            stand among all that were asked.
+    """
+    found: dict[str, list[Asked]] = {}
+    for number, (fold_model, said) in enumerate(zip(fold_models, answers, strict=True)):
+        own = indices if isinstance(indices, np.ndarray) else indices[number]
+        where = np.arange(len(own)) if places is None else places[number]
+        for name, kept in said.heads.items():
+            head = cast(Model, fold_model.model).parts[name]
+            one = Asked(number, head, own, where, kept, fold_model.calibration, fold_model.image)
+            found.setdefault(name, []).append(one)
+    return found
 
 
 def _present(answers: Sequence[Answers], modalities: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
@@ -140,16 +158,13 @@ def _prediction(fold_models: Sequence[FoldModel], said: _Said, i: int, index: in
     findings, outcomes = _decide(fold_models, said, said.values, said.cuts, i)
     seen, _ = _decide(fold_models, said, said.hidden, said.hidden_cuts, i)  # a report adds no box and takes none away
     present = {(f.target, f.name) for f in seen if f.state is State.PRESENT}
-    maps, geometries, regions = {}, {}, []
+    heads = {name: asked[0].head.answer(asked, index, i, present) for name, asked in said.heads.items()}
+    maps = {key: grid for each in heads.values() for key, grid in each.maps.items()}
+    geometries = {}
     for row in loader.image_rows(index):
-        cohort = loader.cohorts[loader.cohort_of(index)[0]]
-        image_id = str(cohort.images["image_id"].iloc[row])
-        geometry = cohort.geometry(row)
-        for channel, grid in said.maps.get((index, row), {}).items():
+        image_id, geometry = fold_models[0].image(index, row)
+        if any(image_id == own for own, _ in maps):
             geometries[image_id] = geometry
-            maps[image_id, "/".join(channel)] = grid
-            if channel in present:
-                regions += _regions(fold_models, channel, image_id, grid, geometry)
     used = tuple(m for m, here in said.present.items() if here[i])
     places = list(numbers(said.layout))
     return Prediction(
@@ -157,8 +172,9 @@ def _prediction(fold_models: Sequence[FoldModel], said: _Said, i: int, index: in
         patient_id=str(loader.patient_ids[index]),
         findings=tuple(findings),
         outcomes=tuple(outcomes),
-        regions=tuple(sorted(regions, key=lambda r: -(r.score or 0.0))),
-        description=said.descriptions[i] if said.descriptions is not None else None,
+        regions=tuple(region for each in heads.values() for region in each.regions),
+        description=next((each.description for each in heads.values() if each.description is not None), None),
+        heads={name: each.values for name, each in heads.items() if each.values is not None},
         maps=maps,
         geometries=geometries,
         contributions={
@@ -196,18 +212,3 @@ def _decide(
             else:
                 outcomes.append(outcome)
     return findings, outcomes
-
-
-def _regions(
-    fold_models: Sequence[FoldModel], channel: Channel, image_id: str, grid: NDArray[np.float32], geometry: Geometry
-) -> list[Region]:
-    cut = float(np.mean([map_threshold(fold_model.calibration, *channel) for fold_model in fold_models]))
-    found = zip(*map_to_boxes(grid, cut, geometry), strict=True)
-    boxes = [((float(x0), float(y0), float(x1), float(y1)), float(score)) for (x0, y0, x1, y1), score in found]
-    target, label = channel
-    return [Region(label, image_id, box, target=target, reader=READER, score=score) for box, score in boxes]
-
-
-def map_threshold(calibration: Calibration, target: str, label: str) -> float:
-    """The cut of a label's localization map, fitted on validation boxes; .5 where there were none."""
-    return float(calibration.get(target, {}).get(label, {}).get("map_threshold", 0.5))

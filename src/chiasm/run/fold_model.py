@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
+from chiasm.encoding.images import Shown
 from chiasm.encoding.plan import Plan
 from chiasm.errors import RunError
-from chiasm.models.assemble import Model, build_model
+from chiasm.geometry import Geometry
 from chiasm.models.baseline import Baseline
 from chiasm.models.image.territories import Territories
 from chiasm.progress import Progress
@@ -25,6 +26,7 @@ from chiasm.report.tokenizer import Tokenizer, build_tokenizer
 from chiasm.run.answers import Answers, Calibration, calibrated, fitted
 from chiasm.run.cohorts import open_recorded
 from chiasm.run.folder import read_run, readable
+from chiasm.run.model import Model, build_heads, build_model
 from chiasm.runtime.cache import Levels, frozen_features
 
 SPLITS = ("train", "validation", "test")
@@ -46,6 +48,11 @@ class FoldModel:
     describer: Tokenizer
     calibration: Calibration
     split: dict[str, NDArray[np.int64]]
+
+    def image(self, index: int, image_row: int) -> tuple[str, Geometry]:
+        """Id and geometry of an image: row `image_row` in the table of the cohort of study `index`."""
+        cohort = self.loader.cohorts[self.loader.cohort_of(index)[0]]
+        return str(cohort.images["image_id"].iloc[image_row]), cohort.geometry(image_row)
 
     def probabilities(self, answers: Answers) -> dict[str, NDArray[np.float64]]:
         """As `calibrated`: probabilities, or values in the target's own units for regression."""
@@ -120,7 +127,15 @@ def load_fold_model(folder: Path, cohorts: Sequence[Cohort], own: bool = True, w
             state = load_file(folder / "weights.safetensors")
             model.restore(state) if isinstance(model, Baseline) else model.load_state_dict(state)
     model.eval().to(find_device())
-    loader = Loader(cohorts, plan, reader, features=_features(model, recipe, cohorts, plan), describer=describer)
+    teachers = {name: taught for name, head in build_heads(recipe, plan).items() if (taught := head.teach(cohorts))}
+    loader = Loader(
+        cohorts,
+        plan,
+        reader,
+        features=_features(model, recipe, cohorts, plan),
+        describer=describer,
+        teachers=teachers if own else None,
+    )
     split = {}
     if own:
         where = {study: index for index, study in enumerate(loader.keys)}
@@ -142,7 +157,8 @@ def _features(model: Model | Baseline, recipe: Recipe, cohorts: Sequence[Cohort]
     encoder.to(find_device())
     levels = []
     for cohort in cohorts:
-        pixels = cohort.array(len(plan.image_shape))
+        pixels = Shown(cohort, len(plan.image_shape), plan.intensity, len(plan.channels))
+        seen = cohort.hash if plan.channels == ("gray",) else f"{cohort.hash} {';'.join(plan.channels)}"
         with Progress("frozen features", len(pixels)) as bar:
-            levels.append(frozen_features(encoder, pixels, cohort.hash, cohort.path / "cache", bar.advance))
+            levels.append(frozen_features(encoder, pixels, seen, cohort.path / "cache", bar.advance))
     return levels

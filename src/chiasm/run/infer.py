@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from chiasm.encoding.batches import Loader
 from chiasm.encoding.plan import Plan
-from chiasm.models.assemble import Model
+from chiasm.heads.head import Reading
+from chiasm.models.baseline import Baseline
 from chiasm.run.answers import Answers
 from chiasm.run.fold_model import FoldModel
 from chiasm.tensors import Batch, Tokens
@@ -29,18 +29,15 @@ class Ask:
         subset: the modalities that are shown, all if None; the others are hidden, never a black image.
         shuffled: "text" or "image": each study shows that modality of another patient (a control).
         hidden_columns: of the record, taken as not observed.
-        describe: also generate descriptions.
-        maps: also keep the localization maps.
+        heads: whose answers are kept beside those of the targets.
+        tell: the heads among them that write, in a pass of its own.
     """
 
     subset: tuple[str, ...] | None = None
     shuffled: str | None = None
     hidden_columns: tuple[str, ...] = ()
-    describe: bool = False
-    maps: bool = False
-
-
-FULL = Ask(maps=True)
+    heads: tuple[str, ...] = ()
+    tell: tuple[str, ...] = ()
 
 
 def infer(
@@ -138,36 +135,25 @@ def _without_columns(batch: Batch, plan: Plan, hidden: Sequence[str]) -> Batch:
 
 @dataclass(frozen=True)
 class _Part:
-    """The answers of one batch; `places`: [m, 2] study and row in `images` of each map."""
+    """The answers of one batch."""
 
     logits: Mapping[str, NDArray[np.float32]]
     shown: list[str]
-    maps: NDArray[np.float16] | None = None
-    places: NDArray[np.int64] | None = None
-    descriptions: Sequence[str] = ()
+    heads: Mapping[str, Any]
 
 
 def _ask(fold_model: FoldModel, batch: Batch, tokens: dict[str, Tokens], ask: Ask) -> _Part:
-    model, head = fold_model.model, fold_model.recipe.heads.description
-    outputs = model.answer(tokens, replace(batch, description_ids=None, description_mask=None))
+    model, untaught = fold_model.model, replace(batch, description_ids=None, description_mask=None, teachers={})
+    if isinstance(model, Baseline):
+        outputs, parts = model.answer(tokens, untaught), {}
+    else:
+        parts = {name: head for name, head in model.parts.items() if name in ask.heads and name in model.heads}
+        outputs = model.answer(tokens, untaught, [name for name in ask.tell if name in parts])
     logits = {target: values.float().cpu().numpy() for target, values in outputs.logits.items()}
-    maps = places = None
-    if ask.maps and outputs.map_logits is not None:
-        mask = tokens["image"].units()
-        maps = outputs.map_logits[mask].cpu().half().numpy()
-        places = _places(fold_model.loader, batch.indices.cpu().numpy(), mask.cpu())
-    texts: list[str] = []
-    if ask.describe and isinstance(model, Model) and model.decoder is not None and head is not None:
-        ids = model.describe(tokens, head.beams, head.max_tokens).cpu()
-        texts = [fold_model.describer.decode(row) for row in ids.tolist()]
-    return _Part(logits, inputs_shown(tokens), maps, places, texts)
-
-
-def _places(loader: Loader, rows: NDArray[np.int64], mask: Tensor) -> NDArray[np.int64]:
-    """[m, 2] study and row in `images` of the real images of a batch."""
-    study, slot = torch.nonzero(mask, as_tuple=True)
-    images = [loader.image_rows(int(rows[s]))[int(n)] for s, n in zip(study, slot, strict=True)]
-    return np.stack([rows[study.numpy()], np.array(images, np.int64)], axis=1)
+    loader, decode = fold_model.loader, fold_model.describer.decode
+    reading = Reading(tokens, batch.indices.cpu().numpy(), loader.image_rows, decode)
+    kept = {name: head.read(outputs.heads[name], reading) for name, head in parts.items()}
+    return _Part(logits, inputs_shown(tokens), kept)
 
 
 def inputs_shown(tokens: Mapping[str, Tokens]) -> list[str]:
@@ -178,8 +164,7 @@ def inputs_shown(tokens: Mapping[str, Tokens]) -> list[str]:
 
 def _join(fold_model: FoldModel, indices: NDArray[np.int64], ask: Ask, parts: Sequence[_Part]) -> Answers:
     plan, model = fold_model.plan, fold_model.model
-    maps = [part.maps for part in parts if part.maps is not None]
-    places = [part.places for part in parts if part.places is not None]
+    heads = {} if isinstance(model, Baseline) else {n: h for n, h in model.parts.items() if n in ask.heads}
     return Answers(
         indices,
         {
@@ -187,7 +172,5 @@ def _join(fold_model: FoldModel, indices: NDArray[np.int64], ask: Ask, parts: Se
             for t in plan.targets
         },
         np.array([inputs for part in parts for inputs in part.shown], np.str_),
-        np.concatenate(maps) if maps else None,
-        np.concatenate(places) if places else None,
-        [t for p in parts for t in p.descriptions] if ask.describe and model.decoder is not None else None,
+        {name: head.join([part.heads[name] for part in parts if name in part.heads]) for name, head in heads.items()},
     )

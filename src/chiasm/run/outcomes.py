@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.encoding.levels import Levels, expectation, level_name
+from chiasm.heads.head import READER
 from chiasm.metrics.conformal import likely
 from chiasm.study import Kind, Outcome
-
-READER = "chiasm"
 
 
 def read_outcome(

@@ -1,4 +1,4 @@
-"""Maps of a frozen backbone, computed once and kept on disk: training then reads them instead of running the network."""
+"""Feature maps of a frozen backbone on disk: computed once, then read by training instead of running the network."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from chiasm.atomic import locked, whole_folder, write_json
+from chiasm.encoding.images import Shown
 from chiasm.errors import CohortError
 from chiasm.models.image.encoder import Extractor
 
@@ -21,7 +22,7 @@ Levels = list[NDArray[np.float16]]
 
 def frozen_features(
     encoder: Extractor,
-    pixels: NDArray[np.uint8],
+    pixels: Shown,
     pixels_hash: str,
     folder: Path,
     progress: Callable[[int], None] | None = None,
@@ -30,7 +31,7 @@ def frozen_features(
     """The backbone's maps of every image, one memory-mapped [n, c, *s] float16 array a level.
 
     Args:
-        pixels: [n, *S] stored images; pixels_hash: what they are (the cohort's hash), part of the key.
+        pixels: [n, C, *S] images; pixels_hash: what they are (the cohort's hash, and windows), part of the key.
         folder: where caches live; each is named by a hash of the weights and the pixels, so a stale one is never read.
         progress: called with the number of images done since the last call.
     """
@@ -50,7 +51,7 @@ def frozen_features(
 
 def _compute(
     encoder: Extractor,
-    pixels: NDArray[np.uint8],
+    pixels: Shown,
     folder: Path,
     progress: Callable[[int], None] | None,
     batch_size: int,

@@ -5,7 +5,7 @@
     *.json                                                    sidecars, by the inheritance principle
 
 A session is a study; the chart is the participant's. The columns are read as those of any table
-(`chiasm.sources.table`): what is not said is guessed from the cells, and what is not taken is said.
+(`chiasm.sources.table`): what is not said is guessed from the cells, and what is skipped is said.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from chiasm.errors import InputError
 from chiasm.formats.cells import check_folder
+from chiasm.formats.intensity import Intensity
 from chiasm.sources.table.cells import MISSING, MOST_WORDS, numeric_share
 from chiasm.sources.table.columns import Columns
 from chiasm.sources.table.media import PICTURES
@@ -37,22 +37,30 @@ ABOUT = "any BIDS folder: participants.tsv and images by suffix (suffix=T1w,FLAI
 log = logging.getLogger(__name__)
 
 _KNOWN = ("age_years", "sex")  # of these alone it is plain that they were known when the image was taken
-_MODALITY = {"anat": "MR", "dwi": "MR", "func": "MR", "perf": "MR", "fmap": "MR", "pet": "PT", "mask": "SEG"}
+_MODALITY = {"anat": "MR", "dwi": "MR", "func": "MR", "perf": "MR", "fmap": "MR", "pet": "PT", "ct": "CT"}
 _PERSON = re.compile(r"(sub-[a-zA-Z0-9]+)(?:_(ses-[a-zA-Z0-9]+))?_")
 _STUDY, _IMAGES = "bids:study", "bids:images"
 Names = str | Sequence[str]
 
 
-def read(path: Path, *, suffix: Names = (), outcomes: Names = (), record: Names = ()) -> Iterator[Study | Rejected]:
+def read(
+    path: Path,
+    *,
+    suffix: Names = (),
+    outcomes: Names = (),
+    record: Names = (),
+    intensity: Intensity | None = None,
+) -> Iterator[Study | Rejected]:
     """Read a session as a study; `n/a` is missing, a participant without images is a study without image.
 
     Args:
         suffix: of the images, each read as one more image of a study: "T1w", or with entities before it:
-            "desc-lesion_mask". A mask is taken as 0 and 255, so that a stored cell holds its share of it.
+            "desc-lesion_mask". Of a mask a stored cell holds the share (the rule of SEG).
         outcomes: columns of participants.tsv that are to be learned: COLUMN:KIND or COLUMN:KIND:TARGET, the kind binary,
             ordinal or regression.
         record: further columns that were known when the image was taken. BIDS does not say when a column was recorded, so
             all but age and sex are of unknown time, and need a recipe's opt-in.
+        intensity: the rules of modalities; the defaults if None.
 
     Raises:
         InputError: no folder, no such suffix. TableError: columns are not what the options say.
@@ -66,7 +74,7 @@ def read(path: Path, *, suffix: Names = (), outcomes: Names = (), record: Names 
     frame = _by_session(people, files, root)
     columns = Columns(frame, read_map(_map(frame, root, _split(outcomes), _split(record))), table)
     bad = dict.fromkeys((*rejected, *columns.rejected))  # a cell of a participant with two sessions is one cell
-    return chain(bad, (_described(item, root) for item in read_studies(columns)))
+    return chain(bad, (_described(item, root) for item in read_studies(columns, intensity)))
 
 
 def _split(names: Names) -> tuple[str, ...]:
@@ -180,8 +188,7 @@ def _describe_image(image: Image, root: Path) -> Image:
     suffix = _stem(file).rpartition("_")[2]
     modality = image.dicom_modality or _sidecar(file, suffix, root).get("Modality")
     modality = str(modality or _MODALITY.get(suffix, _MODALITY.get(file.parent.name, "")))
-    pixels = (np.asarray(image.pixels) != 0).astype(np.uint8) * np.uint8(255) if suffix == "mask" else image.pixels
-    return replace(image, pixels=pixels, dicom_modality=modality, name=suffix)
+    return replace(image, dicom_modality="SEG" if suffix == "mask" else modality, name=suffix)
 
 
 def _sidecar(file: Path, suffix: str, root: Path) -> dict[str, Any]:

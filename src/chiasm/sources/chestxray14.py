@@ -59,7 +59,7 @@ def read(path: Path, *, seed: int = 0) -> Iterator[Study | Rejected]:
     """One study an image, in the order of the table; a patient's images share the patient.
 
     Args:
-        seed: of the validation set that is cut from the published split's training patients.
+        seed: of the validation set that is taken out of the published split's training patients.
 
     Raises:
         InputError: no such folder, or no Data_Entry table in it.
@@ -131,7 +131,7 @@ def _findings(row: Row) -> list[Finding]:
         return []
     listed = {canonical(name) for name in text.split("|")}
     if unknown := listed - {*LABELS, "normal"}:
-        row.reject("Finding Labels", f"{len(unknown)} words are none of the 14 findings: not taken")
+        row.reject("Finding Labels", f"{len(unknown)} words are none of the 14 findings: skipped")
         if not listed & {*LABELS, "normal"}:
             return []
     if "normal" in listed and len(listed) > 1:
@@ -175,7 +175,7 @@ def _read_rsna(path: Path, beside: _Beside) -> Iterator[Rejected]:
         if target:
             yield from _add_box(row, ("x", "y", "width", "height"), "lung_opacity", "lung_opacity", "rsna", beside)
     for image_id in sorted(clashing):
-        yield Rejected(f"{image_id} in {table.name}", "Target is both 0 and 1: neither is taken")
+        yield Rejected(f"{image_id} in {table.name}", "Target is both 0 and 1: both are skipped")
         del beside.opacity[image_id]
         beside.boxes[image_id] = [region for region in beside.boxes[image_id] if region.reader != "rsna"]
 

@@ -14,7 +14,7 @@ A study is one image; the images of a patient, days apart, share the patient. Wh
   of the same tree are absent, for the source names one cause; what lies below the diagnosis, or in another tree (ARDS
   beside pneumonia), is not mentioned. "No Finding" makes all absent; "todo" and "Unknown" say nothing.
 - `clinical_notes` are case histories as much as reports: section "history". They often name the diagnosis or the
-  outcome, so they leak when they are an input. `other_notes` (credits) are not taken.
+  outcome, so they leak when they are an input. `other_notes` (credits) are skipped.
 - Labs and temperature were taken at an unknown time: a recipe must opt in. `pO2_saturation` mixes percent and mmHg,
   which no rule can tell apart (a pO2 of 60 to 100 mmHg is as usual as a saturation); it stays one column whose name says
   so.

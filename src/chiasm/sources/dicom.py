@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from chiasm.errors import ImageError, InputError
 from chiasm.formats.cells import CellError, parse_age_years, parse_sex, reason
 from chiasm.formats.dicom import kind_of, read_dicom, read_header, read_series, unquoted
-from chiasm.formats.grayscale import Window, numbers
+from chiasm.formats.grayscale import numbers
+from chiasm.formats.intensity import Intensity
 from chiasm.study import Image, Record, Rejected, Study
 
 ABOUT = "a folder of DICOM files, grouped by study; the slices of a CT, MR or PET series become one volume"
@@ -46,27 +48,30 @@ class _File:
         return self.text["Modality"] in VOLUMES and self.text["NumberOfFrames"] in ("", "0", "1")
 
 
-def read(
-    path: Path, *, window: Sequence[float] | str | None = None, pseudonymize: bool = True
-) -> Iterator[Study | Rejected]:
+def preprocessing(*, window: Sequence[float] | str | None = None) -> dict[str, Any]:
+    """What an import does to pixels: `window` is the rule of CT, as in --window."""
+    return {} if window is None else {"intensity": {"CT": window}}
+
+
+def read(path: Path, *, intensity: Intensity | None = None, pseudonymize: bool = True) -> Iterator[Study | Rejected]:
     """Read every study below a folder (or of one file), one at a time.
 
     Headers are read first, without pixels; then the pixels of one study after the other. A series of several CT, MR or PET
-    slices is one volume of modality values; every other object is an image as it is shown. Record: `age_years` (PatientAge,
+    slices is one volume of modality values; every other object is an image as it is shown, or of modality values where the
+    intensity rule of its modality is a window. Record: `age_years` (PatientAge,
     else from the dates of birth and study), `sex`. Names are never read. The order is that of the file names.
 
     Args:
-        window: (centre, width) in modality values, or "centre,width": instead of each object's own window, and for volumes.
+        intensity: the rules of modalities; the defaults if None.
         pseudonymize: keep a hash of PatientID instead of the ID. Whoever has a list of IDs can find them again:
             it keeps IDs out of sight, it is no anonymization. UIDs of studies, series and objects stay.
 
     Yields:
-        A `Study`, after a `Rejected` for each file, series or header value that was not taken.
+        A `Study`, after a `Rejected` for each file, series or header value that was skipped.
 
     Raises:
-        InputError: a window that is none, or no such path.
+        InputError: no such path.
     """
-    chosen = _window(window)
     if not path.exists():
         raise InputError("The DICOM folder is not there", expected=ABOUT, got="no such path", where=str(path))
     studies: dict[str, list[_File]] = {}
@@ -79,32 +84,20 @@ def read(
         else:
             studies.setdefault(found.text["StudyInstanceUID"], []).append(found)
     for files in studies.values():
-        yield from _read_study(files, chosen, pseudonymize)
+        yield from _read_study(files, intensity, pseudonymize)
 
 
-def read_study(path: Path, *, window: Sequence[float] | str | None = None, pseudonymize: bool = True) -> Study:
+def read_study(path: Path, *, intensity: Intensity | None = None, pseudonymize: bool = True) -> Study:
     """One DICOM file as a study of one image: what a predictor is handed. What it lacks of UIDs is made of its name.
 
     Raises:
         ImageError: the file cannot be read as an image; see `chiasm.formats.dicom.read_dicom`.
     """
     file = _file(path, path.name, lenient=True)
-    image = read_dicom(path, window=_window(window), name=path.name)
+    image = read_dicom(path, intensity=intensity, name=path.name)
     record, _ = _record([file])
     patient, _ = _patient([file], pseudonymize)
     return Study(file.text["StudyInstanceUID"], patient, (image,), record=record)
-
-
-def _window(window: Sequence[float] | str | None) -> Window | None:
-    if window is None:
-        return None
-    try:
-        center, width = (float(n) for n in (window.split(",") if isinstance(window, str) else window))
-    except (ValueError, TypeError):
-        raise InputError("The window is none", expected="CENTER,WIDTH, as in 40,80", got=str(window)) from None
-    if not width >= 1:
-        raise InputError("The window is none", expected="a width of 1 or more", got=f"{width:g}")
-    return center, width
 
 
 def _scan(path: Path) -> Iterator[_File | Rejected]:
@@ -142,7 +135,7 @@ def _file(path: Path, name: str, *, lenient: bool = False) -> _File:
     return _File(path, name, text, int((numbers(header, "InstanceNumber", name) or (0,))[0]))
 
 
-def _read_study(files: list[_File], window: Window | None, pseudonymize: bool) -> Iterator[Study | Rejected]:
+def _read_study(files: list[_File], intensity: Intensity | None, pseudonymize: bool) -> Iterator[Study | Rejected]:
     patient, fault = _patient(files, pseudonymize)
     if fault:
         yield fault
@@ -159,9 +152,9 @@ def _read_study(files: list[_File], window: Window | None, pseudonymize: bool) -
             name = group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
             try:
                 if len(group) > 1:
-                    images.append(read_series([file.path for file in group], window=window, name=name))
+                    images.append(read_series([file.path for file in group], intensity=intensity, name=name))
                 else:
-                    images.append(read_dicom(group[0].path, window=window, name=name))
+                    images.append(read_dicom(group[0].path, intensity=intensity, name=name))
             except ImageError as error:
                 yield Rejected(name, reason(error))
     if images:
@@ -181,7 +174,7 @@ def _patient(files: list[_File], pseudonymize: bool) -> tuple[str, Rejected | No
     known = {file.text["PatientID"] for file in files} - {""}
     where = files[0].name
     if len(known) > 1:
-        return "", Rejected(where, f"{len(files)} files of one study belong to {len(known)} patients: none is taken")
+        return "", Rejected(where, f"{len(files)} files of one study belong to {len(known)} patients: all are skipped")
     if not known:
         alone = "no PatientID: the study counts as a patient of its own, who may have other studies in another split"
         return f"unknown-{files[0].text['StudyInstanceUID']}", Rejected(where, alone)
@@ -190,7 +183,7 @@ def _patient(files: list[_File], pseudonymize: bool) -> tuple[str, Rejected | No
 
 
 def _record(files: list[_File]) -> tuple[Record, list[Rejected]]:
-    """Age and sex of a study, and what of its headers was not taken."""
+    """Age and sex of a study, and what of its headers was skipped."""
     where, faults = files[0].name, []
     values: dict[str, float | str | None] = {}
     for column, tag, parse in (("age_years", "PatientAge", parse_age_years), ("sex", "PatientSex", parse_sex)):
@@ -201,7 +194,7 @@ def _record(files: list[_File]) -> tuple[Record, list[Rejected]]:
                 age for file in files if (age := _age_by_dates(file.text["PatientBirthDate"], file.text["StudyDate"]))
             }
         if len(said) > 1:
-            faults.append(Rejected(where, f"{tag}: {len(said)} different values in one study: taken as missing"))
+            faults.append(Rejected(where, f"{tag}: {len(said)} different values in one study: treated as missing"))
         elif said:
             try:
                 values[column] = parse(said.pop())

@@ -16,7 +16,8 @@ tagged Drawing, Photograph or Gross Pathology are pictures of CT and MR like the
 The target `location` is the Location Category, one label a category: the image's own is present, the others absent.
 
 Under most pictures stands a footer of one or two lines (a number, the uploader's name, a date). It is found as rows of
-thin strokes at the lower edge and cut off; `Geometry` knows the cut. The word "MedPix" in a corner and window settings
+thin strokes at the lower edge and cropped (`chiasm.formats.crop`) when a picture is stored, and when one is predicted;
+`Geometry` knows the crop. The word "MedPix" in a corner and window settings
 inside the picture stay, as does a footer too faint to see (below a gray value of 16).
 """
 
@@ -28,9 +29,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from chiasm.errors import ChiasmError, InputError, TableError
 from chiasm.formats.cells import Files, Row, check_folder, reason
 from chiasm.formats.pixels import read_image
@@ -41,11 +39,15 @@ from chiasm.vocabulary import snake_case
 ABOUT = "MedPix 2.0: CT and MR images with captions, case histories and case findings"
 _FORM = "History (can include gestational age, or age in days, weeks, months):"
 _UNFILLED = {"in progress", "replace this - description of the image or findings", "hx not provided"}
-_DARK, _STROKES, _GAP, _TALLEST, _WIDTH = 16, 0.4, 3, 25, 0.1
 _log = logging.getLogger(__name__)
 
 
-def read(path: Path, *, crop_footer: bool = True) -> Iterator[Study | Rejected]:
+def preprocessing(*, crop_footer: bool = True) -> dict[str, Any]:
+    """What an import does to the pictures: the footer is cropped, unless told otherwise."""
+    return {"crop": "footer" if crop_footer else ""}
+
+
+def read(path: Path) -> Iterator[Study | Rejected]:
     """One study an image, in the order of Descriptions.json.
 
     Raises:
@@ -73,7 +75,7 @@ def read(path: Path, *, crop_footer: bool = True) -> Iterator[Study | Rejected]:
             if name is None or case is None or name in seen:
                 raise InputError("U_id is missing, or the image repeats an earlier one")
             seen.add(name)
-            image = _image(name, file, row.text("Type") or "", crop_footer, path)
+            image = _image(name, file, row.text("Type") or "", path)
         except ChiasmError as error:
             yield Rejected(row.where, reason(error))
             continue
@@ -91,42 +93,14 @@ def read(path: Path, *, crop_footer: bool = True) -> Iterator[Study | Rejected]:
     for file in files.left():
         yield Rejected(str(file.relative_to(path)), "no entry in Descriptions.json")
     if unknown_ages:
-        _log.warning('%d ages of "0" stand for an unknown age: taken as missing', unknown_ages)
+        _log.warning('%d ages of "0" stand for an unknown age: treated as missing', unknown_ages)
 
 
-def _image(name: str, file: Path, modality: str, crop_footer: bool, path: Path) -> Image:
+def _image(name: str, file: Path, modality: str, path: Path) -> Image:
     pixels = read_image(file)
-    height, width = pixels.shape
-    geometry, kept = Geometry.identity(pixels.shape), height
-    if crop_footer and pixels.dtype == np.uint8 and (footer := find_footer(pixels.astype(np.uint8, copy=False))):
-        kept -= footer
-        geometry = geometry.cropped((0, 0), (kept, width))
     dicom_modality = modality if modality in ("CT", "MR") else "OT"
-    return Image(name, pixels[:kept], geometry, dicom_modality=dicom_modality, source=str(file.relative_to(path)))
-
-
-def find_footer(pixels: NDArray[np.uint8]) -> int:
-    """How many rows at the lower edge are a burned-in line or two of text; 0 if none.
-
-    A row of text is thin strokes: its gray values change from pixel to pixel by nearly as much as they sum up to, where
-    anatomy changes by a fraction. From the lower edge upwards, rows of strokes belong to the footer, with gaps of up to
-    two dark rows between them, until a row of anatomy, a wider gap, or 25 rows.
-
-    Args:
-        pixels: [H, W].
-    """
-    rows = pixels[::-1][: min(_TALLEST, len(pixels) - 1)].astype(np.float64)
-    strokes = np.abs(np.diff(rows, axis=1)).sum(axis=1) / (rows.sum(axis=1) + 1)
-    lit = (rows > _DARK).mean(axis=1)
-    footer = 0
-    for number, (share_lit, share_strokes) in enumerate(zip(lit.tolist(), strokes.tolist(), strict=True)):
-        if share_lit and share_strokes < _STROKES:
-            break
-        if share_lit:
-            footer = number + 1
-        elif number + 1 - footer >= _GAP:
-            break
-    return footer if footer and lit[:footer].max() > _WIDTH else 0
+    geometry = Geometry.identity(pixels.shape)
+    return Image(name, pixels, geometry, dicom_modality=dicom_modality, source=str(file.relative_to(path)))
 
 
 def _report(row: Row, case: Row | None, image_id: str) -> Report | None:

@@ -239,5 +239,5 @@ def _findings(row: Row, reader: str) -> tuple[Finding, ...]:
         if value in _STATES:
             findings.append(Finding(name, _STATES[value], reader=reader))
         else:
-            row.reject(own, "the label is none of 1, 0, -1 and blank: taken as not mentioned")
+            row.reject(own, "the label is none of 1, 0, -1 and blank: treated as not mentioned")
     return tuple(findings)

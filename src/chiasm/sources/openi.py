@@ -34,8 +34,8 @@ from chiasm.errors import ImageError, InputError
 from chiasm.formats.cells import Files, Row, find_table, read_rows, reason
 from chiasm.formats.pixels import read_image
 from chiasm.geometry import Geometry
+from chiasm.report.files import LARGEST_XML, openi_id, openi_sections, parse_openi_xml
 from chiasm.report.findings import label_report
-from chiasm.report.texts import LARGEST_XML, openi_id, openi_sections, parse_openi_xml
 from chiasm.study import Finding, Image, Rejected, Report, State, Study, View
 from chiasm.vocabulary import scheme
 

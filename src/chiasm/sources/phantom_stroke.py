@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from chiasm.domains.stroke.brain import SEQUENCES, Brain, build_brain, cut_planes, grow_lesion, render
-from chiasm.domains.stroke.facts import MASK, Atlas, measure_flair, measure_lesion
+from chiasm.domains.stroke.facts import MASK, StrokeAtlas, measure_flair, measure_lesion
 from chiasm.domains.stroke.outcome import KINDS, PLACES, Latents, bayes, blocks
 from chiasm.errors import InputError
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, State, Study
@@ -69,7 +69,7 @@ def read(
     return islice(chain.from_iterable(made), studies)
 
 
-def find_atlas(*, volume_size: Sequence[int] = (64, 64, 64)) -> Atlas:
+def find_atlas(*, volume_size: Sequence[int] = (64, 64, 64)) -> StrokeAtlas:
     """The toy atlas of the phantom's brain."""
     return build_brain((volume_size[0], volume_size[1], volume_size[2])).atlas
 

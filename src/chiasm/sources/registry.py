@@ -1,7 +1,9 @@
-"""Where studies come from: one module a layout, each with `ABOUT` and `read(path, *, options)`, an iterator of studies.
+"""The sources of studies: one module a layout, each with `ABOUT` and `read(path, *, options)`, an iterator of studies.
 
-A module may also have `NOTES`, sentences that everyone who uses such a cohort must know, and `find_atlas` with parameters of
-`read`: the atlas of the space in which all volumes lie.
+A module may also have `NOTES`, sentences that everyone who uses such a cohort must know; `find_atlas` with parameters of
+`read`, the atlas of the space in which all volumes lie; and `preprocessing` with options of its own, what is to be done to the
+pixels of all images: {"intensity": rules, "crop": crop}. A `read` with the parameter `intensity` is given the rules of the
+import, for what it makes of a file depends on them.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from chiasm.domains.stroke.facts import Atlas
 from chiasm.errors import InputError
+from chiasm.formats.atlas import Atlas
+from chiasm.registry import SOURCES as ADDED
 from chiasm.study import Rejected, Study
 
 NAMES = (
@@ -40,6 +44,7 @@ class Source:
         read: `read(path, **options)`, or `read(**options)` for a source that makes its studies itself.
         notes: sentences for cohort.json.
         atlas: `atlas(path, **options)` or `atlas(**options)` with the atlas of all volumes, where there is one.
+        preprocessing: `preprocessing(**options)`, where the source says what is to be done to pixels.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Source:
     read: Callable[..., Iterator[Study | Rejected]]
     notes: tuple[str, ...] = ()
     atlas: Callable[..., Atlas | None] | None = None
+    preprocessing: Callable[..., Mapping[str, Any]] | None = None
 
     @property
     def takes_path(self) -> bool:
@@ -55,26 +61,29 @@ class Source:
 
     @property
     def options(self) -> tuple[str, ...]:
-        return tuple(name for name in inspect.signature(self.read).parameters if name != "path")
+        asked = [inspect.signature(f).parameters for f in (self.read, self.preprocessing) if f is not None]
+        return tuple(dict.fromkeys(name for names in asked for name in names if name not in ("path", "intensity")))
 
 
 class _Sources(Mapping[str, Source]):
     """Name -> source; a module is imported when it is asked for."""
 
     def __getitem__(self, name: str) -> Source:
+        if name in ADDED:
+            added: Source = ADDED[name]
+            return added
         if name not in NAMES:
             raise KeyError(name)
         file = "table.read" if name == "table" else name.replace("-", "_")
         module = importlib.import_module(f"chiasm.sources.{file}")
-        return Source(
-            name, module.ABOUT, module.read, getattr(module, "NOTES", ()), getattr(module, "find_atlas", None)
-        )
+        optional = (getattr(module, part, None) for part in ("find_atlas", "preprocessing"))
+        return Source(name, module.ABOUT, module.read, getattr(module, "NOTES", ()), *optional)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(NAMES)
+        return iter((*NAMES, *ADDED))
 
     def __len__(self) -> int:
-        return len(NAMES)
+        return len(NAMES) + len(ADDED)
 
 
 SOURCES: Mapping[str, Source] = _Sources()
@@ -90,7 +99,7 @@ def find_source(name: str) -> Source:
         return SOURCES[name]
     except KeyError:
         raise InputError(
-            "no such source", expected=f"one of {', '.join(NAMES)}", got=name, remedy=nearest(name, NAMES)
+            "no such source", expected=f"one of {', '.join(SOURCES)}", got=name, remedy=nearest(name, tuple(SOURCES))
         ) from None
 
 

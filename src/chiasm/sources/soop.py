@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.domains.stroke.facts import MASK, Atlas, Facts, Plane, measure_flair, measure_lesion, read_atlas
+from chiasm.domains.stroke.facts import MASK, Facts, Plane, StrokeAtlas, measure_flair, measure_lesion, read_atlas
+from chiasm.domains.stroke.territories import TERRITORIES, VENTRICLES
 from chiasm.errors import ImageError, TableError
 from chiasm.formats.cells import Row, check_folder, find_table, read_rows, reason
 from chiasm.formats.nifti import read_nifti
 from chiasm.formats.pixels import read_image
 from chiasm.geometry import Geometry
 from chiasm.study import Image, Kind, Outcome, Record, Rejected, Study
-from chiasm.vocabulary import TERRITORIES, VENTRICLES
 
 ABOUT = "stroke: lesion masks drawn by experts, FLAIR planes, chart, mRS at discharge (SOOP, OpenNeuro ds004889)"
 NOTES = (
@@ -72,7 +72,7 @@ def read(path: Path, *, flair: bool = True) -> Iterator[Study | Rejected]:
             yield from _read_person(root, row, atlas, flair)
 
 
-def find_atlas(path: Path) -> Atlas | None:
+def find_atlas(path: Path) -> StrokeAtlas | None:
     """The arterial territories of a SOOP folder.
 
     Raises:
@@ -98,7 +98,7 @@ def find_atlas(path: Path) -> Atlas | None:
     return read_atlas(volume)
 
 
-def _read_person(root: Path, row: Row, atlas: Atlas | None, flair: bool) -> Iterator[Study | Rejected]:
+def _read_person(root: Path, row: Row, atlas: StrokeAtlas | None, flair: bool) -> Iterator[Study | Rejected]:
     subject = row.text("participant_id") or ""
     record, outcomes = _record(row), _outcomes(row)
     images: list[Image] = []
@@ -143,14 +143,15 @@ def _outcomes(row: Row) -> tuple[Outcome, ...]:
     )
 
 
-def _read_images(root: Path, subject: str, file: Path, atlas: Atlas | None, flair: bool) -> tuple[list[Image], Facts]:
-    """The mask as 0 and 255, so that a stored cell holds the lesion's share of it; the FLAIR planes; and the facts."""
+def _read_images(
+    root: Path, subject: str, file: Path, atlas: StrokeAtlas | None, flair: bool
+) -> tuple[list[Image], Facts]:
+    """The mask, of which a stored cell holds the lesion's share (the rule of SEG); the FLAIR planes; and the facts."""
     mask = read_nifti(file, image_id=f"{subject}-{MASK}", dicom_modality="SEG")
     lesion = np.asarray(mask.pixels != 0)
     if not lesion.any():
         raise ImageError("The lesion mask is empty")
-    pixels = lesion.astype(np.uint8) * np.uint8(255)
-    images = [replace(mask, pixels=pixels, source=file.relative_to(root).as_posix(), name=MASK)]
+    images = [replace(mask, source=file.relative_to(root).as_posix(), name=MASK)]
     facts = measure_lesion(lesion, mask.geometry, atlas)
     picture = find_table(root / "derivatives" / "flair_slices" / subject, "*_FLAIR.*")
     if picture is not None and lesion.shape == _GRID:

@@ -149,6 +149,15 @@ def _banded(axes: Axes, curve: Curve, label: str | None = None) -> None:
     axes.plot(curve.x, curve.y, color=ACCENT, lw=1.8, label=label)
 
 
+def thumbnail(pixels: NDArray[np.uint8]) -> bytes:
+    """[H, W] gray as a JPEG."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(out, format="JPEG", quality=88)
+    return out.getvalue()
+
+
 def overlay(
     pixels: NDArray[np.generic],
     boxes_truth: NDArray[np.floating],

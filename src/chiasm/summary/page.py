@@ -9,44 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.atomic import write_text
-from chiasm.metrics.metric import Metric, parse_name
+from chiasm.heads.head import Picture as HeadPicture
+from chiasm.heads.head import Section
+from chiasm.metrics.metric import Metric, MetricName, parse_name
 from chiasm.summary import tables
 from chiasm.summary.cases import Case, Glass, bar
-from chiasm.summary.figures import Confusion, Curves, decision_svg, pr_svg, reliability_svg, roc_svg
+from chiasm.summary.figures import Confusion, Curves, decision_svg, overlay, pr_svg, reliability_svg, roc_svg, thumbnail
 
+SIDE = 480
+"""Pixels of the longer side of a picture."""
 SHOWN_CURVES = 2
 """Labels whose curves stand open on the page; those of the others are folded."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image with truth, map and prediction drawn on it, chosen by rank and not by eye.
-
-    Attributes:
-        which: "best", "median" or "worst"; group: the label; caption: the study and its score.
-        jpeg: the picture, as `chiasm.summary.figures.overlay` makes it.
-    """
-
-    which: str
-    group: str
-    caption: str
-    jpeg: bytes
-
-
-@dataclass(frozen=True)
-class Words:
-    """A description beside its reference. The texts are untrusted and are escaped on the page.
-
-    Attributes:
-        which: "best", "median" or "worst"; caption: the study and its score.
-        texts: whose text -> text: "the model", "reference", "nearest neighbour's report".
-        jpeg: the image, or None.
-    """
-
-    which: str
-    caption: str
-    texts: Mapping[str, str]
-    jpeg: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -59,12 +32,12 @@ class Summary:
         metrics: by the names of `chiasm.metrics.metric`; the tables are made of them.
         leads: prefixes of the arms in the leading tables, the trustworthy one first: ("",) or ("image+record", "").
         protocol: the sentence under the title: which patients, which folds.
-        curves, confusions, pictures, words: the figures; empty where there is nothing to show.
+        curves, confusions: the figures; empty where there is nothing to show. sections: the heads' own.
         coverage: the chance with which likely sets are to hold the truth; None where there are none.
         data_notes: sentences of the cohorts that everyone who reads the page must know. added: what a written text added.
         opted_in: record columns of unknown time that are inputs.
         cases: single patients; glass: what the model looked at, or None.
-        chosen: how pictures, words and cases were chosen, one sentence each.
+        cases_chosen: how, one sentence.
     """
 
     title: str
@@ -78,10 +51,7 @@ class Summary:
     leads: Sequence[str] = ("",)
     curves: Sequence[Curves] = ()
     confusions: Sequence[Confusion] = ()
-    pictures: Sequence[Picture] = ()
-    words: Sequence[Words] = ()
-    pictures_chosen: str = ""
-    words_chosen: str = ""
+    sections: Sequence[Section] = ()
     coverage: float | None = None
     data_notes: Sequence[str] = ()
     added: Sequence[str] = ()
@@ -113,15 +83,35 @@ def render(summary: Summary) -> str:
         subsets=tables.subset_tables(names),
         added=tables.added_tables(names, summary.opted_in),
         controls=tables.control_tables(names),
-        localization=tables.arm_table(names, "localization", tables.LOCALIZATION),
-        description=tables.arm_table(names, "description", tables.DESCRIPTION),
+        sections=[_draw_section(section, names) for section in summary.sections],
         subgroups=tables.subgroup_tables(names, summary.leads[0]),
         figures=[(curve.name, [Markup(figure(curve)) for figure in _figures(curve)]) for curve in summary.curves],
         shown=SHOWN_CURVES,
         largest=max((abs(share) for case in summary.cases for share in case.shares.values()), default=1.0),
-        groups=list(dict.fromkeys(picture.group for picture in summary.pictures)),
         protocols=_protocols(summary.metrics),
     )
+
+
+def _draw_section(section: Section, names: Mapping[MetricName, Metric]) -> dict[str, Any]:
+    """A head's part of the page with its tables made and its pictures drawn."""
+    drawn: dict[str, list[tuple[HeadPicture, bytes]]] = {}
+    for picture in section.pictures:
+        jpeg = overlay(
+            picture.pixels,
+            picture.truth,
+            picture.predicted,
+            picture.heat,
+            mask_truth=picture.mask,
+            max_side=SIDE,
+            format="JPEG",
+        )
+        drawn.setdefault(picture.group, []).append((picture, jpeg))
+    return {
+        "section": section,
+        "tables": tables.arm_table(names, section.target, section.columns),
+        "groups": drawn,
+        "texts": [(text, None if text.pixels is None else thumbnail(text.pixels)) for text in section.texts],
+    }
 
 
 def _heading(summary: Summary, lead: str) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from chiasm.metrics.metric import LOWER_IS_BETTER, Metric, MetricName, parse_name
+from chiasm.registry import ARMS as REGISTERED_ARMS
+from chiasm.registry import CONTROLS, HEADS
 from chiasm.tensors import MODALITIES
 
 T = TypeVar("T")
@@ -32,27 +34,15 @@ SUBGROUPS = {
     "c_index": ("c_index", "ibs"),
 }
 """The first figure of a label in subgroups -> those beside it."""
-LOCALIZATION = ("box_iou", "miou", "dice", "pointing", "cnr", "t_iou_0.1", "t_iou_0.3", "t_iou_0.5")
-DESCRIPTION = ("cider", "bleu1", "bleu4", "rouge_l", "finding_f1", "distinct_ratio")
-NOT_TARGETS = ("localization", "description", "retrieval")
+NOT_TARGETS = ("retrieval",)
 UNBOUNDED = ("mae", "cider", "cnr", "calibration_slope")
 COMPLETE = "inputs=complete"
 WITHOUT_OPT_IN = "without_opt_in"
-CONTROL_SHAPES = {"metadata_only": "ring", "pixel_statistics": "square", "thumbnail": "triangle"}
 ARMS = {
     "": "all inputs",
     "image": "image only",
     "text": "text only",
     "record": "record only",
-    "shuffled_text": "with shuffled texts",
-    WITHOUT_OPT_IN: "all inputs but the columns that were opted in",
-    "shuffled_image": "the model on shuffled images",
-    "metadata_only": "metadata",
-    "pixel_statistics": "pixel statistics",
-    "thumbnail": "thumbnail",
-    "prior": "no input (prior)",
-    "constant": "one report for everybody",
-    "nearest": "nearest neighbour's report",
 }
 ADDED = {
     "image": "the image",
@@ -154,7 +144,7 @@ Names = Mapping[MetricName, Metric]
 def score_tables(names: Names, lead: str) -> list[Table]:
     """The tables of each target in the arm `lead`, by label: those of `SCORES` whose first column it has."""
     tables = []
-    for target in _unique(n.target for n in names if n.target not in NOT_TARGETS):
+    for target in _unique(n.target for n in names if n.target not in NOT_TARGETS and n.target not in HEADS):
         own = _unique(n.metric for n in names if n.target == target and _prefix(n) == lead and not n.subgroup)
         for more, wanted in SCORES:
             columns = [m for w in wanted for m in own if m == w or (w.endswith("_") and m.startswith(w))]
@@ -235,19 +225,21 @@ def added_tables(names: Names, opted_in: Sequence[str] = ()) -> list[Table]:
 def control_tables(names: Names) -> list[Table]:
     """Could a shortcut do it: the AUROC of the image alone on each label, with the controls on the same scale."""
     tables = []
-    for target in _unique(n.target for n in names if n.control in CONTROL_SHAPES):
+    shortcuts = [name for name, control in CONTROLS.items() if control.shortcut]
+    for target in _unique(n.target for n in names if n.control in shortcuts):
         rows = []
-        for label in _labels(names, "thumbnail", target, "auroc"):
-            controls = {c: names.get(_key(c, target, label, "auroc")) for c in CONTROL_SHAPES}
-            marks = [Mark(arm_name(c), m.value, CONTROL_SHAPES[c]) for c, m in controls.items() if m and m.value]
+        labels = _unique(label for c in shortcuts for label in _labels(names, c, target, "auroc"))
+        for label in labels:
+            controls = {c: names.get(_key(c, target, label, "auroc")) for c in shortcuts}
+            marks = [Mark(arm_name(c), m.value, CONTROLS[c].marker) for c, m in controls.items() if m and m.value]
             model = names.get(_key("image", target, label, "auroc"))
             rows.append(
                 Row(_row_name(target, label), [model, *controls.values()], marks=marks, strong=label == "macro")
             )
         if not rows:
             continue
-        legend = [(shape, arm_name(control)) for control, shape in CONTROL_SHAPES.items()]
-        table = _table(pretty(target), ("auroc", *CONTROL_SHAPES), rows, legend=legend)
+        legend = [(CONTROLS[control].marker, arm_name(control)) for control in shortcuts]
+        table = _table(pretty(target), ("auroc", *shortcuts), rows, legend=legend)
         tables.append(replace(table, columns=["image alone", *map(arm_name, table.columns[1:])]))
     return tables
 
@@ -273,18 +265,14 @@ def subgroup_tables(names: Names, lead: str) -> list[Table]:
 
 
 def arm_table(names: Names, target: str, columns: Sequence[str]) -> list[Table]:
-    """A target whose rows are its labels, or, where it has one label, the model beside its controls."""
-    labels = _labels(names, "", target, columns[0])
-    if labels == ["all"]:
-        arms = [
-            arm
-            for arm in ("", "shuffled_image", "nearest", "constant")
-            if _key(arm, target, "all", columns[0]) in names
-        ]
-        name = {arm: arm_name(arm) if arm else "the model" for arm in arms}
-        rows = [Row(name[a], [names.get(_key(a, target, "all", m)) for m in columns], quiet=bool(a)) for a in arms]
-    else:
-        rows = [Row(pretty(label), [names.get(_key("", target, label, m)) for m in columns]) for label in labels]
+    """The figures of a head: a row for each label, with its controls below it. `columns`: metrics; all if empty."""
+    columns = tuple(columns) or _unique(n.metric for n in names if n.target == target)
+    rows = []
+    for label in _labels(names, "", target, columns[0]) if columns else ():
+        arms = ["", *_unique(_prefix(n) for n in names if (n.target, n.label) == (target, label) and n.control)]
+        for arm in arms:
+            called = arm_name(arm) if arm else "the model" if label == "all" else pretty(label)
+            rows.append(Row(called, [names.get(_key(arm, target, label, m)) for m in columns], quiet=bool(arm)))
     return [_table("", columns, rows)] if rows else []
 
 
@@ -317,7 +305,7 @@ def title_of(metric: str) -> str:
 def leading(names: Names) -> list[tuple[str, str, str]]:
     """(target, label, metric) that stand for their target: the macro average of several labels, else the one label."""
     found = []
-    for target in _unique(n.target for n in names if n.target not in NOT_TARGETS):
+    for target in _unique(n.target for n in names if n.target not in NOT_TARGETS and n.target not in HEADS):
         for metric in ("auroc", "mae", "c_index"):
             labels = _labels(names, "", target, metric)
             found += [(target, label, metric) for label in (["macro"] if "macro" in labels else labels)]
@@ -360,7 +348,10 @@ def _unique(items: Iterable[T]) -> list[T]:
 
 
 def arm_name(prefix: str) -> str:
-    """An arm in words: "image+record" is "image + record"."""
+    """An arm or control in words: "image+record" is "image + record"."""
+    for registry in (REGISTERED_ARMS, CONTROLS):
+        if prefix in registry:
+            return str(registry[prefix].title)
     return ARMS.get(prefix, prefix.replace("+", " + "))
 
 

@@ -36,13 +36,11 @@ from chiasm.encoding.fit import fit_plan
 from chiasm.encoding.plan import Plan
 from chiasm.encoding.strata import find_strata
 from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
-from chiasm.models.assemble import Model
+from chiasm.heads.head import Loss
 from chiasm.models.baseline import Baseline, Fit
 from chiasm.models.image.augment import augment, uniforms
 from chiasm.models.image.territories import TerritoryEncoder
 from chiasm.objectives.balance import modulate, modulation, truth_scores
-from chiasm.objectives.total import compute_losses
-from chiasm.objectives.unimodal import known, unimodal_losses
 from chiasm.progress import Progress, say
 from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
@@ -50,6 +48,7 @@ from chiasm.run.calibrate import calibrate
 from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.fold_model import FoldModel, load_fold_model
 from chiasm.run.folder import SCHEMA, read_run
+from chiasm.run.model import Model
 from chiasm.splits import folds as patient_folds
 from chiasm.splits import split_of
 from chiasm.tensors import Batch, Outputs
@@ -356,12 +355,14 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         )  # a loaded fold model answers, without dropout; Lightning leaves the mode as it finds it
         self.answering = tuple(model.state_dict())  # without the heads that only watch
         with torch.random.fork_rng(devices=[]):
-            self.model.watch()
+            self.model.targets.watch()
+        named = list(self.model.named_parameters())
+        self.clipped = [[p for n, p in named if n.startswith("targets.unimodal.") is alone] for alone in (False, True)]
         self.recipe, self.plan, self.loader = fold_model.recipe, fold_model.plan, fold_model.loader
         self.split = {name: rows[fold_model.loader.teaches[rows]] for name, rows in fold_model.split.items()}
         self.seed_ = _seed(fold_model)
         self.random: dict[str, Tensor] | None = None
-        self.seen: list[tuple[int, dict[str, tuple[int, float]]]] = []
+        self.seen: list[tuple[int, dict[str, Loss]]] = []
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The epoch's order is a permutation keyed by (seed, epoch); each process takes its share of every batch."""
@@ -398,12 +399,12 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         if batch.images is not None and image is not None and image.augment and not self.plan.atlas:
             batch = augment(batch, self.seed_, self.current_epoch)
         outputs = self.model(batch)
-        losses = compute_losses(outputs, batch, self.recipe, self.plan.kinds)
-        alone = unimodal_losses(outputs, batch, self.recipe, self.plan.kinds)
-        total = torch.stack(list(losses.values())).sum()
-        taught = total + torch.stack(list(alone.values())).sum()
+        losses = self.model.losses(outputs, batch)
+        shown, alone = ([loss.value for loss in losses.values() if loss.watched is apart] for apart in (False, True))
+        total = torch.stack(shown).sum()
+        taught = total + torch.stack(alone).sum() if alone else total
         if not torch.isfinite(taught):
-            wrong = [name for name, loss in {**losses, **alone}.items() if not torch.isfinite(loss)]
+            wrong = [name for name, loss in losses.items() if not torch.isfinite(loss.value)]
             raise TrainingError(
                 "the loss is not finite",
                 got=", ".join(wrong),
@@ -435,52 +436,29 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, **unused: Any) -> None:
         """The norm of the answer's gradient, and that of the heads of single modalities, each at most 1."""
-        for alone in (False, True):
-            torch.nn.utils.clip_grad_norm_(
-                [p for name, p in self.model.named_parameters() if name.startswith("unimodal.") is alone], 1.0
-            )
+        for parameters in self.clipped:
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
 
     def validation_step(self, batch: Batch, step: int) -> None:
-        outputs = self.model(batch)
-        losses = compute_losses(outputs, batch, self.recipe, self.plan.kinds)
-        losses |= unimodal_losses(outputs, batch, self.recipe, self.plan.kinds)
-        counts = known_counts(outputs, batch)
-        self.seen.append(
-            (len(batch), {name: (counts[name], counts[name] * loss.item()) for name, loss in losses.items()})
-        )
+        losses = self.model.losses(self.model(batch), batch)
+        self.seen.append((len(batch), losses))
 
     def on_validation_epoch_end(self) -> None:
-        judged = self.recipe_losses()
-        names = [*judged, *self.watched_losses()]
-        rows = [[n, *(part for name in names for part in losses.get(name, (0, 0.0)))] for n, losses in self.seen]
+        kinds = self.seen[0][1]  # every batch has every loss
+        rows = [[n, *(x for loss in own.values() for x in _counted(loss))] for n, own in self.seen]
         sums = torch.tensor(rows, dtype=torch.float64).sum(dim=0).to(self.device)
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(sums)
         self.seen.clear()
         means = (sums[2::2] / sums[1::2].clamp(min=1)).float()  # over known labels, however they fell into batches
-        means[len(judged) :][sums[1::2][len(judged) :] == 0] = torch.nan  # a modality that no study here has
+        total = torch.zeros((), device=self.device)
         self.log("validation_studies", sums[0].float())
-        for name, mean in zip(names, means, strict=True):
-            self.log(f"validation_{name}", mean)
-        self.log("validation_loss", means[: len(judged)].sum())
+        for (name, loss), mean, count in zip(kinds.items(), means, sums[1::2], strict=True):
+            missing = loss.watched and not count  # a modality that no study here has
+            self.log(f"validation_{name}", torch.nan if missing else mean)
+            total = total + mean if loss.judges else total
+        self.log("validation_loss", total)
         self.random = random_state()
-
-    def recipe_losses(self) -> list[str]:
-        """Names of the losses this recipe has, in order."""
-        heads = self.recipe.heads
-        names = [f"{target}_loss" for target in self.recipe.targets]
-        if self.model.map_head is not None:
-            names.append("localization_loss")
-        return [*names, "description_loss"] if heads.description is not None else names
-
-    def watched_losses(self) -> list[str]:
-        """Names of the losses that judge no epoch: a contrast depends on who else is in the batch."""
-        alignment = self.recipe.heads.alignment
-        pairs = (
-            {"image_text_loss": alignment.image_text, "fused_record_loss": alignment.fused_record} if alignment else {}
-        )
-        alone = [f"{target}_from_{m}_loss" for m in self.model.modalities for target in self.recipe.targets]
-        return [*(name for name, weight in pairs.items() if weight), *alone]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["random"] = self.random
@@ -497,7 +475,9 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
             {"params": rest},
             *([{"params": fine, "lr": options.learning_rate / 10}] if fine else []),
         ]
-        optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
+        # a scaler of half-precision gradients would leave them scaled to a fused optimizer, and so to the clipping before it
+        fused = not options.precision.startswith("16")
+        optimizer = torch.optim.AdamW(groups, options.learning_rate, weight_decay=options.weight_decay, fused=fused)
         steps = max(1, len(self.split["train"]) // options.batch_size + 1)
         total, warm = steps * options.epochs, min(steps, 200)
 
@@ -515,17 +495,10 @@ def _is_pretrained(recipe: Recipe) -> bool:
     return image is not None and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf")
 
 
-def known_counts(outputs: Outputs, batch: Batch) -> dict[str, int]:
-    """How many labels, judged maps, words or studies each loss of a batch is a mean over, by the name of the loss."""
-    counts = {f"{target}_loss": int(mask.sum()) for target, mask in batch.label_mask.items()}
-    for m, logits in outputs.unimodal_logits.items():
-        counts |= {f"{target}_from_{m}_loss": int(known(outputs, batch, m, target).sum()) for target in logits}
-    counts |= {"image_text_loss": len(batch), "fused_record_loss": len(batch)}
-    if batch.lesion_label_mask is not None:
-        counts["localization_loss"] = int(batch.lesion_label_mask.sum())
-    if batch.description_mask is not None:
-        counts["description_loss"] = int(batch.description_mask[:, 1:].sum())
-    return counts
+def _counted(loss: Loss) -> tuple[float, float]:
+    """How many things a loss is a mean of, and their sum."""
+    count = float(loss.number)
+    return count, count * float(loss.value)
 
 
 class _Batches(Dataset[Batch]):

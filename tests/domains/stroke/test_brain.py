@@ -5,7 +5,7 @@ import pytest
 
 from chiasm.domains.stroke.brain import FIELD_MM, build_brain, cut_planes, grow_lesion, render
 from chiasm.domains.stroke.outcome import PLACES
-from chiasm.vocabulary import TERRITORIES, VENTRICLES
+from chiasm.domains.stroke.territories import TERRITORIES, VENTRICLES
 
 SHAPES = [(32, 32, 32), (48, 64, 56), (40, 48, 72)]
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from chiasm.domains.stroke.facts import Atlas, Plane, measure_flair, measure_lesion, store_atlas
+from chiasm.domains.stroke.facts import Plane, StrokeAtlas, measure_flair, measure_lesion
+from chiasm.domains.stroke.territories import TERRITORIES, VENTRICLES
 from chiasm.errors import ImageError
+from chiasm.formats.atlas import store_atlas
 from chiasm.geometry import Geometry
-from chiasm.vocabulary import TERRITORIES, VENTRICLES
 
 
 def grid(shape: tuple[int, int, int], mm: float = 2.0) -> Geometry:
@@ -68,7 +69,7 @@ def test_an_empty_lesion_has_a_volume_and_nothing_else() -> None:
 
 
 @pytest.fixture(scope="module")
-def atlas() -> Atlas:
+def atlas() -> StrokeAtlas:
     """60 mm wide, two hemispheres of the frontal branches 30 mm deep, with an insula, a ventricle, a deep region; below, stem."""
     regions = np.zeros((32, 32, 32), np.uint8)  # 2 mm
     regions[1:31, 1:31, 1:16], regions[1:31, 1:31, 16:31] = 7, 8
@@ -76,10 +77,10 @@ def atlas() -> Atlas:
     regions[14:18, 14:18, 9:12] = 5
     regions[14:18, 14:18, 12:14] = 31
     regions[1:4, 1:31, 1:16] = 25
-    return Atlas(regions, grid((32, 32, 32)))
+    return StrokeAtlas(regions, grid((32, 32, 32)))
 
 
-def test_shares_by_hand(atlas: Atlas) -> None:
+def test_shares_by_hand(atlas: StrokeAtlas) -> None:
     shape = atlas.regions.shape
     voxels = [
         (16, 16, 1),  # surface of the left frontal branches: cortical
@@ -104,14 +105,14 @@ def test_shares_by_hand(atlas: Atlas) -> None:
     assert facts["hemisphere"] == "both"
 
 
-def test_the_cortex_ends_at_ten_millimetres(atlas: Atlas) -> None:
+def test_the_cortex_ends_at_ten_millimetres(atlas: StrokeAtlas) -> None:
     row = atlas.cortex[24, 24]  # voxel k of the left side is 2 k mm from the first voxel outside, on either side
     np.testing.assert_array_equal(np.flatnonzero(row), [*range(1, 6), *range(11, 21), *range(26, 31)])
     assert atlas.cortex[15, 15, 7] and not atlas.cortex[15, 15, 10]
     assert not atlas.tissue[15, 15, 12] and atlas.tissue[2, 5, 5] and not atlas.tissue[0, 5, 5]
 
 
-def test_a_lesion_on_another_grid_is_refused(atlas: Atlas) -> None:
+def test_a_lesion_on_another_grid_is_refused(atlas: StrokeAtlas) -> None:
     with pytest.raises(ImageError, match="another grid"):
         measure_lesion(np.ones((4, 4, 4), bool), grid((4, 4, 4)), atlas)
     mirrored = np.reshape(atlas.geometry.affine, (4, 4)) * np.array([[-1.0], [1], [1], [1]])
@@ -137,7 +138,7 @@ def test_a_plane_shows_a_voxel_where_the_picture_has_it(axis: int, where: tuple[
     assert Plane(axis, 0, np.zeros((shape[0], shape[1] - 2))).show(lesion).shape == (shape[0], shape[1] - 2)
 
 
-def test_flair_contrast_by_hand(atlas: Atlas) -> None:
+def test_flair_contrast_by_hand(atlas: StrokeAtlas) -> None:
     lesion = np.zeros(atlas.regions.shape, bool)
     lesion[10, 4:6, 4:6] = True  # 16 mm2 in the axial plane, 8 mm2 in the coronal one, nothing in the sagittal one
     pixels = np.zeros((32, 32))
@@ -177,7 +178,7 @@ def test_territories_are_numbered_odd_left_even_right() -> None:
 def test_a_stored_atlas_has_the_region_at_the_centre_of_each_cell(stored: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)
     shape = (8, 12, 6)
-    whole = Atlas(rng.integers(1, 33, shape).astype(np.uint8), grid(shape))
+    whole = StrokeAtlas(rng.integers(1, 33, shape).astype(np.uint8), grid(shape))
     regions, geometry = store_atlas(whole, stored)
     assert regions.shape == geometry.shape == stored
     inside = 0

@@ -194,8 +194,10 @@ def test_early_fusion_is_attention_among_the_tokens_that_are_there():
 def test_the_text_is_read_under_the_prior_of_the_image():
     fusion, tokens = _make(VisionConditioned, ("image", "text")), _tokens(modalities=("image", "text"))
     read = {}
-    fusion.look["text"].register_forward_pre_hook(lambda _, args: read.update(text=args[0].values, keys=args[1]))
-    fusion.look["image"].register_forward_pre_hook(lambda _, args: read.update(image_keys=args[1]))
+    fusion.look["text"].register_forward_pre_hook(
+        lambda _, args: read.update(text=args[0].values, keys=args[1][0].values)
+    )
+    fusion.look["image"].register_forward_pre_hook(lambda _, args: read.update(image_keys=args[1][0].values))
     fused = fusion(tokens)
     v = torch.nn.functional.layer_norm(tokens["image"].values.mean(dim=1), (DIM,))
     delta, beta = fusion.prior(v).chunk(2, dim=1)
@@ -216,7 +218,7 @@ def test_the_record_comes_in_through_a_gate_and_without_it_the_pair_stands():
     pair = fusion.join(torch.cat([x["image"], x["text"]], dim=1))
     assert torch.allclose(without.vector, pair, atol=1e-12)
     record = _tokens()["record"]
-    answer = fusion.ask(Tokens(pair[:, None], record.mask[:, :1]), record.values, record.mask).values[:, 0]
+    answer = fusion.ask(Tokens(pair[:, None], record.mask[:, :1]), [record]).values[:, 0]
     gate = torch.sigmoid(fusion.gate(torch.cat([pair, answer], dim=1)))
     assert torch.allclose(with_record.vector, pair + gate * answer, atol=1e-12)
 

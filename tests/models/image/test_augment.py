@@ -25,11 +25,12 @@ def test_draws_are_uniform_and_uncorrelated():
 
 
 def test_a_lesion_mask_moves_with_its_image():
-    images = torch.zeros(8, 1, 64, 64, dtype=torch.uint8)
-    images[:, :, 16:40, 24:48] = 200
-    lesions = torch.nn.functional.avg_pool2d(images.float() / 200, 8)[:, :, None]  # [B, N, C, 8, 8]
+    images = torch.zeros(8, 1, 1, 64, 64, dtype=torch.uint8)
+    images[..., 16:40, 24:48] = 200
+    lesions = torch.nn.functional.avg_pool2d(images[:, :, 0].float() / 200, 8)[:, :, None]  # [B, N, C, 8, 8]
     moved = augment(Batch(torch.arange(8), images=images, lesion_mask=lesions), seed=0, epoch=1)
-    low = moved.images[:, :, 0, 0].view(8, 1, 1, 1)  # what black has become
-    share = torch.nn.functional.avg_pool2d((moved.images - low) / (moved.images.amax((2, 3), keepdim=True) - low), 8)
+    shown = moved.images[:, :, 0]
+    low = shown[:, :, 0, 0].view(8, 1, 1, 1)  # what black has become
+    share = torch.nn.functional.avg_pool2d((shown - low) / (shown.amax((2, 3), keepdim=True) - low), 8)
     assert (share - moved.lesion_mask[:, :, 0]).abs().mean() < 0.05
     assert (share - lesions[:, :, 0]).abs().mean() > 0.02  # and they did move

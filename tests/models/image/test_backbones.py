@@ -47,7 +47,7 @@ def folders(tmp_path_factory):
 
 def _encode(encoder, pixels):
     n = len(pixels)
-    images = pixels[:, None]
+    images = pixels[:, None, None]
     return encoder(images, torch.ones(n, 1, dtype=torch.bool), torch.zeros(n, 1, dtype=torch.long))
 
 
@@ -123,7 +123,7 @@ def test_folding_batch_norm_into_convolutions_changes_no_map():
 
 def test_the_view_is_told_apart():
     encoder = ImageEncoder(ImageInput(encoder="small-cnn"), (64, 64), (4, 4), 16).eval()
-    pixels = torch.randint(0, 255, (1, 1, 64, 64), dtype=torch.uint8)
+    pixels = torch.randint(0, 255, (1, 1, 1, 64, 64), dtype=torch.uint8)
     one = torch.ones(1, 1, dtype=torch.bool)
     pa, lateral = (encoder(pixels, one, torch.tensor([[list(View).index(v)]])) for v in (View.PA, View.LATERAL))
     assert not torch.allclose(pa.values, lateral.values)
@@ -135,3 +135,31 @@ def test_frozen_weights_and_batch_statistics_stay_as_they_are():
     _encode(encoder, torch.randint(0, 255, (2, 64, 64), dtype=torch.uint8)).values.sum().backward()
     assert all(p.grad is None for p in encoder.backbone.parameters())
     assert all(torch.equal(v, before[k]) for k, v in encoder.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "small-cnn", "monai:resnet10"])
+def test_a_network_takes_images_of_any_number_of_channels(name, channels):
+    encoder = ImageEncoder(ImageInput(encoder=name), (64, 64), (4, 4), 16, channels)
+    pixels = torch.randint(0, 255, (2, 1, channels, 64, 64), dtype=torch.uint8)
+    one, view = torch.ones(2, 1, dtype=torch.bool), torch.zeros(2, 1, dtype=torch.long)
+    tokens = encoder(pixels, one, view)
+    assert tokens.values.shape == (2, 16, 16)
+    other = pixels.clone()
+    other[:, :, -1] = 255 - other[:, :, -1]
+    assert not torch.allclose(tokens.values, encoder(other, one, view).values)
+    tokens.values.sum().backward()
+    learned = {n for n, p in encoder.backbone.named_parameters() if p.grad is not None}
+    pretrained = name == "efficientnet-lite0"
+    assert learned == ({"mix.weight"} if channels == 2 else set()) if pretrained else learned
+    assert encoder.frozen == (pretrained and channels != 2), "maps behind a layer that learns are not cached"
+
+
+def test_one_channel_is_seen_three_times_and_the_learned_layer_begins_as_the_mean():
+    plain, mixed = build_backbone("efficientnet-lite0", 2).eval(), build_backbone("efficientnet-lite0", 2, 2).eval()
+    pixels = torch.randint(0, 255, (1, 2, 64, 64)).float()
+    mean = pixels.mean(dim=1, keepdim=True)
+    with torch.no_grad():
+        for a, b, c in zip(mixed(pixels), plain(mean), plain(mean.expand(-1, 3, -1, -1)), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+            assert torch.equal(b, c)

@@ -15,7 +15,9 @@ def build(grid: tuple[int, ...], shape: tuple[int, ...] = (64, 64), encoder: str
 
 def inputs(shape: tuple[int, ...], mask: list[list[bool]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     real = torch.tensor(mask)
-    pixels = torch.randint(0, 256, (*real.shape, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    pixels = torch.randint(
+        0, 256, (*real.shape, 1, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
     return pixels, real, torch.zeros(real.shape, dtype=torch.long)
 
 

@@ -11,15 +11,16 @@ from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.fit import fit_plan
 from chiasm.errors import CohortError, RecipeError
-from chiasm.models.assemble import build_model
 from chiasm.models.image.encoder import SmallCNN
-from chiasm.models.image.territories import RARE, REGIONS, Territories
+from chiasm.models.image.territories import RARE, Territories
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.fold_model import load_fold_model
+from chiasm.run.model import build_model
 from chiasm.training.train import train
 
 SHAPE = (4, 6, 8)
+REGIONS = 33
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def atlas() -> np.ndarray:
 
 
 def test_what_a_region_holds_of_the_voxels_by_a_slow_sum(atlas):
-    place = Territories(SHAPE, 0.5, None)
+    place = Territories(SHAPE, 0.5, None, REGIONS)
     place.place(atlas)
     pixels = torch.randint(0, 256, (3, 1, *SHAPE), generator=torch.Generator().manual_seed(0)).float()
     (level,) = place(pixels)
@@ -45,7 +46,7 @@ def test_maps_of_another_backbone_are_averaged_by_the_share_of_each_cell(atlas):
     regions[0, 0, 0] = 30  # one voxel of a cell of 512
     torch.manual_seed(0)
     inner = SmallCNN(3, width=4)
-    place = Territories(shape, 1.0, inner)
+    place = Territories(shape, 1.0, inner, REGIONS)
     place.place(regions)
     pixels = torch.randint(0, 256, (2, 1, *shape), generator=torch.Generator().manual_seed(0)).float()
     maps, levels = inner(pixels), place(pixels)
@@ -83,7 +84,7 @@ def test_a_voxel_outside_the_brain_moves_its_own_token_alone(built, strokes):
     model, batch = built
     images = batch.images.clone()
     outside = tuple(np.argwhere(strokes.atlas == 0)[0])
-    images[(slice(None), slice(None), *outside)] = 255
+    images[(..., *outside)] = 255
     before = model.encode(batch)["image"].values
     after = model.encode(replace(batch, images=images))["image"].values
     moved = (after != before).any(dim=2)
@@ -99,7 +100,7 @@ def test_a_loaded_model_knows_the_atlas_and_the_volumes_it_was_trained_with(stro
     own.loader.features = None  # the images themselves
     batch = own.loader.batch(own.split["train"])
     volumes = batch.images[batch.image_mask].numpy() / 255
-    ml = [[v[strokes.atlas == r].sum() * float(encoder.backbone.cell_ml) for r in range(REGIONS)] for v in volumes]
+    ml = [[v[0, strokes.atlas == r].sum() * float(encoder.backbone.cell_ml) for r in range(REGIONS)] for v in volumes]
     held = np.log1p(ml)
     np.testing.assert_allclose(encoder.mean.numpy(), held.mean(axis=0), atol=2e-3)  # cached in half precision
     np.testing.assert_allclose(encoder.spread.numpy(), held.std(axis=0) + RARE, atol=2e-3)
@@ -112,7 +113,7 @@ def test_a_token_is_what_its_region_holds_more_than_usual(built):
     own = torch.randn(encoder.own.shape, generator=torch.Generator().manual_seed(0))
     encoder.own.data.copy_(own)
     tokens = model.encode(batch)["image"].values[batch.image_mask[:, 0]]
-    held = encoder.backbone(batch.images[batch.image_mask][:, None].float())[0][:, 0]
+    held = encoder.backbone(batch.images[batch.image_mask].float())[0][:, 0]
     usual = [held[:, r].mean() for r in range(REGIONS)]
     spread = [held[:, r].var(correction=0).sqrt() + RARE for r in range(REGIONS)]
     view = encoder.view(batch.view[batch.image_mask])

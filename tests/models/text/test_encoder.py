@@ -49,6 +49,24 @@ def test_bilstm_of_a_padded_report_is_that_of_the_report_alone():
     assert torch.equal(encoder(ids, mask).values, together)
 
 
+def test_bilstm_computes_only_texts_that_are_there():
+    torch.manual_seed(0)
+    encoder, rows = BiLSTM(10, 8, dropout=0.0), []
+    encoder.embedding.register_forward_hook(lambda _, args, __: rows.append(tuple(args[0].shape)))
+    ids = torch.randint(4, 10, (4, 6))
+    mask = torch.arange(6) < torch.tensor([0, 3, 0, 2])[:, None]
+    values = encoder(ids, mask).values
+    assert rows == [(2, 3)]
+    for i in (1, 3):
+        assert torch.allclose(
+            values[i][mask[i]], encoder(ids[i : i + 1], mask[i : i + 1]).values[0][mask[i]], atol=1e-6
+        )
+    encoder.zero_grad()
+    nothing = encoder(ids, torch.zeros_like(mask))
+    (nothing.values * nothing.mask[..., None]).sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in encoder.parameters())
+
+
 def test_a_text_model_of_a_folder_reads_with_its_own_tokenizer(tmp_path):
     import tokenizers
     import transformers

@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from chiasm.report.facts import Facts, Statement
+from chiasm.domains.stroke.territories import TERRITORIES
+from chiasm.report.content import Statement, TextContent
 from chiasm.report.findings import label_report
-from chiasm.report.writers import Asking, Task, Template
+from chiasm.report.writers import LanguageModelWriter, Task, TemplateWriter
 from chiasm.report.writers.ask import ATTEMPTS, Unanswered
 from chiasm.study import State
 
-FACTS = Facts(
+FACTS = TextContent(
     (
         Statement("pleural_effusion", State.PRESENT, manner="small", side="left"),
         Statement("nodule", State.UNCERTAIN),
@@ -24,8 +25,10 @@ GOOD = {
     "observations": ["A small effusion is seen on the left.", "Possible nodule.", "Possible lung lesion."],
     "verdict": VERDICT,
 }
-STROKE = Facts(
-    measured={"lesion_volume_ml": 12.34, "hemisphere": "left", "territory_7_share": 1.0}, source="measurements"
+STROKE = TextContent(
+    measured={"lesion_volume_ml": 12.34, "hemisphere": "left", "territory_7_share": 1.0},
+    source="measurements",
+    names=TERRITORIES,
 )
 TOLD = {
     "findings": [
@@ -37,7 +40,7 @@ TOLD = {
 
 
 class Scripted:
-    name, model, parallel, sees = "scripted:m", "m", 2, True
+    name, model, parallel, reads_images = "scripted:m", "m", 2, True
 
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []
@@ -56,7 +59,7 @@ def changed(good, **parts):
 
 def test_a_good_answer_is_taken_with_the_lexicons_definitions():
     model = Scripted(GOOD)
-    written = Asking(model, seed=7).write(Task("structured-report", FACTS))
+    written = LanguageModelWriter(model, seed=7).write(Task("structured-report", FACTS))
     assert (written.accepted, written.attempts, written.answered, written.reason) == (True, 1, True, "")
     assert "A small effusion is seen on the left." in written.text
     assert "DEFINITION: Pleural effusion: Fluid lies" in written.text
@@ -116,7 +119,7 @@ def test_a_good_answer_is_taken_with_the_lexicons_definitions():
 )
 def test_what_contradicts_the_facts_is_named_to_the_model_and_asked_again(answer, reason):
     model = Scripted(answer, GOOD)
-    written = Asking(model, seed=1).write(Task("structured-report", FACTS))
+    written = LanguageModelWriter(model, seed=1).write(Task("structured-report", FACTS))
     assert (written.accepted, written.attempts) == (True, 2)
     (first, _, _), (again, _, seed) = model.asked
     assert again[0] == first[0] and seed == 2
@@ -127,20 +130,22 @@ def test_what_contradicts_the_facts_is_named_to_the_model_and_asked_again(answer
 def test_after_the_last_attempt_the_template_writes():
     model = Scripted(*["nonsense"] * ATTEMPTS)
     task = Task("structured-report", FACTS)
-    written, own = Asking(model).write(task), Template().write(task)
+    written, own = LanguageModelWriter(model).write(task), TemplateWriter().write(task)
     assert (written.text, written.structure) == (own.text, own.structure)
     assert (written.accepted, written.attempts, written.answered) == (False, ATTEMPTS, True)
     assert written.reason == "it is not one JSON object"
 
 
 def test_no_answer_is_the_templates_text_for_now():
-    written = Asking(Scripted(Unanswered("the server answered 429"))).write(Task("structured-report", FACTS))
+    written = LanguageModelWriter(Scripted(Unanswered("the server answered 429"))).write(
+        Task("structured-report", FACTS)
+    )
     assert (written.accepted, written.answered, written.reason) == (False, False, "the server answered 429")
-    assert written.text == Template().write(Task("structured-report", FACTS)).text
+    assert written.text == TemplateWriter().write(Task("structured-report", FACTS)).text
 
 
 def test_json_in_a_wrapping_of_words_is_json():
-    written = Asking(Scripted(f"Here you are:\n```json\n{json.dumps(GOOD)}\n```")).write(
+    written = LanguageModelWriter(Scripted(f"Here you are:\n```json\n{json.dumps(GOOD)}\n```")).write(
         Task("structured-report", FACTS)
     )
     assert written.accepted
@@ -148,16 +153,18 @@ def test_json_in_a_wrapping_of_words_is_json():
 
 def test_what_is_withheld_or_unknown_is_never_asked():
     model = Scripted()
-    long = Asking(model).write(Task("structured-report", FACTS, withheld="the report has 1000000 characters"))
+    long = LanguageModelWriter(model).write(
+        Task("structured-report", FACTS, withheld="the report has 1000000 characters")
+    )
     assert (long.text is not None, long.accepted, long.reason) == (True, False, "the report has 1000000 characters")
-    nothing = Asking(model).write(Task("image-description", Facts()))
+    nothing = LanguageModelWriter(model).write(Task("image-description", TextContent()))
     assert (nothing.text, nothing.accepted, nothing.reason) == (None, False, "nothing is known to write from")
 
 
 def test_the_report_goes_along_and_lends_its_numbers():
     answer = changed(GOOD, observations=["Left effusion of 35 mm.", *GOOD["observations"][1:]])
     model = Scripted(answer)
-    written = Asking(model).write(Task("structured-report", FACTS, report="Left effusion, 35 mm."))
+    written = LanguageModelWriter(model).write(Task("structured-report", FACTS, report="Left effusion, 35 mm."))
     assert written.accepted
     assert "Left effusion, 35 mm." in model.asked[0][0][0]["content"]
 
@@ -176,7 +183,7 @@ def test_the_report_goes_along_and_lends_its_numbers():
 )
 def test_an_image_description_keeps_to_what_was_measured(answer, reason):
     model = Scripted(answer, TOLD)
-    written = Asking(model).write(Task("image-description", STROKE))
+    written = LanguageModelWriter(model).write(Task("image-description", STROKE))
     assert (written.accepted, written.attempts) == (True, 2)
     assert reason in model.asked[1][0][2]["content"]
     assert written.text.startswith("FINDINGS: There is an infarct of 12 ml")
@@ -184,7 +191,7 @@ def test_an_image_description_keeps_to_what_was_measured(answer, reason):
 
 def test_pictures_go_along_and_may_show_what_nobody_measured():
     model = Scripted({"findings": ["There is a pneumothorax."], "impression": "Pneumothorax."})
-    written = Asking(model).write(Task("image-description", Facts(), pictures=(b"\x89PNG",)))
+    written = LanguageModelWriter(model).write(Task("image-description", TextContent(), pictures=(b"\x89PNG",)))
     assert written.accepted
     text, picture = model.asked[0][0][0]["content"]
     assert text["type"] == "text" and "You see 1 picture of it" in text["text"]
@@ -194,16 +201,16 @@ def test_pictures_go_along_and_may_show_what_nobody_measured():
 def test_the_prompt_hash_covers_the_files(monkeypatch):
     from chiasm.report.writers import task as module
 
-    asking = Asking(Scripted())
+    asking = LanguageModelWriter(Scripted())
     hashes = {
         asking.prompt_hash("structured-report"),
         asking.prompt_hash("image-description"),
-        Template().prompt_hash(""),
+        TemplateWriter().prompt_hash(""),
     }
     assert len(hashes) == 3
-    before = Template().prompt_hash("structured-report")
+    before = TemplateWriter().prompt_hash("structured-report")
     monkeypatch.setattr(module, "FILES", module.FILES[:-1])
-    assert Template().prompt_hash("structured-report") != before
+    assert TemplateWriter().prompt_hash("structured-report") != before
 
 
 def test_a_task_is_known_by_all_that_is_handed_over():

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from chiasm.errors import MissingExtraError, WriterError
-from chiasm.report.facts import Facts, Statement
-from chiasm.report.writers import Asking, Task, Template, open_writer
+from chiasm.report.content import Statement, TextContent
+from chiasm.report.writers import LanguageModelWriter, Task, TemplateWriter, open_writer
 from chiasm.report.writers.ask import ATTEMPTS, Unanswered
 from chiasm.report.writers.local import LocalModel
 from chiasm.study import State
 
-TASK = Task("structured-report", Facts((Statement("edema", State.PRESENT),), source="labels"))
+TASK = Task("structured-report", TextContent((Statement("edema", State.PRESENT),), source="labels"))
 HELLO = [{"role": "user", "content": "effusion"}]
 
 
@@ -46,16 +46,16 @@ def tiny(tmp_path_factory):
 
 def test_a_folder_answers_the_same_question_alike(tiny):
     model = LocalModel(tiny, new_tokens=8)
-    assert (model.name, model.model, model.parallel, model.sees) == (f"local:{tiny.name}", tiny.name, 1, False)
+    assert (model.name, model.model, model.parallel, model.reads_images) == (f"local:{tiny.name}", tiny.name, 1, False)
     answer = model.reply(HELLO, {}, 0)
     assert answer == model.reply(HELLO, {}, 1)
     assert set(answer.split()) <= {"effusion", "edema", "<unk>"}
 
 
 def test_a_model_that_makes_no_sense_is_replaced_by_the_template(tiny):
-    written = Asking(LocalModel(tiny, new_tokens=4)).write(TASK)
+    written = LanguageModelWriter(LocalModel(tiny, new_tokens=4)).write(TASK)
     assert (written.accepted, written.attempts) == (False, ATTEMPTS)
-    assert written.text == Template().write(TASK).text
+    assert written.text == TemplateWriter().write(TASK).text
 
 
 def test_a_question_longer_than_the_model_holds_is_said(tiny):
@@ -88,7 +88,7 @@ def test_a_pickle_is_not_loaded(tiny, tmp_path):
         LocalModel(tmp_path)
 
 
-def test_the_extra_is_named(tmp_path, monkeypatch):
+def test_a_gguf_file_without_its_packages_names_the_extra_to_install(tmp_path, monkeypatch):
     (tmp_path / "some.gguf").write_bytes(b"GGUF")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"chiasm\[llm\]"):
@@ -114,7 +114,7 @@ def test_a_gguf_file_writes_english_and_is_held_to_the_facts(smollm2, monkeypatc
     answer = model.reply([{"role": "user", "content": "What is the capital of France?"}], {}, 0)
     assert answer == "The capital of France is Paris."
     monkeypatch.setattr("chiasm.report.writers.ask.ATTEMPTS", 1)
-    written = Asking(model).write(TASK)
+    written = LanguageModelWriter(model).write(TASK)
     assert (written.attempts, written.accepted, written.reason) == (1, False, "it is not one JSON object")
-    assert written.text == Template().write(TASK).text
+    assert written.text == TemplateWriter().write(TASK).text
     assert json.loads(written.structure)["verdict"] == [{"finding": "edema", "state": "present"}]

@@ -69,7 +69,7 @@ def test_a_slow_server_is_not_waited_for():
             model.reply(*ASK)
 
 
-def test_nobody_listens():
+def test_an_address_where_nothing_listens_is_no_answer():
     with ChatServer(lambda body, n: "") as server:
         url = server.url
     with pytest.raises(Unanswered, match="connection"):
@@ -119,7 +119,7 @@ def test_no_proxy_stands_between_this_machine_and_itself(monkeypatch):
         "http://example.org/#@localhost/v1",
     ],
 )
-def test_another_machine_needs_leave(url):
+def test_a_server_on_another_machine_needs_permission(url):
     with pytest.raises(InputError, match="--allow-remote"):
         open_writer(f"openai:m@{url}")
     assert open_writer(f"openai:m@{url}", allow_remote=True).model == "m"
@@ -171,13 +171,13 @@ def test_a_password_in_the_address_would_be_kept():
     assert "secret" not in str(caught.value)
 
 
-def test_the_extra_is_named(monkeypatch):
+def test_a_server_without_the_client_names_the_extra_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"chiasm\[llm\]"):
         open_writer("openai:m@http://localhost/v1")
 
 
-def test_many_at_once():
+def test_one_client_answers_several_threads_at_once():
     """The client is shared by threads."""
     together = threading.Barrier(4, timeout=20)
 

@@ -1,4 +1,4 @@
-"""What lies on the phantom's chest and what the film does to the picture: no anatomy, no disease."""
+"""The letters and lines on the phantom's chest, and what the film does to the picture: no anatomy, no disease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides the phantom's outcome, what each modality reveals of it, and the best any reader of a subset can do.
+"""The causes of the phantom's outcome, what each modality reveals of it, and the best any reader of a subset can do.
 
 Three latents, independent of each other and of every lesion, decide the event:
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chiasm.domains.chest.anatomy import Rng
-from chiasm.domains.stroke.facts import Atlas, Plane
+from chiasm.domains.stroke.facts import Plane, StrokeAtlas
 from chiasm.geometry import Geometry
 
 Shape = tuple[int, int, int]
@@ -35,11 +35,11 @@ class Brain:
     """The template on one grid.
 
     Attributes:
-        atlas: with the numbers of `chiasm.vocabulary.TERRITORIES`. voxel_mm: its cubes' side.
+        atlas: with the numbers of `chiasm.domains.stroke.territories.TERRITORIES`. voxel_mm: its cubes' side.
         z, y, x: [D, 1, 1], [1, H, 1], [1, 1, W] millimetres of voxel centres.
     """
 
-    atlas: Atlas
+    atlas: StrokeAtlas
     voxel_mm: float
     z: Floats
     y: Floats
@@ -66,7 +66,7 @@ def build_brain(shape: Shape) -> Brain:
     z, y, x = axes[0][:, None, None], axes[1][None, :, None], axes[2][None, None, :]
     affine = np.array([[0, 0, voxel, first[2]], [0, voxel, 0, first[1]], [voxel, 0, 0, first[0]], [0, 0, 0, 1.0]])
     geometry = Geometry.identity(shape, (voxel,) * 3, tuple(float(a) for a in affine.ravel()))
-    return Brain(Atlas(_territories(z, y, x), geometry), voxel, z, y, x)
+    return Brain(StrokeAtlas(_territories(z, y, x), geometry), voxel, z, y, x)
 
 
 def _territories(z: Floats, y: Floats, x: Floats) -> NDArray[np.uint8]:

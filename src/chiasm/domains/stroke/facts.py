@@ -1,4 +1,4 @@
-"""What can be measured on the mask of a stroke lesion: how large, where, in which territory, how bright on FLAIR.
+"""Measurements on the mask of a stroke lesion: how large, where, in which territory, how bright on FLAIR.
 
 The facts feed writers and plain baselines, never a network. All are of the lesion as it was drawn, at the resolution at
 which it was drawn. The midsagittal plane is x = 0: the lesion must lie in a space such as MNI152.
@@ -7,7 +7,7 @@ which it was drawn. The midsagittal plane is x = 0: the lesion must lie in a spa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from chiasm.domains.stroke.territories import TERRITORIES, VENTRICLES
 from chiasm.errors import ImageError
+from chiasm.formats.atlas import Atlas
 from chiasm.formats.nifti import read_nifti
-from chiasm.formats.pixels import fit
 from chiasm.geometry import Geometry
-from chiasm.vocabulary import TERRITORIES, VENTRICLES
 
 MASK = "lesion-mask"
 """Name of the image that is the lesion as a reader drew it."""
@@ -41,15 +41,10 @@ _INFRATENTORIAL = tuple(range(25, 31))
 
 
 @dataclass(frozen=True)
-class Atlas:
-    """Numbered regions of the brain (`chiasm.vocabulary.TERRITORIES` and `VENTRICLES`; 0 is outside).
+class StrokeAtlas(Atlas):
+    """The atlas of arterial territories and ventricles (`chiasm.domains.stroke.territories`)."""
 
-    Attributes:
-        regions: [D, H, W] whole numbers, axes to Superior, Anterior, Right. geometry: with the affine.
-    """
-
-    regions: NDArray[np.uint8]
-    geometry: Geometry
+    names: Mapping[int, str] = field(default_factory=lambda: TERRITORIES | VENTRICLES)
 
     @cached_property
     def cortex(self) -> Bools:
@@ -66,19 +61,7 @@ class Atlas:
         return np.asarray(np.isin(self.regions, list(TERRITORIES)))
 
 
-def store_atlas(atlas: Atlas, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], Geometry]:
-    """The regions on the grid of stored volumes: of each cell the region at its centre; and where that grid lies."""
-    _, geometry = fit(np.zeros(atlas.regions.shape, np.uint8), atlas.geometry, shape)
-    regions = atlas.regions
-    for axis, n in enumerate(shape):
-        at = np.floor((np.arange(n) + 0.5 - geometry.offset[axis]) / geometry.scale[axis]).astype(np.int64)
-        inside = (at >= 0) & (at < atlas.regions.shape[axis])
-        taken = np.take(regions, np.clip(at, 0, atlas.regions.shape[axis] - 1), axis)
-        regions = taken * np.expand_dims(inside, tuple(i for i in range(len(shape)) if i != axis)).astype(np.uint8)
-    return regions, geometry
-
-
-def read_atlas(volume: Path) -> Atlas:
+def read_atlas(volume: Path) -> StrokeAtlas:
     """Read an atlas of numbered arterial territories.
 
     Raises:
@@ -93,10 +76,10 @@ def read_atlas(volume: Path) -> Atlas:
             got=f"{len(found)} values from {found[0]:g} to {found[-1]:g}",
             where=str(volume),
         )
-    return Atlas(image.pixels.astype(np.uint8), image.geometry)
+    return StrokeAtlas(image.pixels.astype(np.uint8), image.geometry)
 
 
-def measure_lesion(lesion: Bools, geometry: Geometry, atlas: Atlas | None = None) -> Facts:
+def measure_lesion(lesion: Bools, geometry: Geometry, atlas: StrokeAtlas | None = None) -> Facts:
     """Volume, side, foci, distance to the midline and, with an atlas, shares of territories and tissues.
 
     Args:
@@ -105,7 +88,7 @@ def measure_lesion(lesion: Bools, geometry: Geometry, atlas: Atlas | None = None
     Returns:
         lesion_volume_ml; hemisphere ("left", "right", "both", by x of the voxels); foci (components of 26 neighbours);
         midline_distance_mm (of the nearest voxel centre); with an atlas also territory_<n>_share for each of `TERRITORIES`
-        and four shares that add up to 1 with what lies outside the atlas: cortical (see `Atlas.cortex`), subcortical (the
+        and four shares that add up to 1 with what lies outside the atlas: cortical (see `StrokeAtlas.cortex`), subcortical (the
         rest above the tentorium), infratentorial (brain stem and cerebellum) and ventricle. All but the volume are None
         for an empty lesion.
 
@@ -137,7 +120,7 @@ def measure_lesion(lesion: Bools, geometry: Geometry, atlas: Atlas | None = None
     return facts if atlas is None else facts | _shares(tuple(voxels.T), atlas)
 
 
-def _shares(voxels: tuple[NDArray[np.int64], ...], atlas: Atlas) -> Facts:
+def _shares(voxels: tuple[NDArray[np.int64], ...], atlas: StrokeAtlas) -> Facts:
     regions = atlas.regions[voxels]
     share = np.bincount(regions, minlength=max(VENTRICLES) + 1) / len(regions)
     cortical = float(atlas.cortex[voxels].mean())
@@ -163,7 +146,7 @@ def _depth_mm(inside: Bools, spacing_mm: tuple[float, ...]) -> NDArray[np.float6
     return np.asarray(ndimage.distance_transform_edt(padded, sampling=spacing_mm)[1:-1, 1:-1, 1:-1], np.float64)
 
 
-def _check_grid(lesion: Bools, geometry: Geometry, atlas: Atlas) -> None:
+def _check_grid(lesion: Bools, geometry: Geometry, atlas: StrokeAtlas) -> None:
     if lesion.shape != atlas.regions.shape or not geometry.same_space(atlas.geometry):
         raise ImageError(
             "The lesion lies on another grid than the atlas",
@@ -177,7 +160,7 @@ class Plane:
     """One plane of a volume, pictured: rows from top (superior, or anterior) to bottom, columns from the left or from behind.
 
     Attributes:
-        axis, index: of the volume [D, H, W]. pixels: [h, w], cut off at the right if narrower than the volume.
+        axis, index: of the volume [D, H, W]. pixels: [h, w], truncated at the right if narrower than the volume.
     """
 
     axis: int
@@ -190,7 +173,9 @@ class Plane:
         return np.asarray(np.take(volume, self.index, self.axis)[::-1][:height, :width])
 
 
-def measure_flair(lesion: Bools, geometry: Geometry, planes: Mapping[str, Plane], atlas: Atlas | None = None) -> Facts:
+def measure_flair(
+    lesion: Bools, geometry: Geometry, planes: Mapping[str, Plane], atlas: StrokeAtlas | None = None
+) -> Facts:
     """Where the lesion meets a pictured plane, and how bright it is there.
 
     Returns:

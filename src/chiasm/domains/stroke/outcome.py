@@ -1,4 +1,4 @@
-"""What decides the phantom's outcome after stroke, what image and record reveal of it, and the best any reader can do.
+"""The causes of the phantom's outcome after stroke, what image and record reveal of it, and the best any reader can do.
 
     size v    of the infarct: logarithm of its volume, uniform between 1 ml and what its place can hold   the image shows it
     place w   one of five vascular groups on either side, each with its weight                            the image shows it
@@ -45,7 +45,7 @@ class Place:
     """A vascular group of one side.
 
     Attributes:
-        name: of the finding. territories: numbers of `chiasm.vocabulary.TERRITORIES`. weight: w. share: how often.
+        name: of the finding. territories: numbers of `chiasm.domains.stroke.territories.TERRITORIES`. weight: w. share: how often.
         most_ml: the largest infarct.
     """
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from chiasm.models.attention import Padding, look, places_of, project, put, take
 from chiasm.models.text.encoder import AttentionPool
 from chiasm.tensors import Fused, Tokens
 
@@ -34,16 +35,25 @@ class CrossAttention(nn.Module):
         for parameter in (*self.attention.out_proj.parameters(), *self.feed_forward[3].parameters()):
             nn.init.zeros_(parameter)
 
-    def forward(self, queries: Tokens, keys: Tensor, key_mask: Tensor) -> Tokens:
-        """[B, T, D] queries, [B, S, D] keys, [B, S] mask -> updated queries."""
-        keys = torch.cat([self.null.expand(len(keys), 1, -1), self.norm_key(keys)], dim=1)
-        hidden = torch.cat([key_mask.new_zeros(len(key_mask), 1), ~key_mask], dim=1)  # True = not looked at
-        looked, _ = self.attention(
-            self.norm_query(queries.values), keys, keys, key_padding_mask=hidden, need_weights=False
-        )
-        x = queries.values + looked
+    def forward(self, queries: Tokens, others: Sequence[Tokens]) -> Tokens:
+        """[B, T, D] queries look at the tokens of others -> updated queries, zeros where there is none.
+
+        Only real tokens are computed, and only studies that have queries look.
+        """
+        if not queries.mask.shape[1]:
+            return queries
+        asking = queries.mask.any(dim=1)
+        places = places_of(queries.mask)
+        x = take(queries.values, places)  # [n, D]
+        keys = self.norm_key(torch.cat([take(t.values, places_of(t.mask & asking[:, None])) for t in others]))
+        masks = [queries.mask.new_ones(len(asking), 1), *(t.mask for t in others)]  # the null key comes first
+        own, seen = Padding(queries.mask[asking]), Padding(*(mask[asking] for mask in masks))
+        keys = torch.cat([self.null[0].expand(len(seen.mask), -1), keys])
+        q, kv = project(self.attention, self.norm_query(x), keys)
+        found = own.rows(look(self.attention, own.pad(q), seen.pad(kv), seen.mask[:, None]))
+        x = x + self.attention.out_proj(found)
         x = x + self.feed_forward(self.forward_norm(x))
-        return Tokens(x, queries.mask, queries.grid)
+        return Tokens(put(x, places, queries.mask.shape), queries.mask, queries.grid)
 
 
 class CoAttention(nn.Module):
@@ -70,10 +80,7 @@ class CoAttention(nn.Module):
         for name in self.modalities:
             own = tokens[name]
             others = [t for m, t in tokens.items() if m != name]
-            keys = torch.cat([t.values for t in others], dim=1) if others else own.values[:, :0]
-            key_mask = torch.cat([t.mask for t in others], dim=1) if others else own.mask[:, :0]
-            keys = keys.masked_fill(~key_mask[..., None], 0.0)
-            updated[name] = self.look[name](own, keys, key_mask)
+            updated[name] = self.look[name](own, others or [Tokens(own.values[:, :0], own.mask[:, :0])])
             vector, _ = self.pool[name](updated[name])
             here = own.mask.any(dim=1)
             pooled.append(self.norm[name](vector) * here[:, None])

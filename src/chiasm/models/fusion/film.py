@@ -18,6 +18,7 @@ class FiLM(nn.Module):
     no record. The modulated image, and what else there is, stand side by side under one linear layer.
     """
 
+    needs = ("image", "record")
     sees_image = False
 
     def __init__(self, modalities: Sequence[str], dim: int, heads: int, dropout: float, bottleneck: int = 7) -> None:

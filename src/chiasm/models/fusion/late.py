@@ -24,16 +24,29 @@ Rule = Literal["mean", "weighted", "stacked"]
 
 
 class Late(nn.Module):
-    """Leaves every modality as it is; a model with this fusion answers by `LateHeads`."""
+    """{modality: Tokens} -> Fused: leaves every modality as it is; a model with this fusion answers by `LateHeads`."""
 
-    def __init__(self, modalities: Sequence[str], dim: int, heads: int, dropout: float, rule: Rule) -> None:
+    rule: Rule
+
+    def __init__(self, modalities: Sequence[str], dim: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.rule = rule
 
     def forward(self, tokens: dict[str, Tokens]) -> Fused:
         vectors = {m: mean_token(t) for m, t in tokens.items()}
         count = torch.stack([here(t) for t in tokens.values()]).sum(dim=0).clamp(min=1)
         return Fused(torch.stack(list(vectors.values())).sum(dim=0) / count, vectors, tokens)
+
+
+class LateMean(Late):
+    rule: Rule = "mean"
+
+
+class LateWeighted(Late):
+    rule: Rule = "weighted"
+
+
+class LateStacked(Late):
+    rule: Rule = "stacked"
 
 
 class LateHeads(nn.Module):

@@ -29,6 +29,8 @@ class VisionConditioned(nn.Module):
     joined vector small, so that training starts from little more than a sum of what each modality says alone.
     """
 
+    needs = ("image", "text")
+
     def __init__(self, modalities: Sequence[str], dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         pair = ("image", "text")
@@ -57,15 +59,14 @@ class VisionConditioned(nn.Module):
         text = Tokens((1 + delta) * read + beta, text.mask)
         updated = {
             **tokens,
-            "image": self.look["image"](image, text.values, text.mask),
-            "text": self.look["text"](text, image.values, image.mask),
+            "image": self.look["image"](image, [text]),
+            "text": self.look["text"](text, [image]),
         }
         vectors = {m: self.gain[m] * mean_token(t) for m, t in updated.items()}
         vector = self.join(side_by_side({m: vectors[m] for m in ("image", "text")}))
         if self.ask is not None and self.gate is not None:
             record = tokens["record"]
-            values = record.values.masked_fill(~record.mask[..., None], 0.0)
             query = Tokens(vector[:, None], torch.ones_like(record.mask[:, :1]))
-            answer = self.ask(query, values, record.mask).values[:, 0]
+            answer = self.ask(query, [record]).values[:, 0]
             vector = vector + torch.sigmoid(self.gate(torch.cat([vector, answer], dim=1))) * answer * here(record)
         return Fused(vector, vectors, updated)

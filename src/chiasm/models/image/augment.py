@@ -46,12 +46,12 @@ def augment(batch: Batch, seed: int, epoch: int, degrees: float = 8.0, zoom: flo
     scale = (1 + 0.2 * draws[:, 4]).view(-1, *(1,) * (pixels.ndim - 1))
     light = (20 * draws[:, 5]).view(-1, *(1,) * (pixels.ndim - 1))
     lesions = batch.lesion_mask
-    if pixels.ndim == 4:
+    if pixels.ndim == 5:  # [B, N, C, H, W]
         angle, size = draws[:, 0] * degrees * torch.pi / 180, 1 + zoom * draws[:, 1]
         cos, sin = size * angle.cos(), size * angle.sin()
         rows = [torch.stack([cos, -sin, shift * draws[:, 2]], 1), torch.stack([sin, cos, shift * draws[:, 3]], 1)]
         matrix = torch.stack(rows, dim=1)  # [B, 2, 3]
-        pixels = _warp(pixels, matrix)
+        pixels = _warp(pixels.flatten(1, 2), matrix).view_as(pixels)
         if lesions is not None:
             lesions = _warp(lesions.flatten(1, 2), matrix).view_as(lesions)
     pixels = ((pixels - 127) * scale + 127 + light).clamp(0, 255)

@@ -1,4 +1,4 @@
-"""Images to tokens: a backbone gives maps at several strides, a small top-down neck makes one grid of them.
+"""Encoders of images: a backbone gives maps at several strides, a small top-down neck makes one grid of them.
 
 Backbones are named: `efficientnet-lite0` (ImageNet weights from its package), `small-cnn` (from scratch, for phantoms and
 small sizes), `hf:ID-or-folder` (any Hugging Face vision model) and `monai:NAME` (2-D or 3-D, from scratch).
@@ -28,7 +28,8 @@ class Backbone(nn.Module):
     Attributes:
         channels, strides: of each level that `forward` returns.
 
-    `forward` takes [n, 1, *S] float in 0..255 and returns a list of [n, c, *s].
+    `forward` takes [n, C, *S] float in 0..255 and returns a list of [n, c, *s]. A pretrained network takes `inputs` channels,
+    and one channel in their place (`three_of`); one that is made here takes as many as it was told.
     """
 
     channels: tuple[int, ...]
@@ -59,7 +60,7 @@ class EfficientNetBackbone(Backbone):
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        x = ((pixels - 127.0) / 128.0).expand(-1, 3, -1, -1)
+        x = three_of((pixels - 127.0) / 128.0)
         x = F.relu6(self.stem(x))
         maps = []
         for number, block in enumerate(self.blocks):
@@ -105,10 +106,10 @@ class SmallCNN(Backbone):
 
     strides = (8, 16, 32)
 
-    def __init__(self, ndim: int, width: int = 24) -> None:
+    def __init__(self, ndim: int, width: int = 24, channels: int = 1) -> None:
         super().__init__()
         conv = nn.Conv2d if ndim == 2 else nn.Conv3d
-        widths = [1, width, width * 2, width * 3, width * 4, width * 6]
+        widths = [channels, width, width * 2, width * 3, width * 4, width * 6]
         self.channels = tuple(widths[3:])
         self.stages = nn.ModuleList(
             nn.Sequential(
@@ -162,7 +163,7 @@ class HuggingFaceBackbone(Backbone):
         return [last_of_stride[side] for side in sorted(last_of_stride, reverse=True)]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        x = (pixels / 255.0 - self.mean) / self.std  # one gray channel broadcasts to three
+        x = (pixels / 255.0 - self.mean) / self.std  # one channel broadcasts to three
         if self.patch is None:
             return self._stages(x)
         extra: dict[str, Any] = {"interpolate_pos_encoding": True} if self.interpolates else {}
@@ -184,14 +185,14 @@ def _normalization(name: str) -> tuple[list[float], list[float]]:
 class MonaiBackbone(Backbone):
     """`monai:resnet10` ... `monai:resnet50` or `monai:efficientnet-b0` ..., 2-D or 3-D, from scratch."""
 
-    def __init__(self, name: str, ndim: int) -> None:
+    def __init__(self, name: str, ndim: int, channels: int = 1) -> None:
         super().__init__()
         from monai.networks.nets import EfficientNetBNFeatures, ResNetFeatures
 
         if name.startswith("resnet"):
-            self.net = ResNetFeatures(name, pretrained=False, spatial_dims=ndim, in_channels=1)
+            self.net = ResNetFeatures(name, pretrained=False, spatial_dims=ndim, in_channels=channels)
         elif name.startswith("efficientnet"):
-            self.net = EfficientNetBNFeatures(name, pretrained=False, spatial_dims=ndim, in_channels=1)
+            self.net = EfficientNetBNFeatures(name, pretrained=False, spatial_dims=ndim, in_channels=channels)
         else:
             raise RecipeError(
                 "no such MONAI backbone",
@@ -200,7 +201,7 @@ class MonaiBackbone(Backbone):
                 where="inputs.image.encoder",
             )
         with torch.no_grad():
-            maps = self._stages(torch.zeros((1, 1, *(64,) * ndim)))
+            maps = self._stages(torch.zeros((1, channels, *(64,) * ndim)))
         self.channels = tuple(m.shape[1] for m in maps)
         self.strides = tuple(64 // m.shape[2] for m in maps)
 
@@ -211,17 +212,39 @@ class MonaiBackbone(Backbone):
         return self._stages((pixels - 127.0) / 64.0)
 
 
-def build_backbone(encoder: str, ndim: int) -> Backbone:
-    """The backbone of a recipe's `inputs.image.encoder`.
+def three_of(x: Tensor) -> Tensor:
+    """[n, 1 or 3, H, W] -> [n, 3, H, W]: one channel three times, or three as they are."""
+    return x.expand(-1, 3, -1, -1)
+
+
+class Mixed(Backbone):
+    """A pretrained network of three channels behind a learned 1 x 1 layer that makes three of any number of them.
+
+    The layer begins as the mean of all channels, three times; 0 .. 255 stays 0 .. 255.
+    """
+
+    def __init__(self, inner: Backbone, channels: int) -> None:
+        super().__init__()
+        self.inner, self.mix = inner, nn.Conv2d(channels, 3, 1, bias=False)
+        nn.init.constant_(self.mix.weight, 1 / channels)
+        self.channels, self.strides = inner.channels, inner.strides
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.inner(self.mix(pixels))
+        return maps
+
+
+def build_backbone(encoder: str, ndim: int, channels: int = 1) -> Backbone:
+    """The backbone of a recipe's `inputs.image.encoder`, for images of so many channels.
 
     Raises:
         RecipeError: no such name, or a 2-D network for volumes.
     """
     family, _, name = encoder.partition(":")
     if family == "small-cnn":
-        return SmallCNN(ndim)
+        return SmallCNN(ndim, channels=channels)
     if family == "monai":
-        return MonaiBackbone(name, ndim)
+        return MonaiBackbone(name, ndim, channels)
     if ndim != 2:
         raise RecipeError(
             "this image encoder takes 2-D images, the cohort holds volumes",
@@ -229,10 +252,9 @@ def build_backbone(encoder: str, ndim: int) -> Backbone:
             where="inputs.image.encoder",
             remedy="choose small-cnn or monai:resnet10",
         )
-    if family == "efficientnet-lite0":
-        return EfficientNetBackbone()
     try:
-        return HuggingFaceBackbone(name)
+        pretrained = EfficientNetBackbone() if family == "efficientnet-lite0" else HuggingFaceBackbone(name)
+        return pretrained if channels in (1, 3) else Mixed(pretrained, channels)
     except OSError as error:
         raise RecipeError(
             "the Hugging Face model cannot be loaded",
@@ -248,8 +270,11 @@ class Extractor(nn.Module):
 
     def __init__(self, backbone: Backbone, levels: int, frozen: bool) -> None:
         super().__init__()
-        self.backbone, self.levels, self.frozen = backbone, levels, frozen
+        self.backbone, self.levels = backbone, levels
         self.backbone.requires_grad_(not frozen)
+        if isinstance(backbone, Mixed):  # the layer before a frozen network learns, so its maps change
+            backbone.mix.requires_grad_(True)
+        self.frozen = frozen and not isinstance(backbone, Mixed)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -264,29 +289,31 @@ class Extractor(nn.Module):
         return self
 
     def extract(self, pixels: Tensor) -> list[Tensor]:
-        """The `levels` coarsest backbone maps of [n, *S] uint8 pixels, or of float ones whose gradient is asked for."""
+        """The `levels` coarsest backbone maps of [n, C, *S] pixels in 0 .. 255, or of ones whose gradient is asked for."""
         wanted = pixels.requires_grad or not self.frozen
         with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
-            maps: list[Tensor] = self.backbone(pixels[:, None].float())
+            maps: list[Tensor] = self.backbone(pixels.float())
         # torch's group norm crashes in its backward pass on some maps whose channels come last
         return [m.contiguous() for m in maps[-self.levels :]]
 
 
 class ImageEncoder(Extractor):
-    """Images [B, N, *S] to tokens [B, N * cells, D] on a grid (Lin et al. 2017, feature pyramid, one output level).
+    """Images [B, N, C, *S] to tokens [B, N * cells, D] on a grid (Lin et al. 2017, feature pyramid, one output level).
 
     Args:
         options: the recipe's image input.
         shape: stored pixels of an image, (H, W) or (D, H, W).
         grid: cells of the token grid.
-        dim: width D.
+        dim: width D. channels: C.
     """
 
     position: Tensor  # [cells, D]
 
-    def __init__(self, options: ImageInput, shape: tuple[int, ...], grid: tuple[int, ...], dim: int) -> None:
+    def __init__(
+        self, options: ImageInput, shape: tuple[int, ...], grid: tuple[int, ...], dim: int, channels: int = 1
+    ) -> None:
         ndim = len(shape)
-        backbone = build_backbone(options.encoder, ndim)
+        backbone = build_backbone(options.encoder, ndim, channels)
         frozen = options.freeze and options.encoder.partition(":")[0] in _PRETRAINED
         super().__init__(backbone, _levels_needed(shape, backbone.strides, grid), frozen)
         self.grid = grid
@@ -305,7 +332,7 @@ class ImageEncoder(Extractor):
     def forward(
         self, images: Tensor | None, image_mask: Tensor, view: Tensor, features: list[Tensor] | None = None
     ) -> Tokens:
-        """[B, N, *S] uint8 (or the cached maps, each [B, N, c, *s]) -> tokens [B, N * cells, D]."""
+        """[B, N, C, *S] (or the cached maps, each [B, N, c, *s]) -> tokens [B, N * cells, D]."""
         real = image_mask  # only real images are computed: padding costs nothing and changes nothing
         if features is not None:
             maps = [level[real].to(self.position.dtype) for level in features]
@@ -331,7 +358,12 @@ class ImageEncoder(Extractor):
         if tuple(merged.shape[2:]) != self.grid:
             mode = "bilinear" if len(self.grid) == 2 else "trilinear"
             merged = F.interpolate(merged, size=self.grid, mode=mode, align_corners=False)
-        return self.smooth(merged)  # type: ignore[no-any-return]
+        # oneDNN runs a convolution of 3 x 3 about twice as fast with its channels last; a group norm wants them first
+        last = torch.channels_last if merged.ndim == 4 else torch.channels_last_3d
+        for layer in self.smooth:
+            order = last if isinstance(layer, (nn.Conv2d, nn.Conv3d)) else torch.contiguous_format
+            merged = layer(merged.contiguous(memory_format=order))
+        return merged
 
 
 _PRETRAINED = ("efficientnet-lite0", "hf")

@@ -1,7 +1,7 @@
-"""A brain read by territory: the tokens of a volume are the regions of an atlas instead of the cells of a grid.
+"""A volume read by the regions of an atlas: they are its tokens, instead of the cells of a grid.
 
-A stroke acts by where it lies. A small cohort cannot teach a network the brain's map, and need not: the atlas is known
-(Liu et al. 2023). All volumes must lie in its space; `chiasm.encoding.batches` refuses others.
+A lesion acts by where it lies. A small cohort cannot teach a network the map of an organ, and need not: the atlas is known.
+All volumes must lie in its space; `chiasm.encoding.batches` refuses others.
 """
 
 from __future__ import annotations
@@ -16,35 +16,32 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from chiasm.encoding.plan import Plan
+from chiasm.errors import RecipeError
 from chiasm.models.image.encoder import Backbone, Extractor, build_backbone
 from chiasm.recipe import ImageInput
 from chiasm.study import View
 from chiasm.tensors import Batch, Tokens
-from chiasm.vocabulary import TERRITORIES, VENTRICLES
-
-REGIONS = 1 + max(TERRITORIES | VENTRICLES)
-"""What lies outside is a region too, the first."""
-
 
 RARE = 0.3
 """Added to the spread of log(1 + ml) in a region, lest one that is seldom hit be blown up."""
 
 
 class Territories(Backbone):
-    """[n, 1, D, H, W] in 0..255 -> [n, c, REGIONS] each: what every region holds of the voxels, and of another backbone's maps.
+    """[n, 1, D, H, W] in 0..255 -> [n, c, A] each: what every region holds of the voxels, and of another backbone's maps.
 
     Of the voxels: log(1 + ml) of what is bright; for a lesion mask, the millilitres of lesion.
 
     Args:
         shape: of the volumes. cell_ml: volume of a voxel as stored. inner: a 3-D backbone, or None for the voxels alone.
+        count: A, the regions; what lies outside is one too, the first.
     """
 
     regions: Tensor  # [D, H, W] uint8, set by `place`, kept with the weights
     cell_ml: Tensor
 
-    def __init__(self, shape: tuple[int, ...], cell_ml: float, inner: Backbone | None) -> None:
+    def __init__(self, shape: tuple[int, ...], cell_ml: float, inner: Backbone | None, count: int) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner, self.count = inner, count
         self.channels = (1, *(inner.channels if inner is not None else ()))
         self.register_buffer("regions", torch.zeros(shape, dtype=torch.uint8))
         self.register_buffer("cell_ml", torch.tensor(cell_ml))  # both name a cache of features
@@ -58,42 +55,51 @@ class Territories(Backbone):
         return maps + [self._pool(level) for level in (self.inner(pixels) if self.inner is not None else [])]
 
     def hold(self, pixels: Tensor) -> Tensor:
-        """[n, 1, D, H, W] -> [n, REGIONS] log(1 + ml)."""
+        """[n, 1, D, H, W] -> [n, A] log(1 + ml)."""
         where = self.regions.flatten().long()
-        bright = pixels.new_zeros(len(pixels), REGIONS).index_add_(1, where, pixels.flatten(1) / 255.0)
+        bright = pixels.new_zeros(len(pixels), self.count).index_add_(1, where, pixels.flatten(1) / 255.0)
         return torch.log1p(bright * self.cell_ml)
 
     def _pool(self, level: Tensor) -> Tensor:
-        """[n, c, d, h, w] -> [n, c, REGIONS]: the mean over each region's cells; a cell belongs to regions by its share."""
-        each = F.one_hot(self.regions.long(), REGIONS).movedim(-1, 0).to(level.dtype)  # [REGIONS, D, H, W]
+        """[n, c, d, h, w] -> [n, c, A]: the mean over each region's cells; a cell belongs to regions by its share."""
+        each = F.one_hot(self.regions.long(), self.count).movedim(-1, 0).to(level.dtype)  # [A, D, H, W]
         shares = F.interpolate(each[None], size=level.shape[2:], mode="area")[0].flatten(1)
         return level.flatten(2) @ (shares / shares.sum(dim=1, keepdim=True).clamp(min=1e-6)).T
 
 
 class TerritoryEncoder(Extractor):
-    """Volumes [B, N, D, H, W] to tokens [B, N * REGIONS, D], one a region.
+    """Volumes [B, N, 1, D, H, W] to tokens [B, N * A, D], one for each region of the atlas.
 
-    Token r = REGIONS * (W + own part of r) (log(1 + ml) in r, standardized over the training images) + what r is + view. Every
+    Token r = A * (W + own part of r) (log(1 + ml) in r, standardized over the training images) + what r is + view. Every
     region starts alike, by what it holds, and learns how it differs; standardized, small ones learn nearly as fast as large
-    ones. A modality's vector is a mean of its tokens; REGIONS makes it the sum of what the regions hold.
+    ones. A modality's vector is a mean of its tokens; A makes it the sum of what the regions hold.
     """
 
-    mean: Tensor  # [REGIONS] of the training images, kept with the weights
+    mean: Tensor  # [A] of the training images, kept with the weights
     spread: Tensor
 
     def __init__(self, options: ImageInput, plan: Plan, dim: int) -> None:
         assert plan.image_shape is not None
+        if len(plan.channels) > 1:
+            raise RecipeError(
+                "regions are read from one channel",
+                expected="volumes of one channel",
+                got=", ".join(plan.channels),
+                where="inputs.image.tokens",
+                remedy="choose tokens=grid and an encoder, or import with one window",
+            )
         place = json.loads(plan.atlas)
         cell_mm3 = np.prod(np.divide(place["spacing_mm"], np.abs(place["scale"])))
         inner = None if options.encoder == "voxels" else build_backbone(options.encoder, len(plan.image_shape))
-        backbone = Territories(plan.image_shape, float(cell_mm3) / 1000, inner)
+        count = 1 + max(map(int, plan.regions))
+        backbone = Territories(plan.image_shape, float(cell_mm3) / 1000, inner, count)
         super().__init__(backbone, len(backbone.channels), frozen=inner is None)
-        self.grid = (REGIONS,)
-        self.register_buffer("mean", torch.zeros(REGIONS))
-        self.register_buffer("spread", torch.ones(REGIONS))
-        self.shared = nn.Parameter(torch.randn(dim) * (0.3 / REGIONS))
-        self.own = nn.Parameter(torch.zeros(REGIONS, dim))
-        self.region = nn.Parameter(torch.randn(REGIONS, dim) * 0.02)
+        self.grid = (count,)
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("spread", torch.ones(count))
+        self.shared = nn.Parameter(torch.randn(dim) * (0.3 / count))
+        self.own = nn.Parameter(torch.zeros(count, dim))
+        self.region = nn.Parameter(torch.randn(count, dim) * 0.02)
         self.laterals = nn.ModuleList(nn.Linear(c, dim) for c in backbone.channels[1:])
         self.view = nn.Embedding(len(View), dim)
 
@@ -108,8 +114,8 @@ class TerritoryEncoder(Extractor):
                 parts.append(batch.features[0][batch.image_mask][:, 0].to(self.mean.dtype))
             else:
                 assert batch.images is not None
-                parts.append(self.backbone.hold(batch.images[batch.image_mask][:, None].float()))
-        held = torch.cat(parts)  # [n, REGIONS]
+                parts.append(self.backbone.hold(batch.images[batch.image_mask].float()))
+        held = torch.cat(parts)  # [n, A]
         self.mean.copy_(held.mean(dim=0))
         self.spread.copy_(held.std(dim=0, correction=0) + RARE)
 
@@ -123,12 +129,12 @@ class TerritoryEncoder(Extractor):
         else:
             assert images is not None
             first, *others = self.extract(images[real])
-        held = (first[:, 0] - self.mean) / self.spread  # [n, REGIONS]
-        x = REGIONS * held[..., None] * (self.shared + self.own) + self.region
+        held = (first[:, 0] - self.mean) / self.spread  # [n, A]
+        x = self.grid[0] * held[..., None] * (self.shared + self.own) + self.region
         for level, lateral in zip(others, self.laterals, strict=True):
             x = x + lateral(level.transpose(1, 2))
         x = x + self.view(view[real])[:, None]
         values = x.new_zeros((*real.shape, *x.shape[1:]))
         values[real] = x
-        mask = real[:, :, None].expand(*real.shape, REGIONS)
+        mask = real[:, :, None].expand(*real.shape, self.grid[0])
         return Tokens(values.flatten(1, 2), mask.flatten(1, 2), self.grid)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from chiasm.errors import RecipeError
+from chiasm.models.attention import places_of, take
 from chiasm.recipe import TextInput
 from chiasm.tensors import Tokens
 
@@ -22,11 +23,15 @@ class AttentionPool(nn.Module):
 
     def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """-> the weighted sum [B, D] (zeros for a study without tokens) and the weights [B, T]."""
-        scores = self.query(torch.tanh(self.project(tokens.values))).squeeze(-1)  # [B, T]
-        scores = scores.masked_fill(~tokens.mask, torch.finfo(scores.dtype).min)
-        weights = scores.softmax(dim=1) * tokens.mask  # all masked: softmax is uniform, the mask makes it zero
-        values = tokens.values.masked_fill(~tokens.mask[..., None], 0.0)
-        return torch.einsum("bt,btd->bd", weights, values), weights
+        mask, places = tokens.mask, places_of(tokens.mask)
+        rows = take(tokens.values, places)  # [n, D]: only real tokens are computed
+        each = self.query(torch.tanh(self.project(rows)))[:, 0]
+        scores = each.new_full((mask.numel(),), torch.finfo(each.dtype).min).index_copy_(0, places, each)
+        # all masked: softmax is uniform, the mask makes it zero
+        weights = scores.view(mask.shape).softmax(dim=1) * mask  # [B, T]
+        weighted = weights.flatten()[places][:, None] * rows
+        study = places // max(1, mask.shape[1])
+        return weighted.new_zeros(len(mask), rows.shape[1]).index_add_(0, study, weighted), weights
 
 
 class BiLSTM(nn.Module):
@@ -45,13 +50,19 @@ class BiLSTM(nn.Module):
 
     def forward(self, token_ids: Tensor, token_mask: Tensor) -> Tokens:
         """[B, T] -> [B, T, D]; real tokens come first, so padding behind them reaches no real state."""
-        words = self.dropout(self.embedding(token_ids.masked_fill(~token_mask, 0)))
-        length = token_mask.sum(dim=1, keepdim=True)
-        step = torch.arange(token_ids.shape[1], device=token_ids.device).expand_as(token_ids)
+        here = token_mask.any(dim=1)
+        here[:1] |= ~here.any()  # at least one row is computed: torch's LSTM takes no empty batch
+        length = token_mask[here].sum(dim=1, keepdim=True)
+        step = torch.arange(max(1, int(length.max())), device=token_ids.device)
+        ids = token_ids[here, : len(step)].masked_fill(step >= length, 0)
+        words = self.dropout(self.embedding(ids))
         turned = torch.where(step < length, length - 1 - step, step)[..., None]  # its own inverse
         ahead, _ = self.ahead(words)
         back, _ = self.back(words.gather(1, turned.expand_as(words)))
-        return Tokens(torch.cat([ahead, back.gather(1, turned.expand_as(back))], dim=2), token_mask)
+        states = torch.cat([ahead, back.gather(1, turned.expand_as(back))], dim=2)
+        values = states.new_zeros(*token_ids.shape, states.shape[2])
+        values[here, : len(step)] = states
+        return Tokens(values, token_mask)
 
 
 _STATES: dict[tuple[str, bytes], Tensor] = {}

@@ -1,11 +1,11 @@
-"""Writers: from the facts of a study to a text, by the template or by a language model.
+"""Writers of texts from what is known of a study: the template or a language model.
 
     template            deterministic, the default
     local:PATH          a GGUF file or a Hugging Face folder, through transformers
     openai:MODEL@URL    any server that speaks OpenAI's protocol
 
-A language model's answer is read again before it is taken; one that says another thing than the facts is asked again, and
-in the end replaced by the template.
+A language model's answer is checked by the labeler before it is accepted; one that differs from the facts is asked for
+again, and in the end replaced by the template's text.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from chiasm.errors import InputError
-from chiasm.report.writers.ask import Asking
-from chiasm.report.writers.task import KINDS, Task, Template, Writer, Written
+from chiasm.report.writers.ask import LanguageModelWriter
+from chiasm.report.writers.task import TEXT_KINDS, Task, TemplateWriter, Writer, Written
 
-__all__ = ["KINDS", "Asking", "Task", "Template", "Writer", "Written", "open_writer"]
+__all__ = ["TEXT_KINDS", "LanguageModelWriter", "Task", "TemplateWriter", "Writer", "Written", "open_writer"]
 
 _FORMS = "template, local:PATH or openai:MODEL@URL"
 
 
 def open_writer(name: str, *, seed: int = 0, allow_remote: bool = False) -> Writer:
-    """The writer of a name as it is typed.
+    """The writer with a name as the user types it.
 
     Args:
         allow_remote: let a server outside this machine have patient data.
@@ -33,13 +33,13 @@ def open_writer(name: str, *, seed: int = 0, allow_remote: bool = False) -> Writ
     """
     kind, _, rest = name.partition(":")
     if name == "template":
-        return Template()
+        return TemplateWriter()
     if kind == "local" and rest:
         from chiasm.report.writers.local import LocalModel
 
-        return Asking(LocalModel(Path(rest)), seed)
+        return LanguageModelWriter(LocalModel(Path(rest)), seed)
     if kind == "openai" and rest:
         from chiasm.report.writers.server import Server
 
-        return Asking(Server.parse(rest, allow_remote), seed)
-    raise InputError("there is no such writer", expected=_FORMS, got=kind)
+        return LanguageModelWriter(Server.parse(rest, allow_remote), seed)
+    raise InputError("unknown writer", expected=_FORMS, got=kind)

@@ -1,4 +1,4 @@
-"""Asking a language model: the typed structure is asked for, the answer is read again, and what differs is named to it."""
+"""A writer that asks a language model for JSON of a schema, checks the answer, and names to it what differs from the facts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from chiasm.report.description import ImageDescription, Part, render
+from chiasm.report.description import ImageDescription, StrictModel, render_prompt
 from chiasm.report.structured import Judgement
-from chiasm.report.writers.check import differences, take
-from chiasm.report.writers.task import FILES, Document, Task, Template, Written, draft, hash_files
+from chiasm.report.writers.check import check_document, complete_report
+from chiasm.report.writers.task import FILES, Document, Task, TemplateWriter, Written, fill_template, hash_files
 
 ATTEMPTS = 3
-LONGEST = 20_000
+LONGEST_REPORT = 20_000
 """Characters of a report that a model is given; the longest of Open-i has three thousand."""
 
 Message = dict[str, Any]
@@ -26,17 +26,17 @@ class Unanswered(Exception):
     """The model gave no answer this time. The words are chiasm's own: never the server's, which may repeat the report."""
 
 
-class Model(Protocol):
+class LanguageModel(Protocol):
     """Something that answers messages.
 
     Attributes:
-        name: of the writer; model: of the model. parallel: the most questions at a time. sees: whether it takes pictures.
+        name: of the writer; model: of the model. parallel: the most questions at a time. reads_images: whether it takes pictures.
     """
 
     name: str
     model: str
     parallel: int
-    sees: bool
+    reads_images: bool
 
     def reply(self, messages: Sequence[Message], schema: dict[str, Any], seed: int) -> str:
         """The answer's text, which should be JSON of the schema.
@@ -47,7 +47,7 @@ class Model(Protocol):
         ...
 
 
-class Observed(Part):
+class Observed(StrictModel):
     """What a model is asked for of a structured report: definition and appearance come from the lexicon."""
 
     observations: tuple[str, ...]
@@ -60,19 +60,24 @@ _SCHEMAS: dict[str, type[Observed] | type[ImageDescription]] = {
 }
 
 
-class Asking:
-    """A writer that asks a model at most `ATTEMPTS` times, and falls back on the template."""
+class LanguageModelWriter:
+    """Asks a language model at most `ATTEMPTS` times, and falls back on the template."""
 
-    def __init__(self, model: Model, seed: int = 0) -> None:
+    def __init__(self, model: LanguageModel, seed: int = 0) -> None:
         self._model, self._seed = model, seed
-        self.name, self.model, self.parallel, self.sees = model.name, model.model, model.parallel, model.sees
+        self.name, self.model, self.parallel, self.reads_images = (
+            model.name,
+            model.model,
+            model.parallel,
+            model.reads_images,
+        )
 
     def prompt_hash(self, kind: str) -> str:
         files = (f"prompts/{kind}.md.j2", "prompts/again.md.j2", "lexicon/guarded.yaml", "lexicon/identifiers.yaml")
         return hash_files((*FILES, *files))
 
     def write(self, task: Task) -> Written:
-        own = draft(task)
+        own = fill_template(task)
         if task.withheld or (own is None and not task.pictures):
             return _fall_back(task, task.withheld, 0)
         schema = _SCHEMAS[task.kind]
@@ -87,13 +92,17 @@ class Asking:
             document, reasons = read_answer(answer, task, own)
             if document is not None and not reasons:
                 return Written(document.text, document.model_dump_json(), accepted=True, attempts=attempt + 1)
-            again = render("again.md", reasons=reasons)
-            messages = [first, {"role": "assistant", "content": answer[:LONGEST]}, {"role": "user", "content": again}]
+            again = render_prompt("again.md", reasons=reasons)
+            messages = [
+                first,
+                {"role": "assistant", "content": answer[:LONGEST_REPORT]},
+                {"role": "user", "content": again},
+            ]
         return _fall_back(task, "; ".join(reasons), ATTEMPTS)
 
 
 def read_answer(answer: str, task: Task, own: Document | None) -> tuple[Document | None, list[str]]:
-    """The document of an answer, or why there is none; and what it says otherwise than the facts."""
+    """The document of an answer, or None; and the reasons against it: what does not fit the schema, or differs from the facts."""
     start, end = answer.find("{"), answer.rfind("}") + 1  # models like to wrap JSON in words or ```
     try:
         found = _SCHEMAS[task.kind].model_validate_json(answer[start:end] if start >= 0 else answer)
@@ -104,8 +113,8 @@ def read_answer(answer: str, task: Task, own: Document | None) -> tuple[Document
             ".".join(str(part) for part in e["loc"] if isinstance(part, int) or part in _KEYS) for e in error.errors()
         }
         return None, [f"it does not fit the schema at {place or 'its top'}" for place in sorted(places)]
-    document = take(found.observations, found.verdict, task) if isinstance(found, Observed) else found
-    return document, differences(document, task, own)
+    document = complete_report(found.observations, found.verdict, task) if isinstance(found, Observed) else found
+    return document, check_document(document, task, own)
 
 
 _KEYS = {"observations", "verdict", "finding", "state", "findings", "impression"}
@@ -113,7 +122,7 @@ _KEYS = {"observations", "verdict", "finding", "state", "findings", "impression"
 
 def _question(task: Task, own: Document | None, schema: dict[str, Any]) -> Message:
     shown = {"report": task.report, "pictures": len(task.pictures), "example": own.text if own else ""}
-    text = render(f"{task.kind}.md", facts=task.facts.to_json(), schema=json.dumps(schema), **shown)
+    text = render_prompt(f"{task.kind}.md", facts=task.content.to_json(), schema=json.dumps(schema), **shown)
     if not task.pictures:
         return {"role": "user", "content": text}
     urls = [f"data:image/png;base64,{base64.b64encode(picture).decode()}" for picture in task.pictures]
@@ -128,5 +137,5 @@ def _question(task: Task, own: Document | None, schema: dict[str, Any]) -> Messa
 
 def _fall_back(task: Task, reason: str, attempts: int, answered: bool = True) -> Written:
     """The template's text in place of the model's."""
-    own = Template().write(task)
+    own = TemplateWriter().write(task)
     return Written(own.text, own.structure, False, attempts, answered, reason or own.reason)

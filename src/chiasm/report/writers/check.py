@@ -1,4 +1,4 @@
-"""Is what a language model wrote what the facts say? The labeler reads it; numbers, sides and places are looked up."""
+"""The check of a language model's text: the labeler must read the given content, and numbers, sides and places must be in it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
+from chiasm.report.content import finding_name, read_entities
 from chiasm.report.description import ImageDescription
-from chiasm.report.facts import entities, name_of
 from chiasm.report.findings import label_report
 from chiasm.report.sections import read_lexicon
-from chiasm.report.structured import Judgement, StructuredReport, build_report, unlike
+from chiasm.report.structured import Judgement, StructuredReport, build_report, find_differences
 from chiasm.report.writers.task import Document, Task
 from chiasm.study import Report, State
 
@@ -18,17 +18,17 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 _WORD = re.compile(r"[a-z]+")
 
 
-def take(observations: tuple[str, ...], verdict: Sequence[Judgement], task: Task) -> StructuredReport:
+def complete_report(observations: tuple[str, ...], verdict: Sequence[Judgement], task: Task) -> StructuredReport:
     """A model's observations and verdict, completed by the lexicon."""
-    report = build_report(task.facts, tuple(" ".join(sentence.split()) for sentence in observations))
+    report = build_report(task.content, tuple(" ".join(sentence.split()) for sentence in observations))
     return report.model_copy(update={"verdict": tuple(verdict)})
 
 
-def differences(document: Document, task: Task, own: Document | None) -> list[str]:
-    """A sentence for each thing that the document says otherwise than the facts; none: it can be taken.
+def check_document(document: Document, task: Task, own: Document | None) -> list[str]:
+    """A sentence for each thing in which the document differs from the given content; none: it can be accepted.
 
     Args:
-        own: the template's document of the same facts.
+        own: the template's document of the same content.
     """
     if isinstance(document, StructuredReport):
         found = [*_verdict(document, task), *_observations(document, task)]
@@ -37,26 +37,26 @@ def differences(document: Document, task: Task, own: Document | None) -> list[st
         found, text = [], " ".join((*document.findings, document.impression))
         if not all(sentence.strip() for sentence in (document.impression, *document.findings)) or not document.findings:
             found.append("it has an empty sentence")
-    found += unlike(document.text, task.facts.states, closed=not task.pictures)
+    found += find_differences(document.text, task.content.states, closed=not task.pictures)
     return found + _foreign(text, task, own)
 
 
 def _verdict(report: StructuredReport, task: Task) -> list[str]:
-    said, facts = [(j.finding, State(j.state)) for j in report.verdict], task.facts.states
-    found = [f"the verdict does not name {name}" for name in facts if name not in dict(said)]
+    said, states = [(j.finding, State(j.state)) for j in report.verdict], task.content.states
+    found = [f"the verdict does not name {name}" for name in states if name not in dict(said)]
     found += [
-        f"the verdict names {name_of(n)}, which is not among the facts"
+        f"the verdict names {finding_name(n)}, which is not among the facts"
         for n, _ in said
-        if n in entities() and n not in facts
+        if n in read_entities() and n not in states
     ]
-    if any(n not in facts and n not in entities() for n, _ in said):
+    if any(n not in states and n not in read_entities() for n, _ in said):
         found.append("the verdict names something that is not among the facts")
     if len(said) > len(dict(said)):
         found.append("the verdict names a finding twice")
     return found + [
-        f"{name} is {facts[name].value} in the facts, but {state.value} in the verdict"
+        f"{name} is {states[name].value} in the facts, but {state.value} in the verdict"
         for name, state in dict(said).items()
-        if name in facts and facts[name] is not state
+        if name in states and states[name] is not state
     ]
 
 
@@ -65,15 +65,15 @@ def _observations(report: StructuredReport, task: Task) -> list[str]:
     observed = Report({"findings": " ".join(report.observations)})
     found = []
     for read in label_report(observed):
-        state = task.facts.states.get(read.name, State.NOT_MENTIONED)
+        state = task.content.states.get(read.name, State.NOT_MENTIONED)
         if read.name == "normal" or read.state is state:
             continue
         if read.state is State.NOT_MENTIONED:
             if state is not State.ABSENT:
-                found.append(f"the observations do not say that {name_of(read.name)} is {state.value}")
+                found.append(f"the observations do not say that {finding_name(read.name)} is {state.value}")
         elif not (read.state is State.ABSENT and state is State.NOT_MENTIONED):
             found.append(
-                f"the observations say that {name_of(read.name)} is {read.state.value}, which the facts do not"
+                f"the observations say that {finding_name(read.name)} is {read.state.value}, which the facts do not"
             )
     return found
 
@@ -82,7 +82,7 @@ def _foreign(text: str, task: Task, own: Document | None) -> list[str]:
     """Numbers, sides and places that stand in no source; and of the draft's impression those that are left out."""
     if own is None:
         return []  # pictures alone: there is nothing to hold the words against
-    source = " ".join((task.facts.to_json(), own.text, task.report)).lower()
+    source = " ".join((task.content.to_json(), own.text, task.report)).lower()
     text = text.lower()
     said, known = set(_WORD.findall(text)) & _guarded(), set(_WORD.findall(source))
     numbers, given = set(_NUMBER.findall(text)), set(_NUMBER.findall(source))

@@ -21,14 +21,14 @@ class LocalModel:
         WriterError: no such file or folder, or it cannot be loaded. MissingExtraError: a GGUF file without `gguf` and `accelerate`.
     """
 
-    parallel, sees = 1, False
+    parallel, reads_images = 1, False
 
     def __init__(self, path: Path, new_tokens: int = NEW_TOKENS) -> None:
         self.name, self.model, self._new = f"local:{path.name}", path.name, new_tokens
         gguf = path.suffix.lower() == ".gguf"
         if not (path.is_file() if gguf else (path / "config.json").is_file()):
             raise WriterError(
-                "there is no language model",
+                "no language model was found",
                 expected="a .gguf file, or a folder with config.json, tokenizer and safetensors",
                 where=str(path),
             )

@@ -25,7 +25,7 @@ _BUSY = (408, 409, 429)
 
 
 class Server:
-    """A model of a server, which may see pictures. The key is that of the environment variable OPENAI_API_KEY, as the `openai` client has it.
+    """A language model on a server, which may read images. The key is the environment variable OPENAI_API_KEY.
 
     Time-outs, cut connections, 408, 409, 429 and 5xx are tried again `retries` times by the client, which minds Retry-After.
 
@@ -33,7 +33,7 @@ class Server:
         InputError: the address is none, or lies outside this machine without leave. MissingExtraError: no `openai`.
     """
 
-    sees = True
+    reads_images = True
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Server:
         except ValueError:
             parts = None
         if match is None or parts is None or not parts.hostname:
-            raise InputError("the writer's address does not fit", expected="openai:MODEL@http://HOST:PORT/v1")
+            raise InputError("the writer's address is not valid", expected="openai:MODEL@http://HOST:PORT/v1")
         if parts.username or parts.password or parts.query:
             remedy = "export OPENAI_API_KEY=... and leave it out of the address"
             raise InputError("a key or password in the address would be kept with every text", remedy=remedy)

@@ -36,7 +36,7 @@ class Drawn:
     where: str
 
     def within(self, shape: tuple[int, ...]) -> tuple[Box | None, str]:
-        """The box in an original frame of `shape` [..., H, W], cut off at its edges; None and why if nothing is left."""
+        """The box in an original frame of `shape` [..., H, W], clipped at its edges; None and why if nothing is left."""
         size = np.array([shape[-1], shape[-2]] * 2, float)
         scale = size / (np.array([*self.frame] * 2, float) if self.frame else size)
         box = np.array(self.box or (0, 0, 0, 0)) * scale
@@ -48,11 +48,11 @@ class Drawn:
             else " (if the files were resized since, `frame: [width, height]` under boxes says from what)"
         )
         if cut[0] >= cut[2] or cut[1] >= cut[3]:
-            return None, f"the box lies outside {picture}: not taken{hint}"
+            return None, f"the box lies outside {picture}: skipped{hint}"
         reaches = float(np.abs(box - cut).max()) > ROUNDING_PX
         return (
             (float(cut[0]), float(cut[1]), float(cut[2]), float(cut[3])),
-            f"the box reaches beyond {picture}: cut off there{hint}" if reaches else "",
+            f"the box reaches beyond {picture}: clipped there{hint}" if reaches else "",
         )
 
 
@@ -96,7 +96,7 @@ def read_boxes(part: Boxes, frame: pd.DataFrame, name: str, form: Format) -> tup
             other = other if part.corners else "`corners: true` makes the columns x_min, y_min, x_max, y_max"
             why = f"the box has no width or height ({other})"
         if why:
-            rejected.append(Rejected(where[i], f"{why}: not taken"))
+            rejected.append(Rejected(where[i], f"{why}: skipped"))
             continue
         x_min, y_min, x_max, y_max = (float(value) for value in corners[:, i])
         box = (x_min, y_min, x_max, y_max)
@@ -116,7 +116,7 @@ class BoxFiles:
                 self._ends.setdefault(end, set()).add(path)
 
     def add(self, part: Boxes, root: Path, form: Format) -> tuple[list[str], list[Rejected]]:
-        """Read one box file; what comes back are problems of the map, and rows that were not taken."""
+        """Read one box file; what comes back are problems of the map, and rows that were skipped."""
         name = str(part.file)
         frame, rejected = read_table(root / name, encoding=form.encoding)
         if problems := check_boxes(part, frame, name):
@@ -130,7 +130,7 @@ class BoxFiles:
                 known.append(box)
             else:
                 what = "image" if part.image else "study"
-                rejected.append(Rejected(box.where, known or f"the box belongs to no {what} of the table: not taken"))
+                rejected.append(Rejected(box.where, known or f"the box belongs to no {what} of the table: skipped"))
         if drawn and len(drawn) == len({r.where for r in rejected} & {b.where for b in drawn.values()}):
             key = "image" if part.image else "study"
             return [
@@ -146,7 +146,7 @@ class BoxFiles:
             ({path} for end in ends for path in self._ends.get(end, ()) if end in _ends(path)[:2]), None
         )
         if paths and len(paths) > 1:
-            return "several images of the table, in different folders, have the name of the box's image: not taken"
+            return "several images of the table, in different folders, have the name of the box's image: skipped"
         return self.by_path[next(iter(paths))] if paths else None
 
 

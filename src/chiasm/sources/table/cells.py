@@ -1,4 +1,4 @@
-"""What the cells of a column mean: numbers, states of a finding, words. A bad cell is named and costs nothing else."""
+"""The meaning of the cells of a column: numbers, states of a finding, words. A bad cell is named and costs nothing else."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _NUMBER = {
 
 @dataclass
 class Cells:
-    """One column: [n] values, None where missing; what it should hold; why a cell, by position, is not taken as it stands."""
+    """One column: [n] values, None where missing; what it should hold; why a cell, by position, cannot be used as it stands."""
 
     values: NDArray[np.object_]
     wanted: str
@@ -82,7 +82,7 @@ def parse_numbers(
         if mixed and i in signed:
             value, why = None, "has a percent sign where others have none, so its scale is unknown"
         if value is None:
-            numbers.problems[i] = f"{_show(text[i])} {why}: taken as missing"
+            numbers.problems[i] = f"{_show(text[i])} {why}: treated as missing"
         numbers.values[i] = value
     return numbers
 
@@ -151,7 +151,7 @@ def parse_states(cells: pd.Series[Any], missing: Collection[str], words: Mapping
 def parse_words(cells: pd.Series[Any], missing: Collection[str], words: Mapping[str, Any]) -> Cells:
     """Cells that must be one of a few words."""
     known, wanted = {**dict.fromkeys(missing, ""), **words}, ", ".join(words)
-    return _look_up(cells, known.get, "", wanted, lambda _: f"the cell is none of {wanted}: taken as missing")
+    return _look_up(cells, known.get, "", wanted, lambda _: f"the cell is none of {wanted}: treated as missing")
 
 
 def _look_up(

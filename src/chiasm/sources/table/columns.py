@@ -33,7 +33,7 @@ class Columns:
         record: name -> column and cells. findings: key -> column and states. outcomes: key -> column, kind and cells.
         paths: of the images of each row, each with the number of its image column.
         drawn: boxes of this table, by row. boxes: those of box files.
-        rejected: cells and rows that were not taken.
+        rejected: cells and rows that were skipped.
 
     Raises:
         TableError: a column is not there, or is not what the map says.
@@ -147,7 +147,7 @@ class Columns:
             if row and "" in row:
                 row.discard("")
                 self.rejected.append(
-                    Rejected(f"{self.where(i)}, column {part.column}", "a label without letters: not taken")
+                    Rejected(f"{self.where(i)}, column {part.column}", "a label without letters: skipped")
                 )
         labels = sorted({label for row in rows if row for label in row})
         if _no_labels(labels):
@@ -180,7 +180,7 @@ class Columns:
                 if value is not None and value != round(value):
                     found.values[i] = None
                     found.problems[i] = (
-                        "no whole number, and an ordinal scale counts in whole numbers: taken as missing"
+                        "no whole number, and an ordinal scale counts in whole numbers: treated as missing"
                     )
         values = self._take(part.column, found)
         return values if part.event is None else self._timed(part.column, values, self._yes_no(part.event))
@@ -197,7 +197,7 @@ class Columns:
         for i, (time, event) in enumerate(zip(times, events, strict=True)):
             known = time is not None and event is not None
             if known != (time is not None or event is not None):
-                why = "a time and whether the event happened, one without the other: taken as missing"
+                why = "a time and whether the event happened, one without the other: treated as missing"
                 self.rejected.append(Rejected(f"{self.where(i)}, column {column}", why))
             pairs.append((time, bool(event)) if known else None)
         return _objects(pairs)

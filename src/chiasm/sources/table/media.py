@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from chiasm.errors import ImageError, TableError
 from chiasm.formats import nifti
+from chiasm.formats.intensity import Intensity
 from chiasm.formats.pixels import SUFFIXES, read_image
 from chiasm.geometry import Geometry
 from chiasm.sources.table.schema import Images, Masks
@@ -57,12 +59,22 @@ def check_files(root: Path, images: Images, names: Sequence[str]) -> None:
     )
 
 
-def read_picture(path: Path, image_id: str, source: str, view: View | None, frame: Sequence[int] | None) -> Image:
+def read_picture(
+    path: Path,
+    image_id: str,
+    source: str,
+    *,
+    view: View | None = None,
+    frame: Sequence[int] | None = None,
+    modality: str = "",
+    intensity: Intensity | None = None,
+) -> Image:
     """One image file of any kind, or a folder of the DICOM slices of one series, as a noun.
 
     Args:
         view: None to take what the file says (DICOM), else OTHER.
         frame: (width, height) of the picture that boxes refer to, or None for the pixels of the file.
+        modality: DICOM's, of a file that does not say it. intensity: the rules of modalities; the defaults if None.
 
     Raises:
         ImageError: it cannot be read.
@@ -72,7 +84,11 @@ def read_picture(path: Path, image_id: str, source: str, view: View | None, fram
     elif path.is_dir() or path.suffix.lower() in DICOM or _is_dicom(path):
         from chiasm.formats.dicom import read_dicom, read_series
 
-        image = read_series(_slices(path), name=source) if path.is_dir() else read_dicom(path, name=source)
+        image = (
+            read_series(_slices(path), intensity=intensity, name=source)
+            if path.is_dir()
+            else read_dicom(path, intensity=intensity, name=source)
+        )
     else:
         pixels = read_image(path)
         image = Image("", pixels, Geometry.identity(pixels.shape))
@@ -82,7 +98,10 @@ def read_picture(path: Path, image_id: str, source: str, view: View | None, fram
         ratio = [old / new for old, new in zip(image.pixels.shape, original, strict=True)]
         spacing = tuple(mm * r for mm, r in zip(geometry.spacing_mm, ratio)) if geometry.spacing_mm else ()
         geometry = Geometry.identity(original, spacing).resized(image.pixels.shape)
-    return Image(image_id, image.pixels, geometry, view or image.view, image.dicom_modality, source)
+    modality = image.dicom_modality or modality
+    return replace(
+        image, image_id=image_id, geometry=geometry, view=view or image.view, dicom_modality=modality, source=source
+    )
 
 
 def _slices(folder: Path) -> list[Path]:

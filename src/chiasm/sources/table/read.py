@@ -1,4 +1,4 @@
-"""From the rows of a table to studies."""
+"""Studies made of the rows of a table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from chiasm.errors import ImageError, InputError, TableError
 from chiasm.formats import cells as parse
+from chiasm.formats.intensity import Intensity
 from chiasm.report.sections import split_sections
 from chiasm.sources.table.boxes import frame_of
 from chiasm.sources.table.cells import VIEWS
@@ -27,16 +28,25 @@ _Images = dict[str, tuple[Image, list[int]]]
 _Findings = dict[Key, State | None]
 
 
-def read(path: Path, *, map: str | Path | Mapping[str, Any] | None = None) -> Iterator[Study | Rejected]:
+def preprocessing(*, map: str | Path | Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What an import does to pixels: the intensity rules of the map."""
+    images = None if map is None else read_map(map).images
+    return {"intensity": images.rules} if images is not None else {}
+
+
+def read(
+    path: Path, *, map: str | Path | Mapping[str, Any] | None = None, intensity: Intensity | None = None
+) -> Iterator[Study | Rejected]:
     """Read a table as studies, in the order of their first rows; images are read one study at a time.
 
-    A cell, row or file that cannot be taken becomes a `Rejected` and costs nothing else. Rows are numbered as in a
+    A cell, row or file that cannot be used becomes a `Rejected` and costs nothing else. Rows are numbered as in a
     spreadsheet: the header is row 1.
 
     Args:
         path: the table, or a folder that holds exactly one.
         map: `map.yaml` (docs/table.md), or the same keys as a mapping; None to guess the columns by their names, which
             is said in the log.
+        intensity: the rules of modalities; the defaults if None.
 
     Raises:
         TableError: the table or the map cannot be read, or they do not fit; all problems in one message.
@@ -55,40 +65,40 @@ def read(path: Path, *, map: str | Path | Mapping[str, Any] | None = None) -> It
     if given.images:
         names = dict.fromkeys(path for row in columns.paths for _, path in row)
         check_files(file.parent, given.images, list(names))
-    return chain(rejected, columns.rejected, read_studies(columns))
+    return chain(rejected, columns.rejected, read_studies(columns, intensity))
 
 
-def read_studies(columns: Columns) -> Iterator[Study | Rejected]:
-    """The studies of a table's columns, in the order of their first rows, and what was not taken of them."""
+def read_studies(columns: Columns, intensity: Intensity | None = None) -> Iterator[Study | Rejected]:
+    """The studies of a table's columns, in the order of their first rows, and what was skipped of them."""
     rows_of: dict[str, list[int]] = {}
     for i, (study_id, patient_id) in enumerate(zip(columns.ids, columns.patients, strict=True)):
         if study_id is None or patient_id is None:
             lost = "the study id is blank" if study_id is None else "the patient id is blank, so no split can be safe"
-            yield Rejected(columns.where(i), f"{lost}: the row is not taken")
+            yield Rejected(columns.where(i), f"{lost}: the row is skipped")
         else:
             rows_of.setdefault(study_id, []).append(i)
     for study_id, rows in rows_of.items():
-        yield from _StudyReader(columns, study_id, rows).read()
+        yield from _StudyReader(columns, study_id, rows, intensity).read()
 
 
 class _StudyReader:
-    """One study from its rows. What two rows say differently is not taken from either."""
+    """One study from its rows. What two rows say differently is skipped in both."""
 
-    def __init__(self, columns: Columns, study_id: str, rows: list[int]) -> None:
-        self.columns, self.study_id, self.rows = columns, study_id, rows
+    def __init__(self, columns: Columns, study_id: str, rows: list[int], intensity: Intensity | None) -> None:
+        self.columns, self.study_id, self.rows, self.intensity = columns, study_id, rows, intensity
         self.rejected: list[Rejected] = []
 
     def read(self) -> Iterator[Study | Rejected]:
         c, where = self.columns, self.columns.where(self.rows[0])
         numbers = ", ".join(str(c.frame.index[i]) for i in self.rows[:5]) + ", ..." * (len(self.rows) > 5)
         if len({c.patients[i] for i in self.rows}) > 1:
-            yield Rejected(where, f"rows {numbers} are one study of different patients: the study is not taken")
+            yield Rejected(where, f"rows {numbers} are one study of different patients: the study is skipped")
             return
         self.rows = list(self._new_rows())
         split = self._merge("split", c.splits) if c.splits is not None else None
         if c.splits is not None and split is None:
             yield from self.rejected
-            yield Rejected(where, "no split, while the map names a column of splits: the study is not taken")
+            yield Rejected(where, "no split, while the map names a column of splits: the study is skipped")
             return
         images = self._images()
         findings = {key: self._merge(column, states) for key, (column, states) in c.findings.items()}
@@ -130,7 +140,7 @@ class _StudyReader:
             new |= {part.column + str(cell) for part in c.map.masks if (cell := c.frame[part.column].iloc[i])}
             if n and new <= seen:
                 first = c.frame.index[self.rows[0]]
-                self._reject(c.where(i), f"repeats the study id of row {first} and adds no image: the row is not taken")
+                self._reject(c.where(i), f"repeats the study id of row {first} and adds no image: the row is skipped")
                 continue
             seen |= new
             yield i
@@ -141,7 +151,7 @@ class _StudyReader:
         if len(said) > 1:
             numbers = ", ".join(str(self.columns.frame.index[i]) for i in self.rows if values[i] is not None)
             where = f"{self.columns.where(self.rows[0])}, column {column}"
-            self._reject(where, f"rows {numbers} are one study and do not agree: none of them is taken")
+            self._reject(where, f"rows {numbers} are one study and do not agree: all are skipped")
         return said.pop() if len(said) == 1 else None
 
     def _images(self) -> _Images:
@@ -162,16 +172,24 @@ class _StudyReader:
             return None
         if (file := find_file(c.root, part.folder, path)) is None:
             looked = " or ".join(Path(folder, path).as_posix() for folder in part.folder)
-            self._reject(c.where(i), f"there is no image {looked}: not taken")
+            self._reject(c.where(i), f"there is no image {looked}: skipped")
             return None
         view = part.views[number] if part.views else None
         if part.view is not None:
             view = VIEWS.get(str(c.frame[part.view].iloc[i]).lower(), View.OTHER)
         source = file.relative_to(c.root).as_posix() if file.is_relative_to(c.root) else file.name
         try:
-            return read_picture(file, image_id, source, view, frame_of(c.map.boxes, bool(c.map.masks)))
+            return read_picture(
+                file,
+                image_id,
+                source,
+                view=view,
+                frame=frame_of(c.map.boxes, bool(c.map.masks)),
+                modality=part.modality,
+                intensity=self.intensity,
+            )
         except ImageError as error:
-            self._reject(c.where(i), f"image {source}: {parse.reason(error)}: not taken")
+            self._reject(c.where(i), f"image {source}: {parse.reason(error)}: skipped")
             return None
 
     def _boxes(self, images: _Images, findings: _Findings) -> list[Region]:
@@ -185,9 +203,7 @@ class _StudyReader:
             places += [(drawn, mine[0] if len(mine) == 1 else "") for drawn in c.drawn.get(i, ())]
         for drawn, path in places:
             if path not in images:
-                self._reject(
-                    drawn.where, f"the box lies in one of {len(images)} images, and which is unknown: not taken"
-                )
+                self._reject(drawn.where, f"the box lies in one of {len(images)} images, and which is unknown: skipped")
                 continue
             image = images[path][0]
             if drawn.box is None:
@@ -219,7 +235,7 @@ class _StudyReader:
                         raise ImageError(f"the mask lies in one of {len(mine)} images, and which is unknown")
                     mask = read_mask(file, part, mine[0].geometry.original_shape)
                 except ImageError as error:
-                    self._reject(where, f"{parse.reason(error)}: not taken")
+                    self._reject(where, f"{parse.reason(error)}: skipped")
                     continue
                 if not mask.any():
                     self._drawn_empty(target, label, part.reader, findings)
@@ -231,7 +247,7 @@ class _StudyReader:
         """Make a finding that was drawn present, where nothing else is said; False (and rejected) if it is absent."""
         key = self._key(target, label, reader)
         if findings.get(key) is State.ABSENT:
-            self._reject(where, f"{what} of {target}/{label}, which the labels call absent: not taken")
+            self._reject(where, f"{what} of {target}/{label}, which the labels call absent: skipped")
             return False
         if target != "anatomy":
             findings[key] = findings.get(key) or State.PRESENT
@@ -263,13 +279,13 @@ class _StudyReader:
         c, part = self.columns, self.columns.map.report
         folder = part.folder if part else "."
         if (file := find_file(c.root, [folder], name)) is None:
-            self._reject(c.where(self.rows[0]), f"there is no report {Path(folder, name).as_posix()}: not taken")
+            self._reject(c.where(self.rows[0]), f"there is no report {Path(folder, name).as_posix()}: skipped")
             return None
         try:
             return decode(file, c.map.table.encoding)
         except InputError as error:
             self._reject(
-                c.where(self.rows[0]), f"report {Path(folder, name).as_posix()}: {parse.reason(error)}: not taken"
+                c.where(self.rows[0]), f"report {Path(folder, name).as_posix()}: {parse.reason(error)}: skipped"
             )
             return None
 

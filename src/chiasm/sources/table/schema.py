@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from chiasm.errors import TableError
+from chiasm.errors import InputError, TableError
+from chiasm.formats.intensity import Intensity
 from chiasm.report.sections import SECTIONS
 from chiasm.sources.table.cells import MISSING
 from chiasm.sources.table.tabular import nearest
@@ -76,7 +77,9 @@ class Format(_Part):
 class Images(_Part):
     """The image files: a path a cell (or several, with `separator`), in `folder`s beside the table.
 
-    `view` is the column that says pa, ap or lateral; `views` says it once for each of `columns`.
+    `view` is the column that says pa, ap or lateral; `views` says it once for each of `columns`. `modality` is DICOM's ("CT"),
+    of files that do not say it; `window` is the window of CT, CENTER,WIDTH in HU (several with ; between), and `intensity`
+    gives a rule to each modality.
     """
 
     columns: Columns
@@ -85,6 +88,22 @@ class Images(_Part):
     suffix: str = ""
     view: Name | None = None
     views: tuple[View, ...] = ()
+    modality: str = ""
+    window: str = ""
+    intensity: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _known_rules(self) -> Images:
+        try:
+            Intensity.parse(self.rules)
+        except InputError as error:
+            raise ValueError(f"{error.what}; expected {error.expected}. Got {error.got}") from None
+        return self
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """DICOM modality -> intensity rule."""
+        return {**({"CT": self.window} if self.window else {}), **self.intensity}
 
     @model_validator(mode="after")
     def _views(self) -> Images:
@@ -97,7 +116,7 @@ class Images(_Part):
 
 
 class ReportText(_Part):
-    """The report: a `column` that is cut into sections, a column for each of `sections`, or a column of text `file`s."""
+    """The report: a `column` that is split into sections, a column for each of `sections`, or a column of text `file`s."""
 
     column: Name | None = None
     sections: dict[str, Name] = {}

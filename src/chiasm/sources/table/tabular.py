@@ -67,14 +67,14 @@ def read_table(
     """All cells as stripped text ("" for none), the index being the row numbers of a spreadsheet.
 
     Args:
-        delimiter, encoding: None to find out: UTF-8, else (said in the log) Latin-1; the delimiter that cuts the header
+        delimiter, encoding: None to find out: UTF-8, else (said in the log) Latin-1; the delimiter that splits the header
             into most columns.
 
     Returns:
         the table, and the rows that have more or fewer cells than the header.
 
     Raises:
-        TableError: empty, cut off, not in the given encoding, a quote that is never closed, not a Parquet file.
+        TableError: empty, truncated, not in the given encoding, a quote that is never closed, not a Parquet file.
     """
     if not path.is_file():
         raise TableError("the table is not there", expected="a CSV, TSV or Parquet file", where=str(path))
@@ -88,7 +88,7 @@ def read_table(
     best = max(widths, key=lambda d: widths[d])
     if delimiter is not None and widths.get(delimiter, len(header.split(delimiter))) == 1 < widths[best]:
         raise TableError(
-            "the delimiter does not cut the header",
+            "the delimiter does not split the header",
             got=f"1 column with table.delimiter {delimiter!r}; {widths[best]} with {DELIMITERS[best]}",
             where=path.name,
             remedy=f"write `delimiter: {DELIMITERS[best]}` in the map, or leave the key out",
@@ -151,7 +151,7 @@ def _read_csv(text: str, delimiter: str, name: str) -> tuple[pd.DataFrame, list[
     for number, cells in full[1:]:
         if len(cells) < width or any(cell.strip() for cell in cells[len(header) :]):
             reason = (
-                f"{len(cells)} cells where the header names {width} (a cell with the delimiter needs quotes): not taken"
+                f"{len(cells)} cells where the header names {width} (a cell with the delimiter needs quotes): skipped"
             )
             rejected.append(Rejected(f"{name}: row {number}", reason))
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chiasm.errors import InputError
-from chiasm.report.texts import find_other_language, read_openi_xml, read_texts
+from chiasm.report.files import find_other_language, read_openi_xml, read_report_files
 from chiasm.study import Rejected
 
 XML = """<eCitation><uId id="CXR7"/><AbstractText Label="FINDINGS">No effusion.</AbstractText>
@@ -28,16 +28,16 @@ def test_folder_and_zip_hold_texts_and_xml_in_order(tmp_path: Path) -> None:
         for file in folder.rglob("*.*"):
             archive.write(file, file.relative_to(folder))
     for path in (folder, tmp_path / "reports.zip"):
-        assert [(t.id, t.report.text) for t in read_texts(path)] == [("b", "Mass."), ("CXR7", "No effusion.")]
+        assert [(t.id, t.report.text) for t in read_report_files(path)] == [("b", "Mass."), ("CXR7", "No effusion.")]
 
 
 def test_text_file_and_json_lines(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_bytes(b"\xef\xbb\xbfIMPRESSION: Clear.")
-    assert [(t.id, dict(t.report.sections)) for t in read_texts(tmp_path / "one.txt")] == [
+    assert [(t.id, dict(t.report.sections)) for t in read_report_files(tmp_path / "one.txt")] == [
         ("one", {"impression": "Clear."})
     ]
     (tmp_path / "many.jsonl").write_text('{"id": 1, "text": "Clear."}\n\n{"id": "x", "text": ""}\n', "utf-8")
-    assert [(t.id, t.report.text) for t in read_texts(tmp_path / "many.jsonl")] == [("1", "Clear."), ("x", "")]
+    assert [(t.id, t.report.text) for t in read_report_files(tmp_path / "many.jsonl")] == [("1", "Clear."), ("x", "")]
 
 
 @pytest.mark.parametrize(
@@ -47,32 +47,34 @@ def test_text_file_and_json_lines(tmp_path: Path) -> None:
         ("a.txt", b"N\0o\0", "zero bytes"),
         ("a.txt", "No".encode("utf-16"), "iconv -f UTF-16"),
         ("a.xml", b"<x>", "not XML"),
-        ("a.xml", b"<x/>", "no report of Open-i"),
+        ("a.xml", b"<x/>", "not a report of Open-i"),
         ("a.zip", b"PK", "zip archive cannot be read"),
         ("a.jsonl", b"{", "line 1"),
-        ("a.jsonl", b'{"id": 1}', "line is no report"),
-        ("a.jsonl", b'{"id": null, "text": "Mass."}', "line is no report"),
-        ("a.jsonl", b'{"id": "", "text": "Mass."}', "line is no report"),
-        ("a.jsonl", b'["id", "text"]', "line is no report"),
+        ("a.jsonl", b'{"id": 1}', "line is not a report"),
+        ("a.jsonl", b'{"id": null, "text": "Mass."}', "line is not a report"),
+        ("a.jsonl", b'{"id": "", "text": "Mass."}', "line is not a report"),
+        ("a.jsonl", b'["id", "text"]', "line is not a report"),
         ("a.jsonl", b'{"id": 1, "text": "Mass \\ud800."}', "line is not JSON"),
         ("a.jsonl", b"[" * 100_000, "line is not JSON"),
-        ("a.jsonl", b"", "no report to read"),
-        ("a.json", b'[{"id": 1, "text": "Mass."}]', "no plain text"),
-        ("a.rtf", b"{\\rtf1 Mass.}", "no plain text"),
+        ("a.jsonl", b"", "no report was found"),
+        ("a.json", b'[{"id": 1, "text": "Mass."}]', "not plain text"),
+        ("a.rtf", b"{\\rtf1 Mass.}", "not plain text"),
     ],
 )
-def test_bad_files_are_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(
+    tmp_path: Path, name: str, data: bytes, message: str
+) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=message) as caught:
-        list(read_texts(tmp_path / name))
+        list(read_report_files(tmp_path / name))
     assert name in caught.value.where
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_a_missing_path_and_an_empty_folder_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        list(read_texts(tmp_path / "absent"))
-    with pytest.raises(InputError, match="no report to read"):
-        list(read_texts(tmp_path))
+        list(read_report_files(tmp_path / "absent"))
+    with pytest.raises(InputError, match="no report was found"):
+        list(read_report_files(tmp_path))
 
 
 def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
         for file in folder.rglob("*.txt"):
             archive.write(file, file.relative_to(folder))
     for path in (folder, tmp_path / "reports.zip"):
-        assert [text.id for text in read_texts(path)] == ["one/report", "other", "two/report"]
+        assert [text.id for text in read_report_files(path)] == ["one/report", "other", "two/report"]
 
 
 def test_files_of_other_kinds_are_counted(tmp_path: Path) -> None:
@@ -92,8 +94,8 @@ def test_files_of_other_kinds_are_counted(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("a.pdf", "b.PDF", "c.docx", ".hidden"):
         (folder / name).write_bytes(b"x")
-    with pytest.raises(InputError, match=r"no report to read") as caught:
-        list(read_texts(folder))
+    with pytest.raises(InputError, match=r"no report was found") as caught:
+        list(read_report_files(folder))
     assert caught.value.got == "3 files of other kinds (.docx, .pdf)"
     (folder / "a.txt").write_text("Mass.", "utf-8")
     with zipfile.ZipFile(tmp_path / "reports.zip", "w") as archive:
@@ -101,14 +103,14 @@ def test_files_of_other_kinds_are_counted(tmp_path: Path) -> None:
             archive.write(file, f"in/{file.name}")
     for path in (folder, tmp_path / "reports.zip"):
         rejected: list[Rejected] = []
-        assert len(list(read_texts(path, rejected))) == 1
+        assert len(list(read_report_files(path, rejected))) == 1
         assert rejected == [Rejected(str(path), "not read: 3 files of other kinds (.docx, .pdf)")]
 
 
 def test_a_table_is_not_read_as_one_report(tmp_path: Path) -> None:
     (tmp_path / "reports.csv").write_text("id,text\n1,No effusion.\n2,Effusion.\n")
     with pytest.raises(InputError, match="a table is not a report"):
-        list(read_texts(tmp_path / "reports.csv"))
+        list(read_report_files(tmp_path / "reports.csv"))
 
 
 def test_openi_parts_of_one_name_are_both_kept_and_a_document_type_is_refused():
@@ -122,11 +124,11 @@ def test_openi_parts_of_one_name_are_both_kept_and_a_document_type_is_refused():
 def test_what_cannot_be_read_is_handed_over_and_the_rest_is_read(tmp_path: Path) -> None:
     (tmp_path / "many.jsonl").write_bytes(b'{"id": 1, "text": "Clear."}\n{\n\xff\n{"id": 2, "text": "Mass."}\n')
     rejected: list[Rejected] = []
-    assert [text.id for text in read_texts(tmp_path / "many.jsonl", rejected)] == ["1", "2"]
+    assert [text.id for text in read_report_files(tmp_path / "many.jsonl", rejected)] == ["1", "2"]
     assert [lost.where[-6:] for lost in rejected] == ["line 2", "line 3"]
     (tmp_path / "bad.txt").write_bytes(b"\xff")
     with pytest.raises(InputError, match="not UTF-8"):
-        list(read_texts(tmp_path / "bad.txt", rejected))
+        list(read_report_files(tmp_path / "bad.txt", rejected))
 
 
 @pytest.mark.parametrize(
@@ -159,5 +161,5 @@ def test_other_languages_are_known_by_their_common_words(text: str, language: st
 
 
 def test_no_english_report_is_taken_for_another_language(shared_data: Path) -> None:
-    texts = read_texts(shared_data / "openi" / "ecgen-radiology.zip")
+    texts = read_report_files(shared_data / "openi" / "ecgen-radiology.zip")
     assert {find_other_language(text.report.text) for text in texts} == {None}

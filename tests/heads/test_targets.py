@@ -1,3 +1,5 @@
+"""Findings, outcomes and scores: levels, evidence, and what each modality says alone."""
+
 import math
 
 import pytest
@@ -5,39 +7,10 @@ import torch
 
 from chiasm.encoding.levels import NEVER
 from chiasm.encoding.plan import Plan
-from chiasm.heads.heads import AlignmentHead, Levels, MapHead, UnimodalHeads, pool_maps
+from chiasm.heads.targets import Levels, TargetsHead, UnimodalHeads
+from chiasm.recipe import parse_recipe
 from chiasm.study import Kind
-from chiasm.tensors import Fused, Tokens
-
-
-def test_pool_maps_is_the_log_mean_exp_over_the_cells_of_real_images():
-    torch.manual_seed(0)
-    maps = torch.randn(2, 2, 3, 2, 2, dtype=torch.float64)
-    mask = torch.tensor([[True, True], [True, False]])
-    found = pool_maps(maps, mask, sharpness=2.0)
-    for study, images in enumerate([2, 1]):
-        for channel in range(3):
-            cells = maps[study, :images, channel].flatten().tolist()
-            slow = math.log(sum(math.exp(2.0 * c) for c in cells) / len(cells)) / 2.0
-            assert abs(float(found[study, channel]) - slow) < 1e-9
-
-
-def test_pool_maps_of_a_study_without_images_is_zero_and_has_a_finite_gradient():
-    maps = torch.randn(2, 1, 3, 2, 2, requires_grad=True)
-    pooled = pool_maps(maps, torch.tensor([[False], [True]]))
-    assert torch.equal(pooled[0], torch.zeros(3))
-    pooled.sum().backward()
-    assert torch.isfinite(maps.grad).all()
-    assert (maps.grad[0] == 0).all()
-
-
-def test_map_head_puts_each_cell_where_its_token_stands():
-    head = MapHead(dim=8, labels=2)
-    values = torch.randn(1, 2 * 6, 8)
-    maps = head(Tokens(values, torch.ones(1, 12, dtype=torch.bool), grid=(2, 3)))
-    assert maps.shape == (1, 2, 2, 2, 3)
-    token = 6 + 1 * 3 + 2  # second image, row 1, column 2
-    assert torch.allclose(maps[0, 1, :, 1, 2], head.net(values[0, token]))
+from chiasm.tensors import Batch, Fused, Outputs, Tokens
 
 
 @pytest.mark.parametrize("teach", [0.0, 0.25, 1.0])
@@ -71,17 +44,6 @@ def test_each_modality_answers_from_its_own_tokens_alone():
     after = heads({**tokens, "image": Tokens(tokens["image"].values + 1, tokens["image"].mask)}, {})
     assert torch.equal(before["record"]["outcome"], after["record"]["outcome"])
     assert not torch.allclose(before["image"]["outcome"], after["image"]["outcome"])
-
-
-def test_what_is_aligned_are_unit_vectors_and_zeros_where_there_is_nothing():
-    torch.manual_seed(0)
-    head = AlignmentHead(8, ("image", "text", "fused", "record"))
-    tokens = {m: Tokens(torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool)) for m in ("image", "text", "record")}
-    tokens["text"].mask[1] = False
-    found = head(tokens, Fused(torch.randn(2, 8), {}, tokens))
-    assert list(found) == ["image", "text", "fused", "record"]
-    lengths = torch.stack([x.norm(dim=1) for x in found.values()])
-    assert torch.allclose(lengths, torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]]), atol=1e-5)
 
 
 def plan_of(kind: Kind, rates: tuple[tuple[float, ...], ...]) -> Plan:
@@ -126,3 +88,25 @@ def test_what_is_only_watched_does_not_move_the_start():
     heads = Levels(plan_of(Kind.ORDINAL, ((0.3, 0.3, 0.4),)))
     heads({"t": torch.zeros(1, 1, requires_grad=True)}, watched=True)["t"][..., 0].sum().backward()
     assert all(p.grad is None for p in heads.parameters())
+
+
+def test_a_modality_is_scored_over_the_known_labels_of_the_studies_that_have_it():
+    logits = {"image": {"outcome": torch.tensor([[2.0], [0.0], [-1.0]])}, "text": {"outcome": torch.zeros(3, 1)}}
+    outputs = Outputs(
+        {},
+        Fused(torch.zeros(3, 4), {}, {}),
+        unimodal_logits=logits,
+        present={"image": torch.tensor([True, False, True]), "text": torch.tensor([False, False, False])},
+    )
+    batch = Batch(
+        torch.arange(3),
+        labels={"outcome": torch.tensor([[1.0], [1.0], [1.0]])},
+        label_mask={"outcome": torch.tensor([[True], [True], [True]])},
+    )
+    recipe = parse_recipe({"name": "x", "targets": {"outcome": {"weight": 3}}}, "here")
+    plan = Plan(None, {}, {}, (), 0, (), 0, {"outcome": ("outcome",)}, {"outcome": Kind.BINARY}, {}, {}, (), None)
+    outputs.logits["outcome"] = torch.zeros(3, 1)
+    losses = {name: loss.value for name, loss in TargetsHead(recipe, plan).losses(outputs, batch).items()}
+    by_hand = 3 * (math.log1p(math.exp(-2)) + math.log1p(math.exp(1))) / 2
+    assert abs(float(losses["outcome_from_image_loss"]) - by_hand) < 1e-6
+    assert float(losses["outcome_from_text_loss"]) == 0

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from chiasm.geometry import Geometry
-from chiasm.report.facts import Facts, Statement, entities, observe, read_facts, read_image_facts
+from chiasm.report.content import (
+    Statement,
+    TextContent,
+    read_content,
+    read_entities,
+    read_image_content,
+    render_statement,
+)
 from chiasm.report.findings import label_report
 from chiasm.study import Finding, Image, Outcome, Record, Region, Report, State, Study, View
 from chiasm.vocabulary import FINDINGS
@@ -21,8 +28,8 @@ def study(**parts):
 
 
 def test_every_finding_of_the_vocabulary_has_an_entry_with_sources_that_the_labeler_knows_by_its_name():
-    assert set(FINDINGS) < set(entities())
-    for finding, entry in entities().items():
+    assert set(FINDINGS) < set(read_entities())
+    for finding, entry in read_entities().items():
         assert set(entry) - {"reviewed"} == {"name", "definition", "appearance", "sources"}
         assert entry["sources"] and all(len(entry[part].split()) <= 25 for part in ("definition", "appearance"))
         if finding in FINDINGS:
@@ -33,21 +40,21 @@ def test_every_finding_of_the_vocabulary_has_an_entry_with_sources_that_the_labe
 def test_the_report_speaks_before_the_labels():
     labels = (Finding("mass", State.PRESENT), Finding("edema", State.ABSENT))
     report = Report({"indication": "Mass?", "findings": "No pneumothorax. Possible fracture."})
-    facts = read_facts(study(report=report, findings=labels))
-    assert facts.source == "report"
-    assert facts.states == {"pneumothorax": State.ABSENT, "fracture": State.UNCERTAIN, "normal": State.ABSENT}
+    content = read_content(study(report=report, findings=labels))
+    assert content.source == "report"
+    assert content.states == {"pneumothorax": State.ABSENT, "fracture": State.UNCERTAIN, "normal": State.ABSENT}
 
 
 def test_a_report_that_states_nothing_leaves_the_word_to_the_labels_of_the_main_target():
     labels = (Finding("edema", State.ABSENT), Finding("lung_opacity", State.PRESENT, target="lung_opacity"))
-    facts = read_facts(study(report=Report({"findings": "Die Lunge ist frei."}), findings=labels))
-    assert (facts.source, facts.states) == ("labels", {"edema": State.ABSENT})
+    content = read_content(study(report=Report({"findings": "Die Lunge ist frei."}), findings=labels))
+    assert (content.source, content.states) == ("labels", {"edema": State.ABSENT})
 
 
 def test_a_nodule_is_a_lung_lesion_and_no_nodule_rules_out_no_lesion():
-    present = read_facts(study(findings=(Finding("nodule", State.PRESENT), Finding("lung_lesion", State.ABSENT))))
+    present = read_content(study(findings=(Finding("nodule", State.PRESENT), Finding("lung_lesion", State.ABSENT))))
     assert present.states["lung_lesion"] is State.PRESENT
-    absent = read_facts(study(findings=(Finding("nodule", State.ABSENT),)))
+    absent = read_content(study(findings=(Finding("nodule", State.ABSENT),)))
     assert absent.states == {"nodule": State.ABSENT}
 
 
@@ -69,8 +76,8 @@ def test_a_region_is_placed_as_the_reader_of_a_film_sees_it(box, view, lungs, si
         Region(label, "i", lung, target="anatomy")
         for label, lung in zip(("right_lung", "left_lung"), lungs, strict=False)
     ]
-    facts = read_image_facts(study(images=(film(view),), regions=(Region("fracture", "i", box), *organs)))
-    (said,) = facts.statements
+    content = read_image_content(study(images=(film(view),), regions=(Region("fracture", "i", box), *organs)))
+    (said,) = content.statements
     assert (said.finding, said.state, said.side, said.place) == ("fracture", State.PRESENT, side, place)
 
 
@@ -78,15 +85,17 @@ def test_a_region_is_placed_as_the_reader_of_a_film_sees_it(box, view, lungs, si
     ("box", "size"), [((0, 0, 40, 50), "10% of the image"), ((0, 0, 10, 10), "less than 1% of the image")]
 )
 def test_size_as_a_share_where_no_spacing_is_known(box, size):
-    (said,) = read_image_facts(study(regions=(Region("fracture", "i", box),))).statements
+    (said,) = read_image_content(study(regions=(Region("fracture", "i", box),))).statements
     assert said.size == size
 
 
 def test_size_in_mm_where_the_spacing_is_known_and_a_mask_counts_by_its_box():
     mask = np.zeros((100, 200), bool)
     mask[70:80, 20:50] = True
-    facts = read_image_facts(study(images=(film(spacing=(2.0, 0.5)),), regions=(Region("fracture", "i", mask=mask),)))
-    assert facts.statements[0].size == "15 x 20 mm"
+    content = read_image_content(
+        study(images=(film(spacing=(2.0, 0.5)),), regions=(Region("fracture", "i", mask=mask),))
+    )
+    assert content.statements[0].size == "15 x 20 mm"
 
 
 def test_image_facts_hold_nothing_of_record_outcome_label_or_report():
@@ -100,29 +109,30 @@ def test_image_facts_hold_nothing_of_record_outcome_label_or_report():
         findings=(Finding("edema", State.PRESENT),),
         split="test",
     )
-    assert read_image_facts(bare) == read_image_facts(told)
-    assert read_image_facts(bare).measured == {"lesion_volume_ml": 3.0}
-    assert read_image_facts(bare).source == "regions+measurements"
+    assert read_image_content(bare) == read_image_content(told)
+    assert read_image_content(bare).measured == {"lesion_volume_ml": 3.0}
+    assert read_image_content(bare).source == "regions+measurements"
 
 
 def test_nothing_known_is_no_facts():
-    assert not read_facts(study())
-    assert not read_image_facts(study(findings=(Finding("mass", State.PRESENT),)))
-    assert Facts().to_json() == '{"findings": [], "measured": {}}'
+    assert not read_content(study())
+    assert not read_image_content(study(findings=(Finding("mass", State.PRESENT),)))
+    assert TextContent().to_json() == '{"findings": [], "measured": {}}'
 
 
 def test_a_side_is_said_once():
     here = Statement("atelectasis", State.UNCERTAIN, manner="small", side="right", place="right upper lobe")
-    assert observe(here) == "Possible small atelectasis, right upper lobe."
+    assert render_statement(here) == "Possible small atelectasis, right upper lobe."
     assert (
-        observe(replace(here, state=State.PRESENT, place="", size="5 x 4 mm")) == "Small right atelectasis, 5 x 4 mm."
+        render_statement(replace(here, state=State.PRESENT, place="", size="5 x 4 mm"))
+        == "Small right atelectasis, 5 x 4 mm."
     )
 
 
 def test_a_report_is_said_again_with_its_own_words_for_place_and_size():
     text = "Small left pleural effusion. Patchy opacity in the right lower lobe, possibly pneumonia. No fracture."
-    facts = read_facts(study(report=Report({"findings": text})))
-    said = {s.finding: s for s in facts.statements}
+    content = read_content(study(report=Report({"findings": text})))
+    said = {s.finding: s for s in content.statements}
     assert said["pleural_effusion"] == Statement("pleural_effusion", State.PRESENT, manner="small", side="left")
     opacity = said["lung_opacity"]
     assert (opacity.manner, opacity.side, opacity.place) == ("patchy", "right", "lower lobe")
@@ -132,8 +142,8 @@ def test_a_report_is_said_again_with_its_own_words_for_place_and_size():
 
 def test_every_mention_of_a_finding_is_said_and_a_word_that_would_be_another_finding_is_not():
     text = "Right pleural effusion. Large left effusion. Nodular opacity in the left apex."
-    facts = read_facts(study(report=Report({"findings": text})))
-    sides = [s.side for s in facts.statements if s.finding == "pleural_effusion"]
+    content = read_content(study(report=Report({"findings": text})))
+    sides = [s.side for s in content.statements if s.finding == "pleural_effusion"]
     assert sides == ["right", "left"]
-    (opacity,) = [s for s in facts.statements if s.finding == "lung_opacity"]
+    (opacity,) = [s for s in content.statements if s.finding == "lung_opacity"]
     assert "nodular" not in opacity.manner and opacity.side == "left"

@@ -7,9 +7,9 @@ import torch
 
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.fit import fit_plan
-from chiasm.models.assemble import build_model
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer
+from chiasm.run.model import build_model
 
 FAMILIES = ("co-attention", "late-stacked", "early", "daft", "vision-conditioned")
 
@@ -34,14 +34,36 @@ def test_changing_the_report_changes_no_logit_of_the_description(made):
     model, batch = made
     before, after = model(batch), model(_change_report(batch))
     assert not torch.allclose(before.logits["findings"], after.logits["findings"])
-    assert torch.equal(before.description_logits, after.description_logits)
-    a, b = (model.describe(model.encode(each), 2, 10) for each in (batch, _change_report(batch)))
+    assert torch.equal(before.heads["description"]["logits"], after.heads["description"]["logits"])
+    told = [model.answer(model.encode(each), each, ["description"]) for each in (batch, _change_report(batch))]
+    a, b = (outputs.heads["description"]["ids"] for outputs in told)
     assert torch.equal(a, b)
+
+
+def test_a_study_is_described_as_if_no_study_of_the_batch_had_a_report(made):
+    model, batch = made
+    without = batch.keep({"text": torch.zeros(len(batch), dtype=torch.bool)})
+    assert torch.allclose(*(model(b).heads["description"]["logits"] for b in (batch, without)), atol=1e-5)
+
+
+def test_only_what_teaches_a_description_is_fused_twice(made, monkeypatch):
+    """Studies with a description and a report that it must not see."""
+    model, batch = made
+    sizes, real = [], model.fusion.forward
+    monkeypatch.setattr(model.fusion, "forward", lambda t: sizes.append(len(t["image"].mask)) or real(t))
+    told = batch.description_mask[:, 1:].any(dim=1)
+    told[0] = False
+    batch = replace(batch, description_mask=batch.description_mask & told[:, None])
+    again = int((told & batch.token_mask.any(dim=1)).sum())
+    assert 0 < again < len(batch) - 1
+    assert len(model(batch).heads["description"]["logits"]) == int(batch.description_mask[:, 1:].sum())
+    model(batch.keep({"text": torch.zeros(len(batch), dtype=torch.bool)}))
+    assert sizes == [len(batch), again, len(batch)]
 
 
 def test_changing_the_report_changes_no_map(made):
     model, batch = made
-    assert torch.equal(model(batch).map_logits, model(_change_report(batch)).map_logits)
+    assert torch.equal(*(model(b).heads["localization"]["map_logits"] for b in (batch, _change_report(batch))))
 
 
 @pytest.mark.parametrize("absent", ["image", "text", "record"])
@@ -64,7 +86,7 @@ def test_what_an_absent_modality_holds_changes_no_output(made, absent):
     assert torch.isfinite(a.logits["outcome"]).all()
     for target in a.logits:
         assert torch.equal(a.logits[target], b.logits[target])
-    assert torch.equal(a.description_logits, b.description_logits)
+    assert torch.equal(a.heads["description"]["logits"], b.heads["description"]["logits"])
 
 
 def test_a_study_is_answered_alike_in_any_company(made):
@@ -78,12 +100,12 @@ def test_a_study_is_answered_alike_in_any_company(made):
 def test_the_evidence_of_the_maps_is_the_images_own(made):
     """The logit of a localized label moves with its map, in the answer and in the image's alone, and in no other."""
     model, batch = made
-    model.watch()
+    model.targets.watch()
     with torch.no_grad():
         before = model(batch)
-        model.map_head.net[-1].bias += 1.0
+        model.heads["localization"].net[-1].bias += 1.0
         after = model(batch)
-        model.map_head.net[-1].bias -= 1.0
+        model.heads["localization"].net[-1].bias -= 1.0
     moved = {m: (after.unimodal_logits[m]["findings"] - x["findings"]) for m, x in before.unimodal_logits.items()}
     has_image = batch.image_mask.any(dim=1)
     assert torch.allclose(moved["image"][has_image], torch.ones(()), atol=1e-5)

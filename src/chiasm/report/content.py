@@ -1,4 +1,4 @@
-"""The facts that a text is written from: what is said, labelled or measured of one study, and from where it comes.
+"""The content of a text to be written: what is reported, labelled or measured of one study, and where that comes from.
 
 A structured report is written from the report if it states a finding, else from the labels with the regions drawn for them,
 and in any case from what was measured on the image. An image description is written from the image's regions and
@@ -19,12 +19,12 @@ from chiasm.report.attributes import Attribute, describe_findings
 from chiasm.report.findings import label_report
 from chiasm.report.sections import read_lexicon
 from chiasm.study import Box, Image, Region, Report, State, Study, View
-from chiasm.vocabulary import FINDINGS, TERRITORIES
+from chiasm.vocabulary import FINDINGS
 
 MAIN_TARGET = "findings"
 """The target whose labels are stated; those of other truths (another reader's) are never merged with them."""
-MEASURED = "ischemic_lesion"
-"""The finding that is stated where a lesion's volume was measured."""
+MEASURED_FINDING = "ischemic_lesion"
+"""The finding that is stated where the volume of a lesion was measured."""
 _LEAST_SHARE = 0.02  # of a territory that is named
 _STRENGTH = (State.NOT_MENTIONED, State.ABSENT, State.UNCERTAIN, State.PRESENT)
 
@@ -47,17 +47,19 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All that a text may say.
+class TextContent:
+    """All that a text may say of a study.
 
     Attributes:
         measured: of `Study.facts`, without the unknown ones.
         source: "report", "labels", "regions", "measurements", joined by "+"; "" if nothing is known.
+        names: number -> name of the regions of an atlas, of which shares were measured.
     """
 
     statements: tuple[Statement, ...] = ()
     measured: Mapping[str, float | str] = field(default_factory=dict)
     source: str = ""
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def states(self) -> dict[str, State]:
@@ -80,46 +82,50 @@ class Facts:
 
     @property
     def territories(self) -> list[tuple[str, int]]:
-        """(name, percent) of the arterial territories that hold some of a lesion, the largest first."""
-        shares = {n: float(self.measured.get(f"territory_{n}_share", 0)) for n in TERRITORIES}
+        """(name, percent) of the named regions that hold some of a lesion, the largest first."""
+        shares = {n: float(self.measured.get(f"territory_{n}_share", 0)) for n in sorted(self.names)}
         found = [n for n in sorted(shares, key=lambda n: -shares[n]) if shares[n] >= _LEAST_SHARE]
-        return [(" of the ".join(reversed(TERRITORIES[n].split(", "))), round(100 * shares[n])) for n in found]
+        return [(" of the ".join(reversed(self.names[n].split(", "))), round(100 * shares[n])) for n in found]
 
 
 @cache
-def entities() -> dict[str, Any]:
-    """Finding -> name, definition, appearance, sources, of `lexicon/entities.yaml`."""
+def read_entities() -> dict[str, Any]:
+    """Finding -> name, definition, appearance and sources, from `lexicon/entities.yaml`."""
     return read_lexicon("entities")
 
 
-def name_of(finding: str) -> str:
+def finding_name(finding: str) -> str:
     """What a report calls a finding; a user's own label is called by its words."""
-    return str(entities()[finding]["name"]) if finding in entities() else finding.replace("_", " ")
+    return str(read_entities()[finding]["name"]) if finding in read_entities() else finding.replace("_", " ")
 
 
 @cache
-def wording() -> dict[str, Any]:
+def read_wording() -> dict[str, Any]:
     """The sentences of `lexicon/wording.yaml`."""
     return read_lexicon("wording")
 
 
-def observe(said: Statement) -> str:
+def render_statement(said: Statement) -> str:
     """A statement that is present or uncertain as a sentence: "Small left pleural effusion, lower zone, 45 x 30 mm."."""
     side = "" if said.side in said.place.split() else said.side
-    words = " ".join(filter(None, (said.manner, side, name_of(said.finding))))
+    words = " ".join(filter(None, (said.manner, side, finding_name(said.finding))))
     words = ", ".join(filter(None, (words, said.place, said.size)))
-    return sentence(wording()["observation"][said.state.value].format(words=words))
+    return as_sentence(read_wording()["observation"][said.state.value].format(words=words))
 
 
-def sentence(words: str) -> str:
-    """With a capital at its head."""
+def as_sentence(words: str) -> str:
+    """Words as a sentence: with a capital at the beginning."""
     return words[:1].upper() + words[1:]
 
 
-def read_facts(study: Study) -> Facts:
-    """What is known of a study: of its report if that states a finding, else of its labels; and its measurements."""
+def read_content(study: Study, names: Mapping[int, str] | None = None) -> TextContent:
+    """What is known of a study: from its report if that states a finding, else from its labels; and its measurements.
+
+    Args:
+        names: of the regions of an atlas, whose shares were measured.
+    """
     if study.report and (said := _of_report(study.report)):
-        return _facts(study, said, "report")
+        return _build_content(study, said, "report", names)
     placed: dict[str, list[Statement]] = {}
     for statement in _of_regions(study, MAIN_TARGET):
         placed.setdefault(statement.finding, []).append(statement)
@@ -129,19 +135,20 @@ def read_facts(study: Study) -> Facts:
             here = placed.get(label.name, []) if label.state is State.PRESENT else []
             said += here or [Statement(label.name, label.state)]
     if not said and (volume := study.facts.get("lesion_volume_ml")) is not None:
-        return _facts(study, [Statement(MEASURED, State.PRESENT if float(volume) > 0 else State.ABSENT)], "")
-    return _facts(study, said, "labels")
+        measured = Statement(MEASURED_FINDING, State.PRESENT if float(volume) > 0 else State.ABSENT)
+        return _build_content(study, [measured], "", names)
+    return _build_content(study, said, "labels", names)
 
 
-def read_image_facts(study: Study) -> Facts:
-    """What was drawn in or measured on the images of a study, and nothing else."""
-    return _facts(study, list(_of_regions(study)), "regions")
+def read_image_content(study: Study, names: Mapping[int, str] | None = None) -> TextContent:
+    """What was drawn in or measured on the images of a study, and nothing else; `names` as in `read_content`."""
+    return _build_content(study, list(_of_regions(study)), "regions", names)
 
 
-def _facts(study: Study, said: list[Statement], source: str) -> Facts:
+def _build_content(study: Study, said: list[Statement], source: str, names: Mapping[int, str] | None) -> TextContent:
     measured = {name: value for name, value in study.facts.items() if value is not None}
     sources = (source * bool(said), "measurements" * bool(measured))
-    return Facts((*said, *_implied(said)), measured, "+".join(filter(None, sources)))
+    return TextContent((*said, *_implied(said)), measured, "+".join(filter(None, sources)), dict(names or {}))
 
 
 def _of_report(report: Report) -> list[Statement]:
@@ -167,12 +174,12 @@ def _describe(finding: str, state: State, attributes: Iterable[Attribute]) -> St
     said = Statement(finding, state)
     if state not in (State.PRESENT, State.UNCERTAIN) or finding not in FINDINGS:
         return said
-    bare = _reading(observe(said))
+    bare = _reading(render_statement(said))
     for kind, value in dict.fromkeys((a.kind, a.value) for a in attributes):
-        for part, kinds in ((part, wording()[part]) for part in parts):
+        for part, kinds in ((part, read_wording()[part]) for part in parts):
             word = (kinds.get(kind, {}) if part != "side" else kinds if kind == "side" else {}).get(value)
             longer = {**parts, part: joined[part].join(filter(None, (parts[part], word)))}
-            if word and _reading(observe(Statement(finding, state, **longer))) == bare:
+            if word and _reading(render_statement(Statement(finding, state, **longer))) == bare:
                 parts = longer
     return Statement(finding, state, **{**parts, "side": "bilateral" if " and " in parts["side"] else parts["side"]})
 
@@ -184,7 +191,7 @@ def _reading(text: str) -> tuple[State, ...]:
 
 def _implied(said: Iterable[Statement]) -> list[Statement]:
     """What follows from what was said, unless it was said as strongly: a nodule is a lung lesion."""
-    states = Facts(tuple(said)).states
+    states = TextContent(tuple(said)).states
     found: dict[str, State] = {}
     for finding, state in states.items():
         for other in _broader(finding) if state in (State.PRESENT, State.UNCERTAIN) else ():
@@ -198,13 +205,13 @@ def _broader(finding: str) -> tuple[str, ...]:
     """Findings that the labeler reads in this one's name beside it."""
     if finding not in FINDINGS:
         return ()
-    read = label_report(f"There is {name_of(finding)}.")
+    read = label_report(f"There is {finding_name(finding)}.")
     return tuple(f.name for f in read if f.state is State.PRESENT and f.name not in (finding, "normal"))
 
 
 def _of_regions(study: Study, target: str | None = None) -> Iterator[Statement]:
     """A statement for each region of a finding drawn in a single image, with its place and size."""
-    images = {image.image_id: image for image in study.images if image.pixels.ndim == 2}
+    images = {image.image_id: image for image in study.images if len(image.geometry.shape) == 2}
     boxes = [(region, box) for region in study.regions if (box := _box(region)) and region.image_id in images]
     for region, box in boxes:
         if region.target != "anatomy" and target in (None, region.target):

@@ -1,4 +1,4 @@
-"""From the fused vector and the image tokens to logits. Probabilities exist only in predictions."""
+"""Targets: findings, outcomes and scores, from the evidence of every modality and of their union. Logits only."""
 
 from __future__ import annotations
 
@@ -12,44 +12,85 @@ from torch import Tensor, nn
 
 from chiasm.encoding.levels import NEVER
 from chiasm.encoding.plan import Plan
-from chiasm.models.fusion.vectors import Vectors
+from chiasm.heads.head import Loss, Shape
+from chiasm.models.fusion.late import LateHeads, Rule
 from chiasm.models.text.encoder import AttentionPool
+from chiasm.objectives.outcome import known, target_loss
+from chiasm.recipe import Recipe
 from chiasm.study import Kind
-from chiasm.tensors import Fused, Tokens
+from chiasm.tensors import Batch, Fused, Outputs, Tokens
 
 
-class MapHead(nn.Module):
-    """Localization from image tokens alone: one logit per label and grid cell."""
+class TargetLayers(nn.Module):
+    """{modality: Tokens}, Fused and evidence of other heads -> logits of every target, and those of each modality alone.
 
-    def __init__(self, dim: int, labels: int) -> None:
-        super().__init__()
-        last = nn.Linear(dim, labels)
-        nn.init.constant_(last.bias, -2.0)  # most of an image is not lesion
-        self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), last)
+    Args:
+        rule: how late fusion combines what each modality says alone; None where modalities are fused before.
+        teach: share of the gradient of answers of single modalities that reaches the encoders.
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        """[B, N * cells, D] -> [B, N, C, *grid]."""
-        cells = math.prod(tokens.grid)
-        logits: Tensor = self.net(tokens.values)
-        batch, _, channels = logits.shape
-        return logits.view(batch, -1, cells, channels).transpose(2, 3).reshape(batch, -1, channels, *tokens.grid)
-
-
-def pool_maps(map_logits: Tensor, image_mask: Tensor, sharpness: float = 5.0) -> Tensor:
-    """The evidence of the best places: log-mean-exp over the cells of all images (Pinheiro & Collobert 2015).
-
-    [B, N, C, *grid] and [B, N] -> [B, C]; zero where a study has no image.
+    Attributes:
+        unimodal: heads of each modality alone, where fusion is late or the model is watched.
     """
-    flat = map_logits.flatten(3).transpose(1, 2)  # [B, C, N, cells]
-    flat = flat.masked_fill(~image_mask[:, None, :, None], -torch.inf).flatten(2)
-    real = image_mask.sum(dim=1) * map_logits[0, 0, 0].numel()
-    any_real = real > 0
-    flat = flat.masked_fill(~any_real[:, None, None], 0.0)
-    pooled = (torch.logsumexp(sharpness * flat, dim=2) - real.clamp(min=1).to(flat.dtype).log()[:, None]) / sharpness
-    return pooled * any_real[:, None]
+
+    def __init__(self, plan: Plan, shape: Shape, rule: Rule | None, teach: float) -> None:
+        super().__init__()
+        self.levels = Levels(plan)
+        self.sizes = {name: self.levels.size(name) for name in plan.targets}  # numbers of evidence on each target
+        self.shape, self.teach = shape, teach
+        self.unimodal: UnimodalHeads | None = None
+        self.joint: FusedHeads | LateHeads
+        if rule is not None:
+            self.watch()
+            self.joint = LateHeads(self.sizes, shape.modalities, rule)
+        else:
+            self.joint = FusedHeads(shape.dim, self.sizes, shape.modalities, shape.dropout)
+
+    def watch(self) -> None:
+        """Let each modality answer alone as well: for monitoring and balance, for as long as training lasts."""
+        if self.unimodal is None:
+            self.unimodal = UnimodalHeads(self.shape.dim, self.sizes, self.shape.modalities, self.teach)
+
+    def forward(
+        self, tokens: dict[str, Tokens], fused: Fused, evidence: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+        """-> target -> logits, and modality -> target -> logits. `evidence`: target -> [B, L], what the image's maps say."""
+        unimodal = self.unimodal(tokens, evidence) if self.unimodal is not None else {}
+        if isinstance(self.joint, LateHeads):
+            logits = self.joint(unimodal, torch.stack([t.mask.any(dim=1) for t in tokens.values()], dim=1))
+        else:
+            logits = self.joint(fused)
+            logits = {name: x + evidence[name] if name in evidence else x for name, x in logits.items()}
+        return self.levels(logits), {m: self.levels(each, watched=True) for m, each in unimodal.items()}
 
 
-class TargetHeads(nn.Module):
+class TargetsHead:
+    """The head that every recipe with targets has; its options are `targets`, its state is the plan's."""
+
+    name = "targets"
+
+    def __init__(self, recipe: Recipe, plan: Plan) -> None:
+        self.recipe, self.plan = recipe, plan
+
+    def build(self, shape: Shape, rule: Rule | None) -> TargetLayers:
+        return TargetLayers(self.plan, shape, rule, self.recipe.train.unimodal_weight)
+
+    def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Loss]:
+        """`TARGET_loss`, and `TARGET_from_MODALITY_loss` of a watched model or a late one; weights applied."""
+        losses = {}
+        for name, target in self.recipe.targets.items():
+            mask = batch.label_mask[name]
+            loss = target_loss(outputs.logits[name], batch.labels[name], mask, self.plan.kinds[name])
+            losses[f"{name}_loss"] = Loss(target.weight * loss, mask.sum())
+        for m, logits in outputs.unimodal_logits.items():
+            for name, values in logits.items():
+                mask = known(outputs, batch, m, name)
+                loss = target_loss(values, batch.labels[name], mask, self.plan.kinds[name])
+                weighted = self.recipe.targets[name].weight * loss
+                losses[f"{name}_from_{m}_loss"] = Loss(weighted, mask.sum(), judges=False, watched=True)
+        return losses
+
+
+class FusedHeads(nn.Module):
     """Logits of each target: the evidence of every modality, and what only their union says.
 
     Log-odds of independent evidence add up, so each present modality adds a linear term of its own; a hidden layer on the
@@ -182,21 +223,3 @@ class UnimodalHeads(nn.Module):
     def _part(self, x: Tensor) -> Tensor:
         """x, through which only the share `teach` of a gradient goes back."""
         return x.detach() if not self.teach else self.teach * x + (1 - self.teach) * x.detach()
-
-
-class AlignmentHead(nn.Module):
-    """Modalities before fusion, and the fused vector, as unit vectors of one space.
-
-    Args:
-        names: what is to be compared: modalities, "fused".
-    """
-
-    def __init__(self, dim: int, names: Sequence[str]) -> None:
-        super().__init__()
-        self.vectors = Vectors([name for name in names if name != "fused"], dim)
-        self.project = nn.ModuleDict({name: nn.Linear(dim, dim, bias=False) for name in names})
-
-    def forward(self, tokens: dict[str, Tokens], fused: Fused) -> dict[str, Tensor]:
-        """-> name -> [B, D]; zeros for an absent modality."""
-        vectors = {**self.vectors(tokens), "fused": fused.vector}
-        return {name: F.normalize(project(vectors[name]), dim=1) for name, project in self.project.items()}

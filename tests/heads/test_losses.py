@@ -5,14 +5,22 @@ import math
 import pytest
 import torch
 
-from chiasm.objectives.total import compute_losses
+from chiasm.encoding.plan import Plan
+from chiasm.heads.targets import TargetsHead
 from chiasm.recipe import read_recipe
+from chiasm.run.model import build_heads
 from chiasm.study import Kind
 from chiasm.tensors import Batch, Fused, Outputs
 
 KINDS = {"findings": Kind.BINARY, "severity": Kind.REGRESSION}
 ALONE = ("heads.localization=null", "heads.description=null")
 BOTH = ("targets=[findings, severity]", *ALONE)
+
+
+def compute_losses(outputs, batch, recipe) -> dict[str, float]:
+    plan = Plan(None, {}, {}, (), 0, (), 0, dict.fromkeys(recipe.targets, ("a",)), KINDS, {}, {}, (), None)
+    heads = [TargetsHead(recipe, plan), *build_heads(recipe, plan).values()]
+    return {name: float(loss.value) for head in heads for name, loss in head.losses(outputs, batch).items()}
 
 
 @pytest.fixture
@@ -33,17 +41,18 @@ def outputs() -> Outputs:
     return Outputs(
         {"findings": torch.zeros(2, 1), "severity": torch.tensor([[1.6], [0.0]])},
         Fused(torch.zeros(2, 4), {}, {}),
-        map_logits=torch.zeros(2, 1, 1, 1, 2),
-        description_logits=torch.zeros(2, 2, 5),
-        aligned={"image": torch.eye(2), "text": torch.eye(2), "fused": torch.eye(2), "record": torch.eye(2)},
+        heads={
+            "localization": {"map_logits": torch.zeros(2, 1, 1, 1, 2)},
+            "description": {"logits": torch.zeros(3, 5)},
+        },
         present={m: torch.ones(2, dtype=torch.bool) for m in ("image", "text", "record")},
     )
 
 
 def test_each_target_counts_with_its_weight(outputs, batch):
     recipe = read_recipe("report-fusion", [*BOTH, "targets.findings.weight=3", "targets.severity.weight=0.5"])
-    losses = compute_losses(outputs, batch, recipe, KINDS)
-    assert {name: float(x) for name, x in losses.items()} == pytest.approx(
+    losses = compute_losses(outputs, batch, recipe)
+    assert losses == pytest.approx(
         {"findings_loss": 3 * math.log(2), "severity_loss": 0.5 * 0.4**2 / 2}  # Huber of .4; the other is not known
     )
 
@@ -51,7 +60,7 @@ def test_each_target_counts_with_its_weight(outputs, batch):
 def test_heads_count_with_their_weight_where_the_recipe_has_them(outputs, batch):
     def parts(*overrides: str) -> dict[str, float]:
         recipe = read_recipe("report-fusion", ["targets=[findings]", *overrides])
-        return {name: float(x) for name, x in compute_losses(outputs, batch, recipe, KINDS).items()}
+        return compute_losses(outputs, batch, recipe)
 
     plain = parts("heads.localization.weight=1", "heads.description.weight=1")
     assert set(plain) == {"findings_loss", "localization_loss", "description_loss"}
@@ -65,19 +74,3 @@ def test_heads_count_with_their_weight_where_the_recipe_has_them(outputs, batch)
         }
     )
     assert set(parts(*ALONE)) == {"findings_loss"}
-
-
-def test_alignment_counts_with_its_two_weights(outputs, batch):
-    align = "heads.alignment={target: findings, image_text: 0.5, fused_record: 2, temperature: 1}"
-    recipe = read_recipe("report-fusion", ["targets=[findings]", *ALONE, align])
-    losses = compute_losses(outputs, batch, recipe, KINDS)
-    contrast = math.log(1 + math.exp(-1))  # of a pair of equal vectors and one at a right angle
-    assert float(losses["image_text_loss"]) == pytest.approx(0.5 * contrast)
-    assert float(losses["fused_record_loss"]) == pytest.approx(2 * contrast)
-
-
-def test_what_the_batch_does_not_have_is_no_loss(outputs, batch):
-    outputs.map_logits = outputs.description_logits = None
-    assert set(compute_losses(outputs, batch, read_recipe("report-fusion", ["targets=[findings]"]), KINDS)) == {
-        "findings_loss"
-    }

@@ -1,4 +1,4 @@
-"""Reports from files: a text, a folder or zip of texts or Open-i XML, or JSON lines."""
+"""Reports in files: text, JSON lines, Open-i XML, or a folder or zip of them."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _TABLES = (".csv", ".tsv", ".parquet", ".xls", ".xlsx")
 _FORMS = "a .txt or .jsonl file (id, text), or a folder or .zip of .txt or Open-i .xml files"
 
 
-class Text(NamedTuple):
-    """A report and its id: the XML's own, the JSON line's `id`, or the file's name without its ending, with its folders
-    where several files have that name.
+class NamedReport(NamedTuple):
+    """A report and its id: the XML's own, the JSON line's `id`, the study's, or the file's name without its ending (with its
+    folders where several files have that name).
     """
 
     id: str
     report: Report
 
 
-def read_texts(path: Path, rejected: list[Rejected] | None = None) -> Iterator[Text]:
+def read_report_files(path: Path, rejected: list[Rejected] | None = None) -> Iterator[NamedReport]:
     """Every report of a file, folder or zip, in the order of the file names.
 
     Args:
@@ -61,7 +61,7 @@ def read_texts(path: Path, rejected: list[Rejected] | None = None) -> Iterator[T
             rejected.append(Rejected(error.where, f"{error.what} ({error.got})" if error.got else error.what))
     others = _others(path)
     if empty:
-        raise failure or InputError("there is no report to read", expected=_FORMS, got=others, where=str(path))
+        raise failure or InputError("no report was found", expected=_FORMS, got=others, where=str(path))
     if others and rejected is not None:
         rejected.append(Rejected(str(path), f"not read: {others}"))
 
@@ -93,7 +93,7 @@ def _plain(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
 
 
-def _walk(path: Path) -> Iterator[Callable[[], Text]]:
+def _walk(path: Path) -> Iterator[Callable[[], NamedReport]]:
     """What reads each report."""
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _READ and not p.is_dir())
@@ -114,7 +114,7 @@ def _walk(path: Path) -> Iterator[Callable[[], Text]]:
             remedy="chiasm import table TABLE --out COHORT, then chiasm label COHORT",
         )
     elif path.suffix.lower() in _MARKED:
-        raise InputError("the file is no plain text", expected=_FORMS, got=path.suffix, where=str(path))
+        raise InputError("the file is not plain text", expected=_FORMS, got=path.suffix, where=str(path))
     else:
         yield partial(_read_file, path, path.stem)
 
@@ -138,7 +138,7 @@ def _others(path: Path) -> str:
     return f"{len(kinds)} files of other kinds ({', '.join(sorted(set(kinds))[:5])})" if kinds else ""
 
 
-def _walk_zip(path: Path) -> Iterator[Callable[[], Text]]:
+def _walk_zip(path: Path) -> Iterator[Callable[[], NamedReport]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = sorted(name for name in archive.namelist() if Path(name).suffix.lower() in _READ)
@@ -148,7 +148,7 @@ def _walk_zip(path: Path) -> Iterator[Callable[[], Text]]:
         raise InputError("the zip archive cannot be read", got=type(error).__name__, where=str(path)) from None
 
 
-def _read_member(archive: zipfile.ZipFile, member: str, name: str, path: str) -> Text:
+def _read_member(archive: zipfile.ZipFile, member: str, name: str, path: str) -> NamedReport:
     try:
         data = archive.read(member)
     except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
@@ -158,7 +158,7 @@ def _read_member(archive: zipfile.ZipFile, member: str, name: str, path: str) ->
     return _read(name, Path(member).suffix, data, f"{path}: {member}")
 
 
-def _read_file(path: Path, name: str) -> Text:
+def _read_file(path: Path, name: str) -> NamedReport:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -166,7 +166,7 @@ def _read_file(path: Path, name: str) -> Text:
     return _read(name, path.suffix, data, str(path))
 
 
-def _read_line(line: bytes, where: str) -> Text:
+def _read_line(line: bytes, where: str) -> NamedReport:
     try:
         row = json.loads(line)
         json.dumps(row, ensure_ascii=False).encode()  # half a character (\\ud800) can be read, and not be written
@@ -174,19 +174,19 @@ def _read_line(line: bytes, where: str) -> Text:
         raise InputError("the line is not JSON", expected='{"id": ..., "text": ...}', where=where) from None
     identity, text = (row.get("id"), row.get("text")) if isinstance(row, dict) else (None, None)
     if not isinstance(text, str) or not isinstance(identity, str | int) or identity == "":
-        what = "the line is no report: it wants an id (letters or digits) and a text"
+        what = "the line is not a report: it needs an id (letters or digits) and a text"
         raise InputError(what, expected='{"id": ..., "text": "..."}', where=where)
-    return Text(str(identity), Report(split_sections(text)))
+    return NamedReport(str(identity), Report(split_sections(text)))
 
 
-def read_openi_xml(data: bytes, where: str) -> Text:
+def read_openi_xml(data: bytes, where: str) -> NamedReport:
     """One report of the Open-i collection: the abstract's sections. The MeSH codes are labels and stay unread.
 
     Raises:
         InputError: not XML, too large, with a document type of its own, or without an id.
     """
     root = parse_openi_xml(data, where)
-    return Text(openi_id(root, where), Report(openi_sections(root)))
+    return NamedReport(openi_id(root, where), Report(openi_sections(root)))
 
 
 def parse_openi_xml(data: bytes, where: str = "") -> ElementTree.Element:
@@ -198,7 +198,7 @@ def parse_openi_xml(data: bytes, where: str = "") -> ElementTree.Element:
     try:
         text = data.decode("utf-8-sig")
         if len(data) > LARGEST_XML or "<!DOCTYPE" in text:
-            what = f"no report: larger than {LARGEST_XML} bytes, or with a document type of its own"
+            what = f"the XML is refused: it is larger than {LARGEST_XML} bytes, or declares a document type"
             raise InputError(what, where=where)
         return ElementTree.fromstring(text)
     except (UnicodeDecodeError, ElementTree.ParseError) as error:
@@ -214,7 +214,7 @@ def openi_id(root: ElementTree.Element, where: str = "") -> str:
     identity = root.find("uId")
     found = identity.get("id") if identity is not None else None
     if not found:
-        what, expected = "the XML is no report of Open-i: it has no uId", 'an element <uId id="...">'
+        what, expected = "the XML is not a report of Open-i: it has no uId", 'an element <uId id="...">'
         raise InputError(what, expected=expected, where=where)
     return found
 
@@ -230,7 +230,7 @@ def openi_sections(root: ElementTree.Element) -> dict[str, str]:
     return sections
 
 
-def _read(name: str, suffix: str, data: bytes, where: str) -> Text:
+def _read(name: str, suffix: str, data: bytes, where: str) -> NamedReport:
     if suffix.lower() == ".xml":
         return read_openi_xml(data, where)
     try:
@@ -245,4 +245,4 @@ def _read(name: str, suffix: str, data: bytes, where: str) -> Text:
             got, remedy = "zero bytes, as in PDF, Word, images and UTF-16", "save the report as plain text in UTF-8"
         what, remedy = "the file is not UTF-8 text", f"{remedy}, or take it out of the folder"
         raise InputError(what, got=got, where=where, remedy=remedy) from None
-    return Text(name, Report(split_sections(text)))
+    return NamedReport(name, Report(split_sections(text)))

@@ -1,0 +1,48 @@
+"""Maps of findings, and what they say together."""
+
+import math
+from types import SimpleNamespace
+
+import torch
+
+from chiasm.heads.localization import LocalizationLayers, pool_maps
+from chiasm.tensors import Tokens
+
+
+def test_pool_maps_is_the_log_mean_exp_over_the_cells_of_real_images():
+    torch.manual_seed(0)
+    maps = torch.randn(2, 2, 3, 2, 2, dtype=torch.float64)
+    mask = torch.tensor([[True, True], [True, False]])
+    found = pool_maps(maps, mask, sharpness=2.0)
+    for study, images in enumerate([2, 1]):
+        for channel in range(3):
+            cells = maps[study, :images, channel].flatten().tolist()
+            slow = math.log(sum(math.exp(2.0 * c) for c in cells) / len(cells)) / 2.0
+            assert abs(float(found[study, channel]) - slow) < 1e-9
+
+
+def test_pool_maps_of_a_study_without_images_is_zero_and_has_a_finite_gradient():
+    maps = torch.randn(2, 1, 3, 2, 2, requires_grad=True)
+    pooled = pool_maps(maps, torch.tensor([[False], [True]]))
+    assert torch.equal(pooled[0], torch.zeros(3))
+    pooled.sum().backward()
+    assert torch.isfinite(maps.grad).all()
+    assert (maps.grad[0] == 0).all()
+
+
+def test_map_head_puts_each_cell_where_its_token_stands():
+    head = LocalizationLayers(8, [("t", 0), ("t", 1)], {"t": 2})
+    values = torch.randn(1, 2 * 6, 8)
+    tokens = Tokens(values, torch.ones(1, 12, dtype=torch.bool), grid=(2, 3))
+    maps = head(SimpleNamespace(encoded={"image": tokens}))["map_logits"]
+    assert maps.shape == (1, 2, 2, 2, 3)
+    token = 6 + 1 * 3 + 2  # second image, row 1, column 2
+    assert torch.allclose(maps[0, 1, :, 1, 2], head.net(values[0, token]))
+
+
+def test_the_maps_of_an_absent_image_are_those_of_zeros():
+    torch.manual_seed(0)
+    head = LocalizationLayers(8, [("t", 0), ("t", 1)], {"t": 2})
+    tokens = Tokens(torch.randn(1, 2 * 6, 8), torch.tensor([[True] * 6 + [False] * 6]), grid=(2, 3))
+    maps = head(SimpleNamespace(encoded={"image": tokens}))["map_logits"]
+    assert torch.allclose(maps[0, 1], head.net(torch.zeros(8))[:, None, None].expand(2, 2, 3))
