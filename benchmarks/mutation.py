@@ -185,9 +185,9 @@ def _judge(copy: Path, code: str, found: dict[str, dict[str, object]]) -> None:
     todo = {f"{code}: {m.fault}": m for m in MUTATIONS if m.code == code}
     todo = {name: m for name, m in todo.items() if name not in found["mutations"]}
     if todo and code not in found["whole"]:
-        status, _ = _run(copy, tests)
+        status, failed = _run(copy, tests)
         if status != "survived":
-            sys.exit(f"the tests of {code} fail without any fault: {' '.join(tests)}")
+            sys.exit(f"the tests of {code} fail without any fault: {failed or ' '.join(tests)}")
         found["whole"][code] = list(tests)
     for name, mutation in todo.items():
         (copy / place).write_text(source.replace(mutation.old, mutation.new), "utf-8")
