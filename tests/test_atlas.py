@@ -51,7 +51,7 @@ def test_a_toy_atlas_goes_from_import_to_prediction(tmp_path: Path) -> None:
     assert cohort.region_names == NAMES
     np.testing.assert_array_equal(Cohort.open(out).atlas, regions)
     train(read_recipe("fusion-gated", OVERRIDES), [out], tmp_path / "run")
-    (fold_model,) = load_fold_models(tmp_path / "run", [cohort])
+    fold_model = load_fold_models(tmp_path / "run")[0].over([cohort])
     assert fold_model.plan.regions == {str(n): name for n, name in NAMES.items()}
     assert fold_model.model.image_encoder.grid == (7,)  # numbers 0 .. 6
     (prediction,) = predict_inputs(tmp_path / "run", [files[3]], tmp_path / "out")

@@ -194,7 +194,7 @@ class Baseline(Options):
 
 
 class Evaluate(Options):
-    """`coverage` is the chance with which a likely set or interval is to hold the truth; `net_benefit_at` are the chances of
+    """`coverage` is the chance with which a prediction set or interval is to hold the truth; `net_benefit_at` are the chances of
     an outcome from which one would act, at which the net benefit of doing so is told."""
 
     resamples: Annotated[int, Field(ge=100)] = 1000

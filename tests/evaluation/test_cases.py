@@ -1,4 +1,4 @@
-"""Single patients are chosen by rule, and what stands beside them is theirs."""
+"""Example cases are chosen by rule, and what stands beside them is theirs."""
 
 import io
 from dataclasses import replace

@@ -39,7 +39,7 @@ def test_no_report_text_and_no_identifier_in_the_figures(evaluated: Evaluation) 
 
 def test_the_page_tells_the_arms_apart_and_puts_the_one_without_report_first(evaluated: Evaluation) -> None:
     page = evaluated.page.read_text("utf-8")
-    first, second = page.index("What it answers"), page.index("with the report as an input")
+    first, second = page.index("Performance"), page.index("with the report as an input")
     assert first < second
     assert page.index("image + record</span>") < second
     assert "The report is an input and states 80% of the present findings" in page

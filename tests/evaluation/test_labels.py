@@ -1,4 +1,4 @@
-"""How often likely sets hold the truth, and how large they are, counted on fingers; for everybody and for one group."""
+"""How often prediction sets hold the truth, and how large they are, counted on fingers; for everybody and for one group."""
 
 from dataclasses import replace
 

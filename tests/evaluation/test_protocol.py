@@ -36,7 +36,7 @@ def test_who_answered_is_said() -> None:
     assert who_answered(facts) == "test split"
     assert who_answered({**facts, "fold_models": 5, "folds": 5}) == "5 patient folds pooled"
     twice = {**facts, "fold_models": 10, "folds": 5, "repeats": 2}
-    each = "each answer, threshold and reach of a likely set the mean of"
+    each = "each answer, threshold and radius of a prediction set the mean of"
     assert who_answered(twice) == f"5 patient folds pooled, {each} 2 models (one a repeat)"
     external = {**facts, "fold_models": 5, "folds": 5, "external": True}
     assert who_answered(external) == f"external cohort, {each} 5 models"

@@ -156,13 +156,13 @@ def test_every_leading_figure_stands_there_with_its_interval(page: str) -> None:
 
 def test_the_trustworthy_arm_leads(summary: Summary) -> None:
     swapped = render(replace(summary, leads=("image+record", "")))
-    first = swapped[swapped.index("What it answers") : swapped.index("with the report as an input")]
+    first = swapped[swapped.index("Performance") : swapped.index("with the report as an input")]
     assert "0.652" in first
     assert "0.822" not in first
 
 
 def test_warnings_come_before_figures_and_their_absence_is_said(summary: Summary, page: str) -> None:
-    assert page.index("Careful") < page.index("What it answers")
+    assert page.index("Careful") < page.index("Performance")
     assert "No warning" in render(replace(summary, warnings=()))
 
 
@@ -171,10 +171,10 @@ def test_sections_without_content_are_left_out(summary: Summary) -> None:
     text = render(bare)
     for heading in (
         "What each modality adds",
-        "Could a shortcut do it?",
+        "Shortcut controls",
         "Localization",
         "Generated descriptions",
-        "For whom",
+        "Subgroups",
     ):
         assert heading not in text
         assert heading in render(summary)
@@ -198,7 +198,7 @@ def test_levels_stand_in_a_table_shaded_by_row(summary: Summary) -> None:
     assert "--share: 25%" in page
     assert "&lt;3&gt;" in page
     assert "92.5% of patients" in page
-    assert "Which level for which" not in render(summary)
+    assert "Confusion matrices" not in render(summary)
 
 
 def test_single_patients_show_bars_from_the_middle(page: str) -> None:

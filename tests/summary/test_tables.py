@@ -172,7 +172,7 @@ def test_an_ordinal_target_has_its_own_tables() -> None:
     assert [(table.title, list(table.columns)) for table in drawn] == [
         ("mrs", ["Quadratic kappa", "MAE", "Pearson r"]),
         ("mrs · above a level", ["AUROC > 2"]),
-        ("mrs · likely sets", ["Coverage"]),
+        ("mrs · prediction sets", ["Coverage"]),
         ("nihss", ["MAE", "Pearson r"]),
         ("survival", ["C-index", "Integrated Brier"]),
     ]

@@ -1,4 +1,4 @@
-"""Single patients on the page, chosen by rule: what each modality added, and the image beside what was written of it."""
+"""Example cases on the page, chosen by rule: what each modality added, and the image beside what was written of it."""
 
 from __future__ import annotations
 

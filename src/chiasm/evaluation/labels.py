@@ -33,7 +33,7 @@ class Column:
     """One label of some rows: [n] truth, answers ([n, Q] of levels), whether both are known; unpacks as metrics take it.
 
     Attributes:
-        cut, radius, raw: [n] where it is decided, how far the likely set reaches, the answer before calibration; None for an
+        cut, radius, raw: [n] where it is decided, how far the prediction set reaches, the answer before calibration; None for an
             arm that has none.
     """
 
@@ -142,7 +142,7 @@ def _score_levels(column: Column, levels: Levels, kind: Kind, whole: bool) -> Fi
 
 
 def _cover(column: Column, question: Question, target: str, k: int) -> Figures:
-    """How often the likely set or interval holds the truth, and how large it is."""
+    """How often the prediction set or interval holds the truth, and how large it is."""
     kind, radius = question.kinds[target], column.radius
     assert radius is not None
     column = replace(column, known=column.known & np.isfinite(radius))

@@ -60,9 +60,9 @@ def who_answered(facts: Mapping[str, Any]) -> str:
     """Which models answered whom, from the facts of evaluation.json.
 
     >>> who_answered({"external": False, "fold_models": 10, "folds": 5, "repeats": 2})
-    '5 patient folds pooled, each answer, threshold and reach of a likely set the mean of 2 models (one a repeat)'
+    '5 patient folds pooled, each answer, threshold and radius of a prediction set the mean of 2 models (one a repeat)'
     """
-    mean = ", each answer, threshold and reach of a likely set the mean of {} models"
+    mean = ", each answer, threshold and radius of a prediction set the mean of {} models"
     if facts["external"]:
         return "external cohort" + (mean.format(facts["fold_models"]) if facts["fold_models"] > 1 else "")
     if facts["fold_models"] == 1:

@@ -41,7 +41,7 @@ class Question:
         levels: leveled target -> of each label its levels.
         opted_in: record columns that are inputs although their time is unknown.
         heads: name -> {"options", "state"} of each head of the run.
-        coverage: the chance with which likely sets are to hold the truth. net_benefit_at: chances from which one would act.
+        coverage: the chance with which prediction sets are to hold the truth. net_benefit_at: chances from which one would act.
     """
 
     targets: Mapping[str, Sequence[str]]

@@ -1,4 +1,4 @@
-"""What is fitted on validation once training is over: temperatures, thresholds, the reach of likely sets, cuts of maps."""
+"""What is fitted on validation once training is over: temperatures, thresholds, the radius of prediction sets, cuts of maps."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class _Said:
         values, hidden: target -> [n, L] or [n, L, Q] probabilities or values, with all that is there and without the report.
         without: `told` of `hidden`.
         cuts, hidden_cuts: target -> [n, L] where those are cut; NaN where validation could not say.
-        radii: target -> [n, L] of the likely sets; NaN where validation could not say.
+        radii: target -> [n, L] of the prediction sets; NaN where validation could not say.
         added: target -> modality -> [n, numbers] as `told`; present: modality -> [n] bool.
         heads: name of a head -> what each fold model that has it said.
     """

@@ -25,7 +25,7 @@ def read_outcome(
 
     Args:
         answer: [] a probability or value, or [Q] of the levels.
-        cut: from which a binary outcome is 1; radius: of the likely set; NaN where validation could not say.
+        cut: from which a binary outcome is 1; radius: of the prediction set; NaN where validation could not say.
     """
     reach = None if np.isnan(radius) else coverage
     if kind is Kind.REGRESSION:

@@ -1,4 +1,4 @@
-"""Single patients: bars of what each modality added, beside the image and what was written of it."""
+"""Example cases: bars of what each modality added, beside the image and what was written of it."""
 
 from __future__ import annotations
 

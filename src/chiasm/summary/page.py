@@ -33,7 +33,7 @@ class Summary:
         leads: prefixes of the arms in the leading tables, the trustworthy one first: ("",) or ("image+record", "").
         protocol: the sentence under the title: which patients, which folds.
         curves, confusions: the figures; empty where there is nothing to show. sections: the heads' own.
-        coverage: the chance with which likely sets are to hold the truth; None where there are none.
+        coverage: the chance with which prediction sets are to hold the truth; None where there are none.
         data_notes: sentences of the cohorts that everyone who reads the page must know. added: what a written text added.
         opted_in: record columns of unknown time that are inputs.
         cases: single patients; glass: what the model looked at, or None.
@@ -117,7 +117,7 @@ def _draw_section(section: Section, names: Mapping[MetricName, Metric]) -> dict[
 def _heading(summary: Summary, lead: str) -> str:
     columns = tables.pretty(*summary.opted_in) if summary.opted_in else ""
     if lead == summary.leads[0]:
-        return "What it answers"
+        return "Performance"
     if lead:
         return f"The same, without {columns}"
     return f"The same, with {columns or 'the report'} as an input"

@@ -25,7 +25,7 @@ SCORES = (
     ("", ("c_index", "c_index_ipcw", "ibs")),
     ("above a level", ("auroc_gt_",)),
     ("calibration and net benefit", ("calibration_slope", "calibration_intercept", "net_benefit_")),
-    ("likely sets", ("coverage", "set_size", "interval_width")),
+    ("prediction sets", ("coverage", "set_size", "interval_width")),
 )
 """Of each table of a target: what its title adds, and its columns; one that ends in _ stands for all that begin so."""
 SUBGROUPS = {
@@ -223,7 +223,7 @@ def added_tables(names: Names, opted_in: Sequence[str] = ()) -> list[Table]:
 
 
 def control_tables(names: Names) -> list[Table]:
-    """Could a shortcut do it: the AUROC of the image alone on each label, with the controls on the same scale."""
+    """Shortcut controls: the AUROC of the image alone on each label, with the controls on the same scale."""
     tables = []
     shortcuts = [name for name, control in CONTROLS.items() if control.shortcut]
     for target in _unique(n.target for n in names if n.control in shortcuts):
