@@ -30,22 +30,22 @@ STUDIES, BEAMS, WORDS, STEPS = 16, 3, 80, 4  # STEPS: timed in a turn
 def work(home: Path, size: int) -> None:
     """Answer the lines "step" and "describe" of the standard input with seconds, until it ends."""
     import torch
-    from chiasm.cohort.sources import import_cohort
-    from chiasm.members import load_members
-    from chiasm.train import Trainee, train
 
+    from chiasm.cohort.imports import import_cohort
     from chiasm.recipe import read_recipe
+    from chiasm.run.fold_model import load_fold_models, over_own_cohorts
+    from chiasm.training.train import Trainee, train
 
     torch.set_num_threads(2)
     options = {"studies": 160, "size": size, "missing": 0.1}
     cohort = import_cohort("phantom-chest", None, home / "cohort", size=size, options=options)
     sets = [f"inputs.image.size={size}", f"train.batch_size={STUDIES}", "train.epochs=1"]
     train(read_recipe("report-fusion", sets), [cohort.path], home / "run")
-    member = load_members(home / "run")[0]
-    trainee = Trainee(member, member.model)
+    fold_model = over_own_cohorts(home / "run", load_fold_models(home / "run"))[0]
+    trainee = Trainee(fold_model, fold_model.model)
     trainee.log = lambda *_, **__: None
     optimizer = trainee.configure_optimizers()["optimizer"]
-    rows = member.split["train"]
+    rows = fold_model.split["train"]
     parts = [rows[i : i + STUDIES] for i in range(0, len(rows) - STUDIES + 1, STUDIES)]
     done = 0
 
@@ -53,7 +53,7 @@ def work(home: Path, size: int) -> None:
         nonlocal done
         begin, cpu, losses = time.perf_counter(), time.process_time(), []
         for _ in range(STEPS):
-            loss = trainee.training_step(member.loader.batch(parts[done % len(parts)]), done)
+            loss = trainee.training_step(fold_model.loader.batch(parts[done % len(parts)]), done)
             optimizer.zero_grad()
             loss.backward()
             trainee.configure_gradient_clipping(optimizer)
@@ -64,13 +64,15 @@ def work(home: Path, size: int) -> None:
         return {"seconds": seconds, "cpu_seconds": cpu, "loss": statistics.fmean(losses)}
 
     def describe() -> dict[str, float]:
-        model, batch = member.model.eval(), member.loader.batch(parts[0])
-        eos = model.decoder.embedding.weight[3]
+        model, batch = fold_model.model.eval(), fold_model.loader.batch(parts[0])
+        layers = model.heads["description"]
+        layers.beams, layers.max_tokens = BEAMS, WORDS
+        eos = layers.decoder.embedding.weight[3]
         kept = eos.detach().clone()
         with torch.no_grad():
             eos.zero_()
             begin, cpu = time.perf_counter(), time.process_time()
-            ids = model.describe(batch, BEAMS, WORDS)
+            ids = model.answer(model.encode(batch), batch, ["description"]).heads["description"]["ids"]
             seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
             eos.copy_(kept)
         model.train()
