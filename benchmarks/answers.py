@@ -106,7 +106,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     arguments = parser.parse_args()
     if arguments.work:
-        return work(arguments.work, arguments.studies)
+        work(arguments.work, arguments.studies)
+        return
     if arguments.against is None:
         parser.error("--against names the checkout to compare with")
     with tempfile.TemporaryDirectory() as scratch:
