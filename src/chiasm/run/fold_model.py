@@ -20,7 +20,6 @@ from chiasm.errors import RunError
 from chiasm.geometry import Geometry
 from chiasm.models.baseline import Baseline
 from chiasm.models.image.encoder import Extractor
-from chiasm.models.image.territories import Territories
 from chiasm.models.text.encoder import TextExtractor
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.report.tokenizer import PretrainedTokenizer, Tokenizer, build_tokenizer
@@ -170,10 +169,8 @@ def begin_fold_model(folder: Path, cohorts: Sequence[Cohort]) -> FoldModelOver:
     """One model of a run over its cohorts, as training begins with it: its first weights follow from the split's seed."""
     fold_model = _read(folder)
     if fold_model.plan.atlas:
-        assert cohorts[0].atlas is not None
-        for module in fold_model.model.modules():
-            if isinstance(module, Territories):
-                module.place(cohorts[0].atlas)
+        assert cohorts[0].atlas is not None and fold_model.model.image_encoder is not None
+        fold_model.model.image_encoder.place(cohorts[0].atlas)
     fold_model.model.eval().to(find_device())
     return fold_model.over(cohorts, own=True)
 

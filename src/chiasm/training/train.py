@@ -39,7 +39,6 @@ from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
 from chiasm.heads.head import Loss
 from chiasm.models.baseline import Baseline, Fit
 from chiasm.models.image.augment import augment, uniforms
-from chiasm.models.image.territories import TerritoryEncoder
 from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.progress import Progress, say
 from chiasm.recipe import Recipe, write_recipe
@@ -52,7 +51,7 @@ from chiasm.run.folder import Run, read_run, write_run
 from chiasm.run.model import Model
 from chiasm.splits import folds as patient_folds
 from chiasm.splits import split_of
-from chiasm.tensors import Batch, Outputs
+from chiasm.tensors import MODALITIES, Batch, Outputs
 
 Rows = list[NDArray[np.int64]]  # rows of each cohort
 ENOUGH_JUDGES = 100
@@ -259,11 +258,11 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
 
 
 def _measure(fold_model: FoldModelOver, model: Model) -> None:
-    """Territories are measured by what they hold in training studies."""
-    encoder = model.encoders["image"] if "image" in model.modalities else None
-    if isinstance(encoder, TerritoryEncoder):
+    """Territories are measured by what they hold in training studies; an encoder that measures nothing draws no batch."""
+    if "image" in model.modalities:
         rows = fold_model.split["train"]
-        encoder.standardize(fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
+        batches = (fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
+        model.image_encoder.standardize(batches)
 
 
 def _fit_classifiers(fold_model: FoldModelOver, model: Baseline) -> None:
@@ -492,12 +491,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
 
 def _is_pretrained(name: str, recipe: Recipe) -> bool:
     """Whether a weight begins with what it learned elsewhere: of a backbone, or of a text model."""
-    image, text = recipe.inputs.image, recipe.inputs.text
-    known = {
-        "image": image is not None and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf"),
-        "text": text is not None and text.pretrained is not None,
-    }
-    return any(name.startswith(f"encoders.{m}.backbone.") for m, pretrained in known.items() if pretrained)
+    inputs = {m: given for m in MODALITIES if (given := getattr(recipe.inputs, m)) is not None}
+    return any(name.startswith(f"encoders.{m}.backbone.") for m, given in inputs.items() if given.pretrained)
 
 
 def _counted(loss: Loss) -> tuple[float, float]:
