@@ -150,8 +150,22 @@ CONTROLS: Registry[Any] = Registry(
         "nearest": "chiasm.evaluation.controls:NEAREST",
     },
 )
-SOURCES: Registry[Any] = Registry("source", {})
-"""Sources of users; the built-in ones are in `chiasm.sources.registry`."""
+SOURCES: Registry[Any] = Registry(
+    "source",
+    {
+        "chestxray14": "chiasm.sources.chestxray14:SOURCE",
+        "covid-chestxray": "chiasm.sources.covid_chestxray:SOURCE",
+        "mimic-cxr": "chiasm.sources.mimic_cxr:SOURCE",
+        "openi": "chiasm.sources.openi:SOURCE",
+        "medpix": "chiasm.sources.medpix:SOURCE",
+        "soop": "chiasm.sources.soop:SOURCE",
+        "bids": "chiasm.sources.bids:SOURCE",
+        "table": "chiasm.sources.table.read:SOURCE",
+        "dicom": "chiasm.sources.dicom:SOURCE",
+        "phantom-chest": "chiasm.sources.phantom_chest:SOURCE",
+        "phantom-stroke": "chiasm.sources.phantom_stroke:SOURCE",
+    },
+)
 REGISTRIES: Mapping[str, Registry[Any]] = {
     r.kind: r for r in (HEADS, FUSIONS, IMAGE_ENCODERS, TEXT_ENCODERS, RECORD_ENCODERS, SOURCES, ARMS, CONTROLS)
 }
