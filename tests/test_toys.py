@@ -23,7 +23,7 @@ from chiasm.evaluation.controls import Control
 from chiasm.evaluation.spec import Arm
 from chiasm.evaluation.verify import verify
 from chiasm.heads.head import Head, Loss, Section
-from chiasm.metrics.metric import metric_name
+from chiasm.metrics.name import metric_name
 from chiasm.models.image.encoder import Backbone, build_backbone
 from chiasm.models.text.encoder import TextEncoder
 from chiasm.prediction.folder import predict_inputs

@@ -12,7 +12,7 @@ from chiasm.evaluation.spec import FULL, WITHOUT_OPT_IN, Evidence
 from chiasm.heads.spec import Pool, Question, Truth
 from chiasm.metrics.bootstrap import Estimate
 from chiasm.metrics.controls import comes_close
-from chiasm.metrics.metric import metric_name
+from chiasm.metrics.name import metric_name
 from chiasm.registry import CONTROLS
 from chiasm.report.findings import label_reports
 from chiasm.study import Kind, State
