@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from asking import fold_models_over
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_bert import save_tiny_bert
 
 import chiasm
@@ -93,8 +93,8 @@ def test_a_modality_that_one_of_the_two_lacks_is_said(phantom, small, tiny_run, 
     [
         ("fusion.dim=16", r"fusion\.dim: 16 here, 32 there; encoders\.image\..*and \d+ more"),
         ("inputs.image.encoder=monai:resnet10", r"inputs\.image\.encoder: monai:resnet10 here, small-cnn there"),
-        ("inputs.record.leave_out=[age]", r"numeric record columns: .*encoders\.record\.\w+: \[\d+, 32"),
-        ("heads.localization.stride=16", r"encoders\.image\.laterals\.1\.bias: none here, \[32\] there"),
+        ("inputs.record.leave_out=[age_years]", r"numeric record columns: .*encoders\.record\.\w+: \[\d+, 32"),
+        ("heads.localization.stride=16", r"encoders\.image\.laterals\.2\.bias: none here, \[32\] there"),
     ],
 )
 def test_encoders_that_differ_are_refused_with_what_differs(phantom, small, tiny_run, tmp_path, override, named):
@@ -164,8 +164,8 @@ def test_a_patient_is_known_by_name_in_the_source_or_by_pixels(phantom):
     class Elsewhere:  # the same people under another source
         source, studies, images, image_study = "elsewhere", phantom.studies, phantom.images, phantom.image_study
 
-    with_image = phantom.studies["patient_id"].iloc[np.intersect1d(train_rows, phantom.image_study)].nunique()
-    assert 0 < count_seen([Elsewhere], [train_rows], seen) == with_image < patients
+    pictured = np.intersect1d(train_rows, phantom.image_study)
+    assert count_seen([Elsewhere], [train_rows], digest_studies([phantom], [pictured[:3]])) == 3
     assert count_seen([Elsewhere], [test_rows], seen) == 0
 
 
@@ -264,3 +264,31 @@ def test_two_trainings_do_not_write_one_run(phantom, small, tiny_run, tmp_path):
     train(recipe, [phantom.path], tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "calibration.json").is_file()
     assert not (tmp_path / "run.lock").exists()
+
+
+def test_territories_begin_with_what_the_other_run_measured_and_by_its_atlas(strokes, tmp_path, begun):
+    own = ["train.epochs=1", "fusion.dim=8", "fusion.heads=2", "heads.alignment=null"]
+    recipe = read_recipe("stroke-prognosis", own)
+    train(recipe, [strokes.path], tmp_path / "first")
+    file = tmp_path / "first" / "weights.safetensors"
+    weights = load_file(file)
+    weights["encoders.image.mean"] += 1  # as training studies of another cohort would measure
+    save_file(weights, file)
+    train(recipe, [strokes.path], tmp_path / "second", init=tmp_path / "first")
+    assert torch.equal(begun[1][0]["encoders.image.mean"], weights["encoders.image.mean"])
+    weights["encoders.image.backbone.regions"][0, 0, 0] += 1
+    save_file(weights, file)
+    with pytest.raises(RunError, match="regions of the atlas are other ones"):
+        train(recipe, [strokes.path], tmp_path / "third", init=tmp_path / "first")
+
+
+def test_an_evaluation_elsewhere_says_whom_the_run_before_had_seen(phantom, small, tiny_run, tmp_path):
+    """A run of other patients begins with one that has seen these, and is tested on them."""
+    options = {"studies": 40, "size": 64}
+    other = chiasm.import_cohort("phantom-chest", None, tmp_path / "other", size=64, seed=77, options=options)
+    recipe = read_recipe("report-fusion", [*small, *LIGHT, "evaluate.resamples=100"])
+    train(recipe, [other.path], tmp_path / "run", init=tiny_run)
+    seen = phantom.studies["patient_id"][phantom.studies["split"] != "test"].nunique()
+    said = f"{seen} of the tested patients were seen by the run that the encoders begin with."
+    assert said in chiasm.evaluate(tmp_path / "run", phantom.path).warnings
+    assert not any("begin with" in warning for warning in chiasm.evaluate(tmp_path / "run").warnings)

@@ -207,7 +207,7 @@ def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, re
         fold_models.append(name)
         sections |= {*plan.text_sections, *plan.description_sections}
     if start is not None:
-        began = f"Its encoders of {' and '.join(started)} begin with those of the run {start.path.name}"
+        began = f"Its encoders of {', '.join(started)} begin with those of the run {start.path.name}"
         notes.insert(0, f"{began} (weights {start.hash[:12]}): chiasm train --init {start.path}.")
     if folds > 1:
         shutil.copy(home / fold_models[0] / "recipe.yaml", home / "recipe.yaml")
