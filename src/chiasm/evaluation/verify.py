@@ -102,7 +102,10 @@ def fold_model_values(run: Path, fold_models: Sequence[str], evidence: Evidence)
     """Arm with logits -> target -> [n, M, L] (or [n, M, L, Q]): what each fold model says by itself, after its calibration."""
     layout, pool = evidence.question.layout, evidence.pool
     plans = [Plan.from_json((run / name / "plan.json").read_text("utf-8")) for name in fold_models]
-    fitted = [read_calibration(run / name / "calibration.json") for name in fold_models]
+    homes = (
+        ["."] * len(fold_models) if evidence.question.external else fold_models
+    )  # of new patients, or of those it tests
+    fitted = [read_calibration(run / home / "calibration.json") for home in homes]
     found: dict[str, dict[str, Floats]] = {}
     for prefix, arm in evidence.arms.items():
         for target, logits in arm.logits.items():

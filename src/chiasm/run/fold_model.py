@@ -116,10 +116,8 @@ def load_fold_models(run: Path) -> list[FoldModel]:
             where=str(run),
             remedy="chiasm train ... --resume continues it",
         )
-    fold_models = [
-        replace(load_fold_model(run / name), calibration=read_calibration(run / name / "calibration.json"))
-        for name in info.fold_models
-    ]
+    calibration = read_calibration(run / "calibration.json")  # of new patients
+    fold_models = [replace(load_fold_model(run / name), calibration=calibration) for name in info.fold_models]
     _share([fold_model.model for fold_model in fold_models])
     return fold_models
 
@@ -145,13 +143,16 @@ def _equal(a: nn.Module, b: nn.Module) -> bool:
 
 
 def over_own_cohorts(run: Path, fold_models: Sequence[FoldModel]) -> list[FoldModelOver]:
-    """The models of a run over the cohorts they were trained on.
+    """The models of a run over the cohorts they were trained on, each calibrated for the patients it tests.
 
     Raises:
-        CohortError: a cohort is gone or has changed.
+        CohortError: a cohort is gone or has changed. RunError: a calibration is missing.
     """
     cohorts = [open_recorded(recorded) for recorded in read_run(run).cohorts]
-    return [fold_model.over(cohorts, own=True) for fold_model in fold_models]
+    return [
+        replace(each, calibration=read_calibration(each.folder / "calibration.json")).over(cohorts, own=True)
+        for each in fold_models
+    ]
 
 
 def load_fold_model(folder: Path) -> FoldModel:
@@ -178,7 +179,8 @@ def begin_fold_model(
         assert cohorts[0].atlas is not None and fold_model.model.image_encoder is not None
         fold_model.model.image_encoder.place(cohorts[0].atlas)
     if encoders:  # before features are cached: they are named by the weights
-        fold_model.model.load_state_dict({**fold_model.model.state_dict(), **encoders})
+        own = fold_model.model.state_dict()  # one fold may lack a modality that others have
+        fold_model.model.load_state_dict({**own, **{name: x for name, x in encoders.items() if name in own}})
     fold_model.model.eval().to(find_device())
     return fold_model.over(cohorts, own=True)
 

@@ -45,7 +45,7 @@ class Run(Document):
         init: the run whose encoders this one began with, if any.
     """
 
-    SCHEMA: ClassVar[int] = 4
+    SCHEMA: ClassVar[int] = 5
 
     recipe: str
     cohorts: tuple[RecordedCohort, ...]
