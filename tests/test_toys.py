@@ -151,8 +151,6 @@ class Bag(TextEncoder):
 class Presence(nn.Module):
     """What was measured, whatever was found."""
 
-    pretrained, takes = False, ""
-
     def __init__(self, numeric, categories, dim):
         super().__init__()
         self.column = nn.Parameter(torch.randn(numeric + len(categories), dim))

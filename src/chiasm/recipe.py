@@ -41,7 +41,7 @@ class EncodedInput(Options):
     @classmethod
     def _known(cls, encoder: str) -> str:
         name, colon, taken = encoder.partition(":")
-        if name not in cls.encoders or bool(cls.encoders[name].takes) != bool(taken) or bool(colon) != bool(taken):
+        if name not in cls.encoders or bool(colon) != bool(taken) or bool(taken) != bool(_takes(cls.encoders[name])):
             raise ValueError(f"must be {encoder_names(cls.encoders)}")
         return encoder
 
@@ -58,14 +58,19 @@ class EncodedInput(Options):
     @property
     def pretrained(self) -> bool:
         """Whether its backbone begins with what it learned elsewhere."""
-        return bool(self.part.pretrained)
+        return bool(getattr(self.part, "pretrained", False))
 
 
 def encoder_names(encoders: Registry[Any], **needed: Any) -> str:
     """ "a, b or hf:ID-or-folder": how a recipe names the encoders, or those whose attributes contain these values."""
     fit = {name: e for name, e in encoders.items() if all(value in getattr(e, key) for key, value in needed.items())}
-    *most, last = [f"{name}:{encoder.takes}" if encoder.takes else name for name, encoder in fit.items()]
+    *most, last = [f"{name}:{_takes(encoder)}" if _takes(encoder) else name for name, encoder in fit.items()]
     return f"{', '.join(most)} or {last}" if most else last
+
+
+def _takes(encoder: Any) -> str:
+    """What stands after the colon of an encoder's name."""
+    return str(getattr(encoder, "takes", ""))
 
 
 class ImageInput(EncodedInput):
