@@ -58,4 +58,4 @@ def test_head_encoders_and_family_of_the_examples_learn(registered, phantom, tmp
     words = chiasm.evaluate(tmp_path / "run")
     assert (tmp_path / "run" / "evaluation" / "predictions" / "heads" / "length.npz").is_file()
     with np.load(tmp_path / "run" / "evaluation" / "predictions" / "heads" / "length.npz") as stored:
-        assert stored["words"].shape == (words.facts["studies"], 1)
+        assert stored["words"].shape == (words.record.studies, 1)
