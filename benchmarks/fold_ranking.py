@@ -9,8 +9,7 @@ drawn and the models of K folds x R repeats fitted anew (linear discriminant wit
 
 Both are held against the mean true AUROC of the K x R models and against its expectation, the worth of the training procedure.
 
-    python benchmarks/fold_ranking.py --work FOLDER       a file a cell; what is there for the same code is not run again
-    python benchmarks/fold_ranking.py --work FOLDER --missing
+    OMP_NUM_THREADS=1 python benchmarks/fold_ranking.py --work FOLDER       a file a cell; what is there for the same code is not run again
     writes benchmarks/results/fold_ranking.json when no cell is missing
 """
 
@@ -18,35 +17,31 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import json
-import os
 from functools import cache
 from itertools import product
 from multiprocessing import Pool
 from pathlib import Path
 from typing import NamedTuple
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # cells run side by side
-
 import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import norm, t
 
-from chiasm.metrics import bootstrap, classification, folds
-from chiasm.metrics.bootstrap import Resamples, share_interval
+from chiasm.metrics import classification, folds
+from chiasm.metrics.bootstrap import Resamples, indicator, share_interval
 
 OUT = Path(__file__).parent / "results" / "fold_ranking.json"
-REPLICATIONS, RESAMPLED, RESAMPLES = (
-    2000,
-    200,
-    200,
-)  # replications; those of them with a bootstrap within folds; its size
+REPLICATIONS, RESAMPLES = 2000, 200
+RESAMPLED_POOLED, RESAMPLED = 300, 50  # replications of a cell that are bootstrapped, pooled and within folds
 BEST = 0.8  # AUROC of the best linear model
 RIDGE = 5.0
 FEATURES = 8  # and 3 or 20 in a few cells: a model that hardly overfits, and one that does
 N, PREVALENCE, FOLDS, REPEATS = (60, 100, 200, 400, 1000), (0.05, 0.1, 0.2, 0.5), (3, 5, 10), (1, 3, 10)
-TEMPERATURES = np.geomspace(0.05, 20, 41)
+PATIENTS = np.char.zfill(np.arange(max(N)).astype(str), 4)
+TEMPERATURES = np.geomspace(0.05, 20, 21)
+FROM_PACKAGE = (Resamples, share_interval, classification.ranking, folds.Tested, folds.Steps, folds.standard_error)
 RAW = (
     *("target", "within", "error", "error_of_mean", "both_counted", "low", "high"),
     *("pooled", "pooled_low", "pooled_high", "true_auprc", "auprc", "pooled_auprc"),
@@ -81,7 +76,8 @@ def cells() -> list[Cell]:
         if sum(place) % 5 == 0 or ends:
             chosen.append(cell)
     others = [(100, 0.2, 5, 3), (200, 0.1, 5, 3), (200, 0.1, 10, 10), (400, 0.5, 5, 3)]
-    return sorted(chosen, key=lambda c: c.n * c.repeats) + [Cell(*c, d) for d in (3, 20) for c in others]
+    by_cost = sorted(chosen, key=lambda c: c.n * c.repeats)
+    return by_cost[::2] + [Cell(*c, d) for d in (3, 20) for c in others] + by_cost[1::2]
 
 
 # --- patients and models ------------------------------------------------------------------------------------------------
@@ -142,9 +138,8 @@ def temperatures(z: Array, y: Array, held: Array) -> Array:
     count = held.sum(axis=1)
     positive = (held & y).sum(axis=1)
     truth = np.where(y[row], ((positive + 1) / (positive + 2))[model], (1 / (count - positive + 2))[model])
-    scaled = z[row, model][:, None] / TEMPERATURES
-    loss = np.zeros((len(held), len(TEMPERATURES)))
-    np.add.at(loss, model, np.logaddexp(0, scaled) - truth[:, None] * scaled)
+    scaled = np.clip(z[row, model][:, None] / TEMPERATURES, -500, 500)
+    loss = indicator(model, len(held)) @ (np.log1p(np.exp(scaled)) - truth[:, None] * scaled)
     return np.where((positive > 0) & (positive < count), TEMPERATURES[loss.argmin(axis=1)], 1.0)
 
 
@@ -164,42 +159,40 @@ def run(cell: Cell, replications: int, file: Path) -> None:
     rng = np.random.default_rng([7, *(round(100 * number) for number in cell)])
     raw = np.full((replications, len(RAW)), np.nan)
     for number in range(replications):
-        raw[number] = replicate(cell, rng, number < RESAMPLED and cell.features == FEATURES)
+        raw[number] = replicate(cell, rng, number)
     part = file.with_suffix(".part")
     with part.open("wb") as target:
         np.save(target, raw, allow_pickle=False)
     part.rename(file)
 
 
-def replicate(cell: Cell, rng: np.random.Generator, resampled: bool) -> list[float]:
+def replicate(cell: Cell, rng: np.random.Generator, number: int) -> list[float]:
     trained = train(cell, rng)
-    y, patients = trained.labels, np.char.zfill(np.arange(cell.n).astype(str), 5)
-    whole = Resamples.draw(patients, 0)
-    found = folds.ranking(y, trained.logits, trained.tested_by, whole)
-    value, error = float(found["auroc"].draws[0]), found["auroc"].error
+    y = trained.labels
+    whole = Resamples.draw(PATIENTS[: cell.n], 0)
     tested = folds.Tested.of(trained.logits, trained.tested_by)
     rows, labels = whole.at(tested.rows), y[tested.rows]
-    steps = folds.Steps.of(labels, tested.scores, tested)
-    of_mean = np.sqrt((steps.influence(labels, rows).mean(axis=0) ** 2).sum())
-    fold_pairs = [np.bincount(tested.group, of_class) for of_class in (labels, ~labels)]
-    pairs = tested.by_repeat(np.prod(fold_pairs, axis=0)[:, None])
-    seed = int(rng.integers(2**31))
-    draw = Resamples.draw(patients, RESAMPLES, seed)
-    pooled = classification.ranking(y, trained.probabilities.mean(axis=1), draw)
+    steps = folds.Steps.of(labels, tested.scores, tested)  # what `folds.ranking` does, with what it keeps to itself
+    value, precision = rows.draws(steps.counts, steps.figures)[:, 0]
+    influence = steps.influence(labels, rows)
+    error = folds.standard_error(influence)
+    in_fold = [np.bincount(tested.group[here], minlength=len(tested.repeat)) for here in (labels, ~labels)]
+    pairs = tested.by_repeat(np.prod(in_fold, axis=0)[:, None])
+    answers = trained.probabilities.mean(axis=1)
+    draw = Resamples.draw(PATIENTS[: cell.n], RESAMPLES if number < RESAMPLED_POOLED else 0, number)
+    pooled = classification.ranking(y, answers, draw)
     result = [
-        *(trained.true.mean(), value, error, of_mean, np.mean(value * (1 - value) / pairs)),
-        *share_interval(value, error, cell.few),
+        *(trained.true.mean(), value, error, np.sqrt((influence.mean(axis=0) ** 2).sum())),
+        *(np.mean(value * (1 - value) / pairs), *share_interval(value, error, cell.few)),
         *(pooled["auroc"].draws[0], *ends(pooled["auroc"].draws)),
-        *(
-            np.interp(trained.true, *auprc_table(cell.few / cell.n)).mean(),
-            found["auprc"].draws[0],
-            pooled["auprc"].draws[0],
-        ),
+        *(np.interp(trained.true, *auprc_table(cell.few / cell.n)).mean(), precision, pooled["auprc"].draws[0]),
     ]
-    if not resampled:
+    if number >= RESAMPLED:
         return [*result, *[np.nan] * 4]
     for resamples in (draw, by_class(y, rng)):
-        result += ends(folds.ranking(y, trained.logits, trained.tested_by, resamples)["auroc"].draws)
+        found = folds.ranking(y, trained.logits, trained.tested_by, resamples)["auroc"]
+        assert np.allclose((found.draws[0], found.error), (value, error))
+        result += ends(found.draws)
     return result
 
 
@@ -213,7 +206,7 @@ def by_class(y: Array, rng: np.random.Generator) -> Resamples:
 
 
 def ends(draws: Array) -> list[float]:
-    return np.nanpercentile(draws[1:], [2.5, 97.5]).tolist()
+    return np.nanpercentile(draws[1:], [2.5, 97.5]).tolist() if len(draws) > 1 else [np.nan] * 2
 
 
 # --- what came out ------------------------------------------------------------------------------------------------------
@@ -223,7 +216,6 @@ def summarize(cell: Cell, raw: Array) -> dict[str, object]:
     r = dict(zip(RAW, raw.T, strict=True))
     target, value = r["target"], r["within"]
     expected = target.mean()
-    done = ~np.isnan(r["resampled_low"])
     intervals = {
         "within, chosen": (r["low"], r["high"]),
         "pooled, percentiles": (r["pooled_low"], r["pooled_high"]),
@@ -237,7 +229,7 @@ def summarize(cell: Cell, raw: Array) -> dict[str, object]:
         intervals[f"within, logit, {of}, {name}"] = logit_ends(value, error, q)
     at_target, at_expected = {}, {}
     for name, (low, high) in intervals.items():
-        known = done if "percentiles" in name and name.startswith("within") else np.ones(len(target), bool)
+        known = ~np.isnan(low)
         if known.any():
             at_target[name] = share((low <= target) & (target <= high), known)
             at_expected[name] = share((low <= expected) & (expected <= high), known)
@@ -299,8 +291,8 @@ def main() -> None:
     parser.add_argument("--replications", type=int, default=REPLICATIONS)
     parser.add_argument("--missing", action="store_true", help="only say which cells are missing")
     given = parser.parse_args()
-    sources = [Path(__file__), *(Path(str(m.__file__)) for m in (bootstrap, classification, folds))]
-    code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+    makes = (train, discriminants, temperatures, auprc_table, replicate, by_class, ends, *FROM_PACKAGE)
+    code = hashlib.sha256("".join(map(inspect.getsource, makes)).encode()).hexdigest()[:12]
     given.work.mkdir(parents=True, exist_ok=True)
     files = {cell: given.work / f"{code}-{given.replications}-{cell.name}.npy" for cell in cells()}
     missing = [cell for cell, file in files.items() if not file.is_file()]
@@ -316,7 +308,7 @@ def main() -> None:
     result = {
         "what": " ".join(str(__doc__).split("\n\n    python")[0].split()),
         "grid": f"{len(found)} cells: a fifth of {len(N) * len(PREVALENCE) * len(FOLDS) * len(REPEATS)}, its corners, other models",
-        "best_auroc": BEST, "resamples": RESAMPLES, "replications_resampled_within_folds": RESAMPLED, "code": code,
+        "best_auroc": BEST, "resamples": RESAMPLES, "replications_resampled": {"pooled": RESAMPLED_POOLED, "within": RESAMPLED}, "code": code,
         "aims": judge(found), "cells": found,
     }  # fmt: skip
     OUT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")

@@ -233,7 +233,8 @@ class Estimate:
 def macro(estimates: Mapping[str, Estimate]) -> Estimate:
     """The mean over the labels on which the figure is defined; the protocol names them, and those left out.
 
-    A resample in which one of them is undefined is undefined, so that all resamples average the same labels.
+    A resample in which one of them is undefined is undefined, so that all resamples average the same labels. Where no label has
+    enough patients of a class, the mean of those with any is computed, and not reported.
 
     Raises:
         ValueError: there are no estimates, or they rest on different resamples or follow different protocols.
@@ -241,16 +242,16 @@ def macro(estimates: Mapping[str, Estimate]) -> Estimate:
     _check_alike(list(estimates.values()))
     kept = {label: e for label, e in estimates.items() if not e.undefined}
     undefined = [f"{label} ({e.undefined})" for label, e in estimates.items() if e.undefined]
-    used = list((kept or estimates).values())
-    draws = np.mean([e.draws for e in used], axis=0)
+    some = {label: e for label, e in estimates.items() if not np.isnan(e.draws[0])}
+    used = list((kept or some or estimates).values())
     return replace(
         used[0],
-        draws=draws if kept else np.full_like(draws, np.nan),
+        draws=np.mean([e.draws for e in used], axis=0),
         patients=np.unique(np.concatenate([e.patients for e in used])),
         protocol=f"mean over {', '.join(kept) or 'no label'} of {used[0].protocol}",
         detail=f"undefined and left out: {', '.join(undefined)}" if undefined else "",
         reason="undefined for every label",
-        classes=(),
+        classes=() if kept else (max(min(e.classes, default=0) for e in used),),
         error=None,
     )
 
@@ -275,9 +276,12 @@ def indicator(groups: NDArray[np.integer], n_groups: int, values: Floats | None 
     return sparse.csr_array((np.ones(n) if values is None else values, (groups, np.arange(n))), (n_groups, n))
 
 
-def varies(values: Floats) -> bool:
+def varies(values: NDArray[np.floating]) -> bool:
     """Do they differ by more than rounding? The mean of .1, .1 and .1 is not .1, and a variance of 1e-34 is none."""
-    return bool(len(values) and np.ptp(values) > ROUNDING * np.abs(values).max())
+    if not len(values):
+        return False
+    rounding = max(ROUNDING, 16 * float(np.finfo(values.dtype).eps) if values.dtype != np.float64 else 0.0)
+    return bool(np.ptp(values) > rounding * np.abs(values).max())
 
 
 def _check_alike(estimates: Sequence[Estimate]) -> None:

@@ -219,7 +219,9 @@ class Steps:
         total = np.zeros((len(pairs), len(names)))
         for of_class in (y, ~y):
             n = len(np.unique(patient[of_class]))
-            np.add.at(total, (repeat[of_class], patient[of_class]), np.sqrt(n / max(n - 1, 1)) * adds[of_class])
+            place = repeat[of_class] * len(names) + patient[of_class]
+            each = np.sqrt(n / max(n - 1, 1)) * adds[of_class]
+            total += np.bincount(place, each, total.size).reshape(total.shape)
         return np.asarray(total[pairs > 0])
 
 
