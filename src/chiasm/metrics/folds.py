@@ -213,7 +213,7 @@ class Steps:
             y, (n_negative[self.group] - fp + negatives / 2)[self.step, 0], (tp - positives / 2)[self.step, 0]
         )
         others = np.where(y, n_negative[group, 0], n_positive[group, 0])
-        auroc = _ratio(np.bincount(repeat[y], won[y], len(pairs)), pairs)
+        auroc = _ratio(np.bincount(repeat[y], won[y], len(pairs)).astype(np.float64), pairs)
         adds = np.where(pairs[repeat] > 0, won - auroc[repeat] * others, 0.0) / np.maximum(pairs[repeat], 1)
         names, patient = np.unique(rows.patients, return_inverse=True)
         total = np.zeros((len(pairs), len(names)))
@@ -237,7 +237,7 @@ def standard_error(influence: Floats) -> float:
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
     """NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))
 
 
 def _spread(both: Floats, x: Floats, y: Floats, n: Floats) -> Floats:
