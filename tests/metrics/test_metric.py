@@ -64,6 +64,15 @@ def test_what_is_no_name_is_refused(name):
         parse_name(name)
 
 
+def test_events_and_reason_are_written_where_they_are():
+    figure = Metric(0.8, 0.7, 0.9, 100, "p", events=20)
+    assert figure.to_json() == {"value": 0.8, "low": 0.7, "high": 0.9, "n": 100, "protocol": "p", "events": 20}
+    none = Metric(None, None, None, 3, "p", "too few", 0)
+    assert none.to_json()["events"] == 0
+    for metric in (figure, none, Metric(0.8, None, None, 1, "p")):
+        assert Metric.from_json(metric.to_json()) == metric
+
+
 @given(words, st.none() | words, words, st.none() | controls, st.none() | subsets, st.none() | st.tuples(words, words))
 def test_every_name_reads_back_to_its_parts(target, label, metric, control, subset, subgroup):
     subgroup = None if subgroup is None else "=".join(part.replace("=", " ") for part in subgroup)
