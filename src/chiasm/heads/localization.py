@@ -22,7 +22,7 @@ from chiasm.heads.head import READER, Answered, Asked, Head, Loss, Picture, Read
 from chiasm.heads.spec import Case, Floats, Pool, Question, mean_known
 from chiasm.metrics.bootstrap import Estimate, macro
 from chiasm.metrics.localization import map_to_boxes, score_map, summarize
-from chiasm.metrics.metric import metric_name, split_prefix
+from chiasm.metrics.name import MetricName, metric_name, split_prefix
 from chiasm.models.attention import places_of, take
 from chiasm.objectives.grounding import map_loss
 from chiasm.recipe import Options
@@ -45,10 +45,11 @@ class LocalizationLayers(nn.Module):
     """One logit per label and grid cell, from image tokens alone.
 
     Args:
-        channels: (target, position of the label in the target) of each map; sizes: target -> its number of labels.
+        channels: (target, position of the label in the target) of each map, None of a label that is no target; sizes: target ->
+            its number of labels.
     """
 
-    def __init__(self, dim: int, channels: Sequence[tuple[str, int]], sizes: Mapping[str, int]) -> None:
+    def __init__(self, dim: int, channels: Sequence[tuple[str, int | None]], sizes: Mapping[str, int]) -> None:
         super().__init__()
         self.channels, self.sizes = tuple(channels), dict(sizes)
         last = nn.Linear(dim, len(self.channels))
@@ -72,6 +73,8 @@ class LocalizationLayers(nn.Module):
         pooled = pool_maps(said["map_logits"], seen.encoded["image"].units())  # [B, C]
         found = {target: pooled.new_zeros(len(pooled), size) for target, size in self.sizes.items()}
         for channel, (target, position) in enumerate(self.channels):
+            if position is None:
+                continue
             place = torch.tensor([position], device=pooled.device)
             found[target] = found[target].index_add(1, place, pooled[:, channel : channel + 1])
         return found
@@ -151,16 +154,19 @@ class LocalizationHead(Head):
         Raises:
             Off: there are no images, no findings, or images are read by the territories of an atlas.
         """
-        if learned.recipe.inputs.image is None or not learned.plan.findings:
-            lacking = "images" if learned.plan.findings else "findings"
+        if learned.recipe.inputs.image is None or not learned.plan.localized:
+            lacking = "images" if learned.plan.localized else "findings"
             raise Off(f"Localization is switched off: there are no {lacking} to localize.")
         if learned.plan.atlas:
             raise Off("Localization is switched off: images are read by territory, and maps need a grid.")
 
     def build(self, shape: Shape) -> nn.Module:
         targets = self.plan.targets
-        channels = [(target, targets[target].index(label)) for target, label in self.plan.localized]
-        return LocalizationLayers(shape.dim, channels, {t: len(targets[t]) for t, _ in channels})
+        channels = [
+            (target, targets[target].index(label) if label in targets.get(target, ()) else None)
+            for target, label in self.plan.localized
+        ]
+        return LocalizationLayers(shape.dim, channels, {t: len(targets[t]) for t, at in channels if at is not None})
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Loss]:
         """`localization_loss`, over the maps that a reader drew in or ruled out."""
@@ -248,7 +254,7 @@ class LocalizationHead(Head):
     def protocol(cls, question: Question) -> str:
         return "image only"
 
-    def score(self, evidence: Maps, case: Case, control: str = "") -> dict[str, Estimate]:
+    def score(self, evidence: Maps, case: Case, control: str = "") -> dict[MetricName, Estimate]:
         located = self._locate(evidence, case)
         by_metric: dict[str, dict[str, Estimate]] = {}
         for channel, label in enumerate(channel_names(case.question)):
@@ -257,7 +263,7 @@ class LocalizationHead(Head):
                 rows = case.resamples.at([pair.study for pair in pairs])
                 for metric, estimate in summarize([pair.scores for pair in pairs], rows).items():
                     by_metric.setdefault(metric, {})[label] = estimate
-        scores: dict[str, Estimate] = {}
+        scores: dict[MetricName, Estimate] = {}
         for metric, estimates in by_metric.items():
             named = estimates | ({"macro": macro(estimates)} if len(estimates) > 1 else {})
             for label, estimate in named.items():
@@ -272,7 +278,7 @@ class LocalizationHead(Head):
         found: list[Located] = known[id(maps)][1]
         return found
 
-    def section(self, evidence: Mapping[str, Maps], case: Case, scores: Mapping[str, Estimate]) -> Section:
+    def section(self, evidence: Mapping[str, Maps], case: Case, scores: Mapping[MetricName, Estimate]) -> Section:
         """For the labels with most truth regions the best, the median and the worst image by IoU of the best box."""
         maps, names = evidence[""], channel_names(case.question)
         located = self._locate(maps, case)
