@@ -47,9 +47,11 @@ from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.answers import write_calibration
 from chiasm.run.calibrate import calibrate
 from chiasm.run.cohorts import open_recorded, record_cohort
+from chiasm.run.fit_novelty import fit_novelty
 from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_model
 from chiasm.run.folder import Run, read_run, write_run
 from chiasm.run.model import Model
+from chiasm.run.novelty import write_novelty
 from chiasm.splits import folds as patient_folds
 from chiasm.splits import split_of
 from chiasm.tensors import Batch, Outputs
@@ -255,7 +257,12 @@ def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
             _measure(fold_model, fold_model.model)
             _optimize(fold_model, Trainee(fold_model, fold_model.model))
     if _is_main():
-        write_calibration(folder / "calibration.json", calibrate(load_fold_model(folder).over(cohorts, own=True)))
+        trained = load_fold_model(folder).over(cohorts, own=True)
+        calibrated = replace(trained, calibration=calibrate(trained))
+        write_novelty(folder, *fit_novelty(calibrated))
+        write_calibration(
+            folder / "calibration.json", calibrated.calibration
+        )  # the last: it says that the model is whole
 
 
 def _measure(fold_model: FoldModelOver, model: Model) -> None:
