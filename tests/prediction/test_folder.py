@@ -19,6 +19,7 @@ from chiasm.cohort.store import write_cohort
 from chiasm.errors import ImageError, InputError, RunError
 from chiasm.prediction import folder, predictor
 from chiasm.prediction.folder import predict_inputs
+from chiasm.study import About, Note
 
 SECRET = "Featherstonehaugh"
 REPORT = f"INDICATION: {SECRET} coughs.\nFINDINGS: Large right pneumothorax. Left pleural effusion.\nIMPRESSION: Pneumothorax."
@@ -289,7 +290,8 @@ def test_what_users_of_the_cohort_must_know_comes_with_every_answer(keen_run, dr
     run = shutil.copytree(keen_run, tmp_path / "run")
     (run / "run.json").write_text(json.dumps({**info, "cohorts": told}), "utf-8")
     (found,) = predict_inputs(run, [draw()], tmp_path / "out")
-    assert found.notes == ("An expert drew the images.",)
-    assert _json(tmp_path / "out" / "scan.json")["notes"] == ["An expert drew the images."]
+    assert found.notes[0] == Note(About.DATA, "An expert drew the images.")
+    written = _json(tmp_path / "out" / "scan.json")
+    assert (written["notes"][0], written["notes_about"][0]) == ("An expert drew the images.", "data")
     (silent,) = predict_inputs(keen_run, [draw()], tmp_path / "other")
-    assert silent.notes == ()
+    assert About.DATA not in {note.about for note in silent.notes}

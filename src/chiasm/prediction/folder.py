@@ -259,7 +259,8 @@ def _write(prediction: Prediction, cohort: Cohort, out: Path, names: set[str]) -
             z = int(heat.max(axis=(1, 2)).argmax())
             pixels, heat = pixels[z], heat[z]
         gray, labels = np.clip(pixels, 0, 255).astype(np.uint8), [region.label.replace("_", " ") for region in own]
-        picture = overlay(gray, np.zeros((0, 4)), boxes, heat, names=labels, max_side=1024)
+        warning = "unlike the training data" if any(note.unlike for note in prediction.notes) else ""
+        picture = overlay(gray, np.zeros((0, 4)), boxes, heat, names=labels, max_side=1024, warning=warning)
         write_bytes(out / overlays[image_id], picture)
     content = {**to_json(prediction), "overlays": overlays}
     write_json(out / _free_name(prediction.study_id, ".json", names), content)

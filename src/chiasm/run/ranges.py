@@ -95,7 +95,7 @@ def check_number(name: str, value: float, own: Range) -> str:
 
     >>> spo2 = fit_range([40, 88, 91, 93, 95, 96, 97, 98, 99, 100])
     >>> check_number("spo2", 0.95, spo2)
-    'record: spo2 lies below the range of training (from 10); it looks like a fraction where percent was learned'
+    'record: spo2 lies below the range of training (from 25); it looks like a fraction where percent was learned'
     """
     if own.low <= value <= own.high:
         return ""
