@@ -425,6 +425,22 @@ def test_view_position(elements: dict[str, object], expected: View) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("CHEST", "CHEST"),
+        ("thorax", "CHEST"),
+        ("LUNGS", "CHEST"),
+        (" knee ", "KNEE"),
+        ("C  SPINE", "C SPINE"),
+        ("", ""),
+    ],
+)
+def test_body_part(said: str, expected: str) -> None:
+    assert read_dicom(as_bytes(dicom_object(np.zeros((2, 3), np.uint8), BodyPartExamined=said))).body_part == expected
+    assert read_dicom(as_bytes(dicom_object(np.zeros((2, 3), np.uint8)))).body_part == ""
+
+
+@pytest.mark.parametrize(
     ("meaning", "expected"),
     [
         ("postero-anterior", View.PA),

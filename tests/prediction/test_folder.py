@@ -295,3 +295,38 @@ def test_what_users_of_the_cohort_must_know_comes_with_every_answer(keen_run, dr
     assert (written["notes"][0], written["notes_about"][0]) == ("An expert drew the images.", "data")
     (silent,) = predict_inputs(keen_run, [draw()], tmp_path / "other")
     assert About.DATA not in {note.about for note in silent.notes}
+
+
+# --- what is unlike the training data ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("elements", "said"),
+    [
+        ({"Modality": "US"}, "the file says US; the model was trained on DX"),
+        (
+            {"Modality": "CR", "BodyPartExamined": "KNEE"},
+            "the file says body part KNEE; the model was trained on CHEST",
+        ),
+        ({"Modality": "NM", "BodyPartExamined": "CHEST"}, "the file says NM; the model was trained on DX"),
+        ({"Modality": "CR", "BodyPartExamined": "CHEST", "ViewPosition": "PA"}, None),
+    ],
+)
+def test_a_dicom_file_of_another_kind_is_noted(tiny_run, tmp_path, elements, said):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    scan = save(dicom_object(pixels, **elements), tmp_path / "in" / "scan.dcm")
+    (found,) = predict_inputs(tiny_run, [scan], tmp_path / "out")
+    assert [note.text for note in found.notes if note.about is About.HEADER] == ([said] if said else [])
+    assert {"pixels"} <= set(_json(tmp_path / "out" / "scan.json")["notes_about"]), "noise"
+    with pytest.raises(InputError, match="unlike the training data"):
+        predict_inputs(tiny_run, [scan], tmp_path / "strict", strict=True)
+    assert not list((tmp_path / "strict").glob("*.json"))
+
+
+def test_the_picture_of_what_was_located_says_that_it_is_unlike(keen_run, draw, tmp_path, monkeypatch):
+    warnings, real = [], folder.overlay
+    monkeypatch.setattr(
+        folder, "overlay", lambda *a, warning, **o: warnings.append(warning) or real(*a, warning=warning, **o)
+    )
+    predict_inputs(keen_run, [draw()], tmp_path / "out")
+    assert warnings == ["unlike the training data"]
