@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from chiasm.metrics.metric import Metric, parse_name
+from chiasm.metrics.metric import Metric
+from chiasm.metrics.name import parse_name
 
 CHIASM = str(Path(sys.executable).with_name("chiasm"))
 

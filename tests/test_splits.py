@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chiasm.splits import SPLITS, folds, split_of
+from chiasm.splits import SPLITS, draw, folds, split_of
 
 PATIENTS = st.lists(st.text("abc0", min_size=1, max_size=3), min_size=2, max_size=60)
 
@@ -54,3 +54,18 @@ def test_strata_are_dealt_out_evenly(positive: list[bool], k: int) -> None:
     patients = [f"p{i}" for i in range(len(positive))]
     counts = [sum(positive[row] for row in rows) for rows in folds(patients, k, 1, 0, strata=positive)[0]]
     assert max(counts) - min(counts) <= 1
+
+
+@given(PATIENTS, st.floats(0.05, 1.0), st.integers(0, 5))
+def test_a_share_of_the_patients_is_drawn_whole_and_the_same_again(patients: list[str], share: float, key: int) -> None:
+    rows = draw(patients, share, str(key))
+    drawn = {patients[row] for row in rows}
+    assert sorted(rows.tolist()) == [row for row, patient in enumerate(patients) if patient in drawn]
+    assert len(drawn) == max(1, int(np.floor(share * len(set(patients)) + 1e-9)))
+    np.testing.assert_array_equal(rows, draw(patients, share, str(key)))
+
+
+@given(st.lists(st.booleans(), min_size=20, max_size=80), st.floats(0.1, 1.0))
+def test_a_share_has_its_part_of_every_stratum(positive: list[bool], share: float) -> None:
+    rows = draw([f"p{i}" for i in range(len(positive))], share, "x", strata=positive)
+    assert abs(sum(positive[row] for row in rows) - share * sum(positive)) <= 1 + 1e-6

@@ -22,7 +22,7 @@ from chiasm.evaluation.controls import Control
 from chiasm.evaluation.spec import Arm
 from chiasm.evaluation.verify import verify
 from chiasm.heads.head import Head, Loss, Section
-from chiasm.metrics.metric import metric_name
+from chiasm.metrics.name import metric_name
 from chiasm.prediction.folder import predict_inputs
 from chiasm.recipe import Options, parse_recipe
 from chiasm.registry import REGISTRIES

@@ -129,6 +129,8 @@ CONTROLS: Registry[Any] = Registry(
         "thumbnail": "chiasm.evaluation.controls:THUMBNAIL",
         "constant": "chiasm.evaluation.controls:CONSTANT",
         "nearest": "chiasm.evaluation.controls:NEAREST",
+        "region_prior": "chiasm.evaluation.map_controls:REGIONS",
+        "centre_prior": "chiasm.evaluation.map_controls:CENTRE",
     },
 )
 SOURCES: Registry[Any] = Registry("source", {})

@@ -43,16 +43,34 @@ def folds(
     names, patient = np.unique(np.asarray(patient_ids, dtype=np.str_), return_inverse=True)
     if not 2 <= k <= len(names):
         raise ValueError(f"k must be an int in [2, {len(names)}], the number of patients. Got {k} instead.")
+    result = []
+    for repeat in range(repeats):
+        fold = np.empty(len(names), np.int64)
+        fold[_dealt(names, patient, strata, f"{seed}:{repeat}")] = np.arange(len(names)) % k
+        result.append([np.flatnonzero(fold[patient] == number) for number in range(k)])
+    return result
+
+
+def draw(
+    patient_ids: Sequence[str] | NDArray[np.str_],
+    share: float,
+    key: str,
+    strata: Sequence[object] | NDArray[np.generic] | None = None,
+) -> NDArray[np.int64]:
+    """The rows of a share of the patients, at least of one; with `strata` of the same share of each stratum."""
+    names, patient = np.unique(np.asarray(patient_ids, dtype=np.str_), return_inverse=True)
+    steps = np.floor(np.arange(len(names) + 1) * min(share, 1.0) + 1e-9)
+    chosen = np.zeros(len(names), bool)
+    chosen[_dealt(names, patient, strata, key)] = np.diff(steps) > 0 if steps[-1] else np.arange(len(names)) == 0
+    return np.flatnonzero(chosen[patient])
+
+
+def _dealt(names: NDArray[np.str_], patient: NDArray[np.intp], strata: object, key: str) -> NDArray[np.intp]:
+    """The order in which patients are dealt out: stratum by stratum, shuffled by a hash."""
     stratum = np.zeros(len(names), np.int64)
     if strata is not None:
         np.maximum.at(stratum, patient, np.unique(np.asarray(strata), return_inverse=True)[1])
-    result = []
-    for repeat in range(repeats):
-        order = np.lexsort((np.array([_uniform(f"{seed}:{repeat}:{name}") for name in names]), stratum))
-        fold = np.empty(len(names), np.int64)
-        fold[order] = np.arange(len(names)) % k
-        result.append([np.flatnonzero(fold[patient] == number) for number in range(k)])
-    return result
+    return np.lexsort((np.array([_uniform(f"{key}:{name}") for name in names]), stratum))
 
 
 def _uniform(key: str) -> float:

@@ -17,11 +17,13 @@ from chiasm.errors import RunError
 from chiasm.evaluation.evaluate import evaluate, publish
 from chiasm.evaluation.verify import verify
 from chiasm.metrics.metric import Metric
+from chiasm.metrics.name import parse_name
 from chiasm.metrics.paired import FoldTest
 from chiasm.recipe import read_recipe
 from chiasm.training.train import train
 
 AUROC = "outcome/event/auroc"
+NAME, BRIER = parse_name(AUROC), parse_name("outcome/event/brier")
 RECORD = ("targets=[outcome]", "evaluate.resamples=200", "baseline.model=logistic")
 
 
@@ -53,7 +55,7 @@ def _stored(run, phantom):
 def test_a_difference_is_that_of_the_two_evaluations_and_its_interval_that_of_resampled_patients(
     runs, compared, phantom
 ):
-    found = compared.others["other"][AUROC]
+    found = compared.others["other"][NAME]
     recorded = [json.loads((run / "evaluation" / "evaluation.json").read_text())["metrics"][AUROC] for run in runs]
     assert [metric.value for metric in found.values] == [metric["value"] for metric in recorded]
     assert found.difference.value == pytest.approx(recorded[0]["value"] - recorded[1]["value"])
@@ -87,7 +89,7 @@ def test_the_fold_test_is_the_corrected_t_of_the_folds_own_scores(runs, compared
             scores.append(roc_auc_score(truth[rows], logits[rows, slot]))
         each.append(scores)
     d = np.subtract(*each)
-    found = compared.others["other"][AUROC].folds
+    found = compared.others["other"][NAME].folds
     assert isinstance(found, FoldTest)
     error = np.sqrt((1 / 6 + 1 / 2) * d.var(ddof=1))  # 20 studies tested for 40 learned from
     assert found.value == pytest.approx(d.mean())
@@ -105,7 +107,7 @@ def test_a_run_and_its_copy_differ_by_nothing(runs, tmp_path):
         if difference.difference.value is not None:
             assert difference.difference.value == difference.difference.low == difference.difference.high == 0
             assert difference.p == 1 and difference.better == "neither"
-    same = found.others["copy"][AUROC].folds
+    same = found.others["copy"][NAME].folds
     assert isinstance(same, FoldTest)
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
 
@@ -127,7 +129,7 @@ def test_the_other_way_round_every_sign_turns(runs, compared, tmp_path):
 
 
 def test_subsets_that_both_have_are_compared_and_controls_and_subgroups_are_not(compared):
-    names = set(compared.others["other"])
+    names = set(map(str, compared.others["other"]))
     assert {AUROC, f"record:{AUROC}", "outcome/event/brier"} <= names
     assert not any("@" in name or name.startswith(("prior", "bayes")) for name in names)
 
@@ -142,8 +144,8 @@ def test_other_studies_are_left_out_loudly_and_without_shared_folds_there_is_no_
     assert note.startswith(f"{60 - tested} of 60 studies that one answered are left out")
     said = capsys.readouterr().err
     assert note in said and "split was not evaluated yet" in said
-    assert found.facts["studies"] == tested
-    assert found.others["split"][AUROC].folds == "a run without folds has one training"
+    assert found.record.studies == tested
+    assert found.others["split"][NAME].folds == "a run without folds has one training"
 
 
 def test_runs_that_share_no_study_or_are_one_are_refused(runs, tmp_path):
@@ -167,7 +169,7 @@ def test_a_target_whose_hedged_findings_mean_another_thing_is_not_compared(runs,
     document["question"]["uncertain"]["outcome"] = "positive"
     index.write_text(json.dumps(document))
     found = compare([runs[0], tmp_path / "copy"], tmp_path / "out")
-    assert AUROC not in found.others["copy"]
+    assert NAME not in found.others["copy"]
     assert any(note.startswith("outcome: not compared with copy") for note in found.notes)
 
 
@@ -183,16 +185,16 @@ def test_holm_runs_over_the_others_of_one_figure_and_decides_who_is_better():
     test = FoldTest(0.1, 0.0, 0.2, 2.0, 9, 0.04)
     found = adjust(
         {
-            "a": {AUROC: _difference(0.1, 0.05, 0.01, test), "outcome/event/brier": _difference(0.1, 0.05, 0.01)},
-            "b": {AUROC: _difference(-0.1, 0.08, 0.03, test)},
-            "c": {AUROC: _difference(0.1, 0.09, 0.04)},
+            "a": {NAME: _difference(0.1, 0.05, 0.01, test), BRIER: _difference(0.1, 0.05, 0.01)},
+            "b": {NAME: _difference(-0.1, 0.08, 0.03, test)},
+            "c": {NAME: _difference(0.1, 0.09, 0.04)},
         }
     )
-    assert [found[o][AUROC].p_adjusted for o in "abc"] == pytest.approx([0.03, 0.06, 0.06])
-    assert [found[o][AUROC].better for o in "abc"] == ["first", "neither", "neither"]
-    assert found["a"][AUROC].folds_p_adjusted == pytest.approx(0.08)  # of the two that have folds
-    assert found["a"]["outcome/event/brier"].p_adjusted == 0.01
-    assert found["a"]["outcome/event/brier"].better == "other"  # a lower Brier score is better
+    assert [found[o][NAME].p_adjusted for o in "abc"] == pytest.approx([0.03, 0.06, 0.06])
+    assert [found[o][NAME].better for o in "abc"] == ["first", "neither", "neither"]
+    assert found["a"][NAME].folds_p_adjusted == pytest.approx(0.08)  # of the two that have folds
+    assert found["a"][BRIER].p_adjusted == 0.01
+    assert found["a"][BRIER].better == "other"  # a lower Brier score is better
 
 
 # --- baselines ---------------------------------------------------------------------------------------------------------
@@ -226,8 +228,8 @@ def test_a_network_that_does_not_beat_a_baseline_says_so_on_its_own_page(phantom
     assert train_baselines(run, ["baseline-record"]) == [home]
     assert written[1].stat().st_mtime_ns == stamp  # it stands, and is not trained again
     found = compare([run])  # the baselines in the run's folder take part unasked
-    assert found.facts["runs"][1]["recipe"] == "baseline-record"
-    assert isinstance(found.others["baseline-record"][AUROC].folds, FoldTest)  # the same folds
+    assert found.record.runs[1].recipe == "baseline-record"
+    assert isinstance(found.others["baseline-record"][NAME].folds, FoldTest)  # the same folds
     (warning,) = found.warnings
     assert "baseline-record (AUROC" in warning
     assert json.loads((run / "evaluation" / "evaluation.json").read_text())["warnings"][0] == warning

@@ -52,3 +52,13 @@ def test_a_cohort_without_the_targets_has_one_stratum(tmp_path: Path) -> None:
     cohort = write_cohort([Study("s", "p", record=Record({"x": 1.0}))], tmp_path / "c", source="hand", options={})
     found, said = find_strata(recipe, [cohort])
     assert (found.tolist(), said) == ([0], "")
+
+
+def test_what_is_the_same_for_everybody_is_no_stratum(tmp_path: Path) -> None:
+    yes, no = State.PRESENT, State.ABSENT
+    all_ill = [(Finding("a", yes), Finding("b", yes if i == 2 else no)) for i in range(4)]
+    found, said = strata(tmp_path / "a", all_ill, "t")
+    assert (found, "the value of b" in said) == ([0, 0, 1, 0], True), "each has a, so one label decides"
+    constant = [(Outcome("died", 1.0, target="t"), Finding("a", yes if i < 2 else no)) for i in range(4)]
+    found, said = strata(tmp_path / "b", constant, "t")
+    assert (found, "by findings" in said) == ([1, 1, 0, 0], True), "the first target that differs at all"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import expit
-from scoring import score_all
+from scoring import by_name, score_all
 
 from chiasm.evaluation.contributions import find_shares, score_shares, share_table
 from chiasm.evaluation.score import Scores
@@ -47,7 +47,7 @@ def added(evidence: Evidence) -> Evidence:
 
 @pytest.fixture(scope="module")
 def scores(added: Evidence, truth: Truth, resamples: Resamples) -> Scores:
-    return score_all(added, truth, resamples)
+    return by_name(score_all(added, truth, resamples))
 
 
 def test_every_answer_is_shared_out_to_the_last_digit(added: Evidence) -> None:
@@ -100,7 +100,7 @@ def test_what_a_modality_added_is_the_paired_difference(added: Evidence, truth: 
     worse[[0, 2]] = said[[2, 0]]  # two answers change places
     arms = {**added.arms, "": _arm(np.log(said / (1 - said))), "image+record": _arm(np.log(worse / (1 - worse)))}
     arms |= {"shuffled_text": arms[""], "without_opt_in": arms["image+record"]}
-    scores = score_all(replace(added, arms=arms), truth, resamples)
+    scores = by_name(score_all(replace(added, arms=arms), truth, resamples))
     full, without = scores["outcome/event/auroc"], scores["image+record:outcome/event/auroc"]
     gain = scores["added_text:outcome/event/auroc"]
     np.testing.assert_array_equal(gain.draws, full.draws - without.draws)

@@ -12,15 +12,16 @@ from chiasm.evaluation import evaluate as room
 from chiasm.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from chiasm.evaluation.spec import Arm, Evidence
 from chiasm.heads.spec import Pool, Question
-from chiasm.metrics.metric import Metric, parse_name
+from chiasm.metrics.metric import Metric
+from chiasm.metrics.name import parse_name
 from chiasm.recipe import read_recipe
 from chiasm.study import Kind
 
 
 def test_what_is_written_is_what_is_returned(evaluated: Evaluation) -> None:
     document = json.loads((evaluated.out / "evaluation.json").read_text("utf-8"))
-    assert document == json.loads(evaluated.to_json())
-    assert document["schema"] == 2
+    assert document == json.loads(json.dumps(evaluated.document()))
+    assert document["schema"] == 3
     assert {name: Metric.from_json(raw) for name, raw in document["metrics"].items()} == dict(evaluated.metrics)
     assert all(parse_name(name) for name in document["metrics"])
     assert document["metrics"]["findings/pneumonia/auroc"]["value"] == pytest.approx(15 / 16)
@@ -64,7 +65,7 @@ def test_nothing_to_score_is_an_error(run: Path, evidence: Evidence, cohort: Coh
 
 def test_the_same_evidence_gives_the_same_figures(run: Path, evidence: Evidence, tmp_path: Path) -> None:
     recipe = read_recipe(run / "recipe.yaml")
-    a, b = (write_evaluation(run, evidence, recipe, tmp_path / name).to_json() for name in "ab")
+    a, b = (write_evaluation(run, evidence, recipe, tmp_path / name).document() for name in "ab")
     assert a == b
 
 
@@ -92,7 +93,7 @@ def test_a_cohort_of_the_training_is_taken_by_its_test_split(run: Path, cohort: 
     assert evaluation.out == run / "evaluation"
     assert evaluation.warnings[0] == "Shared."
     said = "2 reports are read only up to their word or sign 160."
-    assert evaluation.facts["notes"] == ["Target grade is switched off.", said]
+    assert evaluation.record.notes == ("Target grade is switched off.", said)
 
 
 def test_another_cohort_is_external_and_has_a_folder_of_its_own(
@@ -114,7 +115,7 @@ def test_a_training_cohort_that_is_gone_costs_the_controls_and_says_so(
 
     monkeypatch.setattr(room, "over_own_cohorts", gone)
     evaluation = evaluate(run, other.path)
-    assert "The cohort of the training is gone" in evaluation.facts["notes"][-1]
+    assert "The cohort of the training is gone" in evaluation.record.notes[-1]
     with pytest.raises(CohortError):
         evaluate(run)
 

@@ -68,7 +68,7 @@ def test_a_group_is_counted_by_itself():
     scores = {}
     for group, who in TRUTH.groups.items():
         scores |= score_arm(QUESTION, TRUTH, ARM, RESAMPLES, "", group, who)
-    coverage = {name: estimate.draws[0] for name, estimate in scores.items() if "/coverage@" in name}
+    coverage = {str(name): estimate.draws[0] for name, estimate in scores.items() if name.metric == "coverage"}
     assert coverage == {
         "event/all/coverage@sex=f": 0.5,
         "mrs/all/coverage@sex=f": 1.0,

@@ -1,14 +1,18 @@
+from dataclasses import fields
+from typing import Any
+
 from scoring import score_all
 
 from chiasm.evaluation.protocol import to_metrics, who_answered
 from chiasm.evaluation.spec import Evidence
 from chiasm.heads.spec import Truth
 from chiasm.metrics.bootstrap import Resamples
+from chiasm.run.records import Evaluated
 
 
 def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
     metrics = to_metrics(score_all(evidence, truth, resamples), evidence.question, "test split", evidence.neighbour)
-    said = {name: metric.protocol for name, metric in metrics.items()}
+    said = {str(name): metric.protocol for name, metric in metrics.items()}
     full = "image + text + record; report-conditioned (sections history, findings); test split; uncertain findings left out; "
     assert said["findings/pneumonia/auroc"].startswith(full)
     assert said["image:findings/pneumonia/auroc"].startswith("image only; test split; ")
@@ -32,12 +36,13 @@ def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples:
 
 
 def test_who_answered_is_said() -> None:
-    facts = {"external": False, "fold_models": 1, "folds": 1, "repeats": 1}
-    assert who_answered(facts) == "test split"
-    assert who_answered({**facts, "fold_models": 5, "folds": 5}) == "5 patient folds pooled"
-    twice = {**facts, "fold_models": 10, "folds": 5, "repeats": 2}
+    def who(**more: Any) -> str:
+        known = {field.name: None for field in fields(Evaluated)} | {"external": False, "fold_models": 1, "repeats": 1}
+        return who_answered(Evaluated(**(known | more)))  # type: ignore[arg-type]
+
+    assert who() == "test split"
+    assert who(fold_models=5, folds=5) == "5 patient folds pooled"
     each = "each answer, threshold and radius of a prediction set the mean of"
-    assert who_answered(twice) == f"5 patient folds pooled, {each} 2 models (one a repeat)"
-    external = {**facts, "fold_models": 5, "folds": 5, "external": True}
-    assert who_answered(external) == f"external cohort, {each} 5 models"
-    assert who_answered({**facts, "external": True}) == "external cohort"
+    assert who(fold_models=10, folds=5, repeats=2) == f"5 patient folds pooled, {each} 2 models (one a repeat)"
+    assert who(fold_models=5, folds=5, external=True) == f"external cohort, {each} 5 models"
+    assert who(external=True) == "external cohort"

@@ -2,19 +2,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scoring import locate_all, score_all
+from scoring import by_name, locate_all, score_all
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from chiasm.evaluation.score import Scores, score_arm, without_text
 from chiasm.evaluation.spec import Arm, Evidence
 from chiasm.heads.spec import Truth
 from chiasm.metrics.bootstrap import Resamples
-from chiasm.metrics.metric import parse_name
+from chiasm.metrics.name import parse_name
 
 
 @pytest.fixture(scope="module")
 def scores(evidence: Evidence, truth: Truth, resamples: Resamples) -> Scores:
-    return score_all(evidence, truth, resamples)
+    return by_name(score_all(evidence, truth, resamples))
 
 
 def value(scores: Scores, name: str) -> float:
@@ -80,19 +80,21 @@ def test_every_arm_is_scored_on_those_who_have_all_inputs(
 ) -> None:
     shown = np.array([["image+text+record"]] * 6 + [["image+record"]] * 2)
     arms = {**evidence.arms, "": replace(evidence.arms[""], shown=shown)}
-    found = score_all(replace(evidence, arms=arms, heads={}), truth, resamples)
+    found = by_name(score_all(replace(evidence, arms=arms, heads={}), truth, resamples))
     y = np.array([0, 1] * 3)
     for prefix in ("", "image", "thumbnail"):
         name = f"{prefix}:findings/pneumonia/auroc@inputs=complete".lstrip(":")
         expected = roc_auc_score(y, evidence.arms[prefix].values["findings"][:6, 0])
         assert found[name].draws[0] == pytest.approx(expected), prefix
-    assert not [name for name in score_all(evidence, truth, resamples) if "complete" in name], "nobody has all three"
+    assert not [name for name in score_all(evidence, truth, resamples) if "complete" in str(name)], (
+        "nobody has all three"
+    )
 
 
 def test_each_row_is_cut_at_its_own_threshold(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
     cuts = np.repeat([0.85, 0.45], 4)
     arm = replace(evidence.arms[""], cuts={"findings": np.stack([cuts, np.full(8, np.nan)], axis=1)})
-    found = score_arm(evidence.question, truth, arm, resamples)["findings/pneumonia/f1"]
+    found = by_name(score_arm(evidence.question, truth, arm, resamples))["findings/pneumonia/f1"]
     expected = f1_score([0, 1] * 4, arm.values["findings"][:, 0] >= cuts)
     assert found.draws[0] == pytest.approx(expected)
     assert "0.45 to 0.85" in found.metric().protocol
@@ -103,7 +105,7 @@ def test_a_label_its_fold_model_does_not_know_is_left_out(
 ) -> None:
     values = {t: v.copy() for t, v in evidence.arms[""].values.items()}
     values["findings"][6:, 0] = np.nan
-    found = score_arm(evidence.question, truth, Arm(values), resamples)["findings/pneumonia/auroc"]
+    found = by_name(score_arm(evidence.question, truth, Arm(values), resamples))["findings/pneumonia/auroc"]
     assert found.draws[0] == 1.0, "without the last two studies all pairs are in order"
     assert found.metric().n == 6
 

@@ -9,6 +9,7 @@ from chiasm.evaluation.spec import Arm, Evidence, read_truth
 from chiasm.evaluation.warnings import compute_warnings, leading_arms, report_leaks, tell_added
 from chiasm.heads.spec import Truth
 from chiasm.metrics.bootstrap import Resamples
+from chiasm.metrics.name import parse_name
 from chiasm.vocabulary import snake_case
 
 
@@ -102,7 +103,10 @@ def test_a_text_that_was_written_from_the_image_says_what_it_added(
         one.estimate(np.r_[mid, np.linspace(low, high, 100)], "p")
         for mid, low, high in ((0.1, 0.05, 0.15), (0.02, -0.1, 0.14))
     )
-    scores = {"added_text:outcome/event/auroc": sure, "added_over_shuffled_text:outcome/event/auroc": unsure}
+    scores = {
+        parse_name("added_text:outcome/event/auroc"): sure,
+        parse_name("added_over_shuffled_text:outcome/event/auroc"): unsure,
+    }
     source, gain = tell_added(read, evidence.pool, scores)
     assert (
         source

@@ -179,7 +179,7 @@ def test_the_best_cut_of_the_maps_equals_the_slow_search():
     rng = np.random.default_rng(2)
     truths = [rng.random((9, 11)) < 0.3 for _ in range(4)]
     maps = [np.clip(0.3 * truth + rng.random((9, 11)) * 0.7, 0, 1) for truth in truths]
-    found = loc.best_map_threshold(zip(maps, truths, strict=True), steps=19)
+    found = loc.best_map_threshold(zip(maps, truths, strict=True), np.linspace(0, 1, 21)[1:-1])
     cuts = np.linspace(0, 1, 21)[1:-1]
     slow = [np.mean([loc.mask_overlap(m >= cut, t)[0] for m, t in zip(maps, truths, strict=True)]) for cut in cuts]
     assert found == cuts[int(np.argmax(slow))]
@@ -187,4 +187,7 @@ def test_the_best_cut_of_the_maps_equals_the_slow_search():
 
 
 def test_a_pixel_as_high_as_the_cut_is_in():
-    assert loc.best_map_threshold([(np.array([[0.5, 0.25]]), np.array([[True, False]]))], steps=3) == 0.5
+    assert (
+        loc.best_map_threshold([(np.array([[0.5, 0.25]]), np.array([[True, False]]))], np.array([0.25, 0.5, 0.75]))
+        == 0.5
+    )

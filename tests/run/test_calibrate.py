@@ -1,14 +1,20 @@
 """What is fitted on validation is fitted on the answers as they will be stated: at the temperature of the same fit."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from asking import answer, fold_models_over
 from scipy.special import expit
 
+from chiasm.recipe import read_recipe
 from chiasm.run import calibrate as module
+from chiasm.run.answers import read_calibration
+from chiasm.run.calibrate import Judged, LabelAnswers, calibrate
 from chiasm.run.infer import infer
+from chiasm.study import Kind
+from chiasm.training.train import train
 
 SURE = 6.0
 
@@ -28,10 +34,20 @@ def fold_model(tiny_run, monkeypatch):
     return replace(fold_model, split={**fold_model.split, "validation": np.arange(len(fold_model.loader))})
 
 
+@pytest.fixture(scope="module")
+def folded(phantom, tmp_path_factory):
+    """Logistic regression on the record, three folds."""
+    run = tmp_path_factory.mktemp("folded") / "run"
+    recipe = read_recipe("baseline-record", ["targets=[outcome]", "baseline.model=logistic"])
+    train(recipe, [phantom.path], run, folds=3)
+    return run
+
+
 @pytest.fixture
 def stated(fold_model):
     """target, label -> the fit, its known truths, the logits and the patients they belong to."""
-    fitted, rows = module.calibrate(fold_model), fold_model.split["validation"]
+    judged = module.judge(fold_model)
+    fitted, rows = module.calibrate([judged], fold_model.recipe.evaluate.coverage), fold_model.split["validation"]
     logits = answer(fold_model, rows, maps=False).logits
     found = {}
     for target in ("findings", "outcome"):
@@ -69,3 +85,61 @@ def test_the_radius_is_reached_by_the_calibrated_probabilities_of_enough_patient
         coverage = fold_model.recipe.evaluate.coverage
         assert share(fit.radius + 1e-5) >= coverage - 1e-9
         assert share(fit.radius - 1e-5) < coverage - 1e-9
+
+
+# --- folds -------------------------------------------------------------------------------------------------------------
+
+
+def _judged(rng, people, tested, kind=Kind.BINARY, levels=()):
+    """A fold model's answers to one label of its validation patients, who are told apart with some noise."""
+    labels = {"levels": {"t": [levels]}} if levels else {"levels": {}}
+    plan = SimpleNamespace(targets={"t": ["y"]}, kinds={"t": kind}, localized=(), **labels)
+    truth = (rng.random(len(people)) < 0.4).astype(np.float32)
+    answers = LabelAnswers(truth, 3 * (truth + rng.normal(size=len(people))), np.array(people))
+    return Judged(plan, frozenset(tested), {"": {("t", "y"): answers}, "image": {("t", "y"): answers}}, {})
+
+
+def test_what_a_fold_tests_has_no_part_in_its_calibration():
+    """Each of 60 patients validates one fold model and is tested by another: its truth is turned round, its fold's fit stands."""
+    rng = np.random.default_rng(0)
+    parts = [[f"s/p{i}" for i in range(k, 60, 3)] for k in range(3)]
+    judged = [_judged(rng, parts[(k + 1) % 3], parts[k]) for k in range(3)]
+    for k, own in enumerate(judged):
+        turned = []
+        for each in judged:
+            answers = each.answers[""]["t", "y"]
+            mine = np.isin(answers.people, list(own.tested))
+            other = replace(answers, truth=np.where(mine, 1 - answers.truth, answers.truth))
+            turned.append(replace(each, answers={"": {("t", "y"): other}, "image": {("t", "y"): other}}))
+        assert calibrate(turned, 0.9, own.tested) == calibrate(judged, 0.9, own.tested), k
+        assert calibrate(turned, 0.9) != calibrate(judged, 0.9), "new patients are calibrated by all of them"
+        alone = calibrate([each for each in judged if each is not judged[k - 1]], 0.9)
+        assert calibrate(judged, 0.9, own.tested) == alone, "the model that they validate is the one before"
+
+
+def test_levels_that_a_fold_lacks_are_left_out_of_the_others_temperature():
+    rng = np.random.default_rng(1)
+    two, three = ("a", "b"), ("a", "b", "c")
+    people = [f"s/p{i}" for i in range(40)]
+
+    def of(levels):
+        plan = SimpleNamespace(targets={"t": ["y"]}, kinds={"t": Kind.MULTICLASS}, localized=(), levels={"t": [levels]})
+        truth = rng.integers(len(levels), size=40).astype(np.float32)
+        logits = rng.normal(size=(40, len(levels))) + 2 * np.eye(len(levels))[truth.astype(int)]
+        return Judged(plan, frozenset(), {"": {("t", "y"): LabelAnswers(truth, logits, np.array(people))}}, {})
+
+    common = [of(three), of(three)]
+    assert calibrate([of(two), *common], 0.9) == calibrate(common, 0.9)
+
+
+def test_a_run_of_folds_is_calibrated_for_each_fold_and_for_new_patients(folded):
+    fold_models = fold_models_over(folded)
+    judged = [module.judge(fold_model) for fold_model in fold_models]
+    tested = [set(each.tested) for each in judged]
+    validating = [set(each.answers[""]["outcome", "event"].people.tolist()) for each in judged]
+    assert not set.intersection(*tested)
+    for k in range(len(judged)):
+        assert validating[k] <= tested[(k + 1) % len(judged)]
+        assert read_calibration(folded / f"fold-0-{k}" / "calibration.json") == calibrate(judged, 0.9, judged[k].tested)
+    assert read_calibration(folded / "calibration.json") == calibrate(judged, 0.9)
+    assert max(map(len, validating)) - min(map(len, validating)) <= 1

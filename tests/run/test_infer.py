@@ -9,7 +9,7 @@ from asking import fold_models_over
 
 from chiasm.evaluation.arms import collect
 from chiasm.models.image.encoder import Extractor
-from chiasm.run.calibrate import calibrate
+from chiasm.run.calibrate import judge
 from chiasm.run.ensemble import predict_together
 from chiasm.run.infer import Ask, infer
 
@@ -52,7 +52,7 @@ def test_each_image_is_encoded_once_for_all_subsets_arms_and_the_description(fol
     elif use == "predict":
         predict_together([fold_model], rows)
     else:
-        calibrate(fold_model)
+        judge(fold_model)
     assert {encoded[image] for image in images} == {1}
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from chiasm.metrics.metric import parse_name
+from chiasm.metrics.name import parse_name
 from chiasm.summary.comparison import difference_table, p_value, render_comparison
 
 AUROC = "outcome/event/auroc"

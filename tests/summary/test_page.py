@@ -11,6 +11,7 @@ from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.calibration import reliability
 from chiasm.metrics.classification import pr_curve, roc_curve
 from chiasm.metrics.metric import Metric
+from chiasm.metrics.name import parse_name
 from chiasm.summary.cases import Case, Glass
 from chiasm.summary.figures import Confusion, Curves, overlay
 from chiasm.summary.page import Summary, render, write_page
@@ -58,7 +59,7 @@ def summary() -> Summary:
     return Summary(
         title="a & b",
         facts={"Cohort": "phantom · 0123"},
-        metrics=metrics,
+        metrics={parse_name(name): own for name, own in metrics.items()},
         warnings=[f"Careful {ATTACK}"],
         notes=["Target x is switched off."],
         commands=["chiasm evaluate run"],
@@ -167,7 +168,7 @@ def test_warnings_come_before_figures_and_their_absence_is_said(summary: Summary
 
 
 def test_sections_without_content_are_left_out(summary: Summary) -> None:
-    bare = Summary("t", {}, {"outcome/event/auroc": metric(0.7)})
+    bare = Summary("t", {}, {parse_name("outcome/event/auroc"): metric(0.7)})
     text = render(bare)
     for heading in (
         "What each modality adds",
@@ -214,7 +215,7 @@ def test_what_users_must_know_of_the_data_stands_before_the_figures(page: str) -
 
 
 def test_columns_that_were_opted_in_are_named_and_stand_apart(summary: Summary) -> None:
-    figures = {f"{arm}outcome/event/auroc": metric(0.7) for arm in ("", "without_opt_in:", "image+record:")}
+    figures = {parse_name(f"{arm}outcome/event/auroc"): metric(0.7) for arm in ("", "without_opt_in:", "image+record:")}
     apart = render(replace(summary, metrics=figures, leads=("without_opt_in", ""), opted_in=["etiology"]))
     assert apart.index("all inputs without etiology") < apart.index("The same, with etiology as an input")
 

@@ -1,6 +1,7 @@
 import pytest
 
-from chiasm.metrics.metric import Metric, parse_name
+from chiasm.metrics.metric import Metric
+from chiasm.metrics.name import parse_name
 from chiasm.summary import tables
 from chiasm.summary.tables import Names, Table
 

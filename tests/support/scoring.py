@@ -5,12 +5,17 @@ from chiasm.evaluation.spec import Evidence
 from chiasm.heads.head import open_heads
 from chiasm.heads.localization import Located, locate
 from chiasm.heads.spec import Case, Truth
-from chiasm.metrics.bootstrap import Resamples
+from chiasm.metrics.bootstrap import Estimate, Resamples
 
 
 def score_all(evidence: Evidence, truth: Truth, resamples: Resamples) -> Scores:
     case = Case(evidence.question, evidence.pool, truth, resamples)
     return score(evidence, case, open_heads(evidence.question))
+
+
+def by_name(scores: Scores) -> dict[str, Estimate]:
+    """The same, under the names as JSON has them."""
+    return {str(name): estimate for name, estimate in scores.items()}
 
 
 def locate_all(evidence: Evidence) -> list[Located]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +15,12 @@ from chiasm.evaluation.evaluate import evaluate
 from chiasm.evaluation.spec import Arm, Evidence, read_truth
 from chiasm.evaluation.store import read_evidence
 from chiasm.heads.spec import Truth
-from chiasm.metrics.metric import parse_name
+from chiasm.metrics.name import split_prefix
 from chiasm.progress import say
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.registry import HEADS
-from chiasm.run.cohorts import RecordedCohort, open_recorded
+from chiasm.run.cohorts import open_recorded
+from chiasm.run.records import Evaluated, read_evaluated
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,13 @@ class Answered:
 
     Attributes:
         path: the run; folder: what `evaluate` wrote.
-        document: the content of evaluation.json.
+        record: the content of evaluation.json.
     """
 
     name: str
     path: Path
     folder: Path
-    document: Mapping[str, Any]
+    record: Evaluated
     evidence: Evidence
 
     @cached_property
@@ -64,7 +63,7 @@ class Answered:
         """Of these studies alone, in this order."""
         place = {key: row for row, key in enumerate(self.keys)}
         rows = np.array([place[key] for key in keys], np.int64)
-        return Answered(self.name, self.path, self.folder, self.document, restrict(self.evidence, rows))
+        return Answered(self.name, self.path, self.folder, self.record, restrict(self.evidence, rows))
 
 
 def read_answers(path: Path, name: str) -> Answered:
@@ -77,19 +76,17 @@ def read_answers(path: Path, name: str) -> Answered:
     if not (folder / "evaluation.json").is_file():
         say(f"{name} was not evaluated yet")
         evaluate(path)
-    document = json.loads((folder / "evaluation.json").read_text("utf-8"))
-    cohorts = [open_recorded(RecordedCohort(**entry)) for entry in document["cohorts"]]
-    run = Path(document["run"]) if folder == path else path
-    return Answered(name, run, folder, document, read_evidence(folder / "predictions", cohorts))
+    record = read_evaluated(folder)
+    cohorts = [open_recorded(recorded) for recorded in record.cohorts]
+    run = Path(record.run) if folder == path else path
+    return Answered(name, run, folder, record, read_evidence(folder / "predictions", cohorts))
 
 
 def restrict(evidence: Evidence, rows: NDArray[np.int64]) -> Evidence:
     """The same evidence about some of its studies, without controls."""
     pool = evidence.pool
     arms = {
-        prefix: take_rows(arm, rows)
-        for prefix, arm in evidence.arms.items()
-        if parse_name(f"{prefix}:a/b/c" if prefix else "a/b/c").control is None
+        prefix: take_rows(arm, rows) for prefix, arm in evidence.arms.items() if split_prefix(prefix)["control"] is None
     }
     own = {name: HEADS[name].take(by_control[""], rows) for name, by_control in evidence.heads.items()}
     return replace(

@@ -21,13 +21,15 @@ from chiasm.evaluation.score import Scores, score
 from chiasm.heads.head import open_heads
 from chiasm.heads.spec import Case
 from chiasm.metrics.bootstrap import Resamples
-from chiasm.metrics.metric import LOWER_IS_BETTER, NEITHER_IS_BETTER, Metric, parse_name
+from chiasm.metrics.metric import LOWER_IS_BETTER, NEITHER_IS_BETTER, Metric
+from chiasm.metrics.name import MetricName
 from chiasm.metrics.paired import FoldTest, bootstrap_p, corrected_t, holm
 from chiasm.progress import say
+from chiasm.registry import HEADS
+from chiasm.run.records import Compared, ComparedRun
 from chiasm.summary.comparison import write_comparison_page
 from chiasm.summary.tables import TITLES, leading, number, pretty
 
-SCHEMA = 1
 ALPHA = 0.05
 
 
@@ -66,18 +68,23 @@ class Comparison:
     """What `compare` found and wrote.
 
     Attributes:
-        runs: the first and the others. metrics: of the first, on the common studies.
-        others: name of another run -> name of a figure -> difference.
-        notes: what was left out, and why; warnings: the baselines that the first run does not beat.
+        record: the content of compare.json. others: name of another run -> name of a figure -> difference.
+        out: the folder that holds compare.json and the page.
     """
 
-    runs: Sequence[Answered]
-    facts: Mapping[str, Any]
-    metrics: Mapping[str, Metric]
-    others: Mapping[str, Mapping[str, Difference]]
-    notes: Sequence[str]
-    warnings: Sequence[str]
+    record: Compared
+    others: Mapping[str, Mapping[MetricName, Difference]]
     out: Path
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """The baselines that the first run does not beat."""
+        return self.record.warnings
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was left out, and why."""
+        return self.record.notes
 
     @property
     def page(self) -> Path:
@@ -87,8 +94,7 @@ class Comparison:
         """For people: what stands for each target, first minus other."""
         lines = []
         for other, found in self.others.items():
-            for target, label, metric in leading({parse_name(name): d.difference for name, d in found.items()}):
-                name = f"{target}/{label}/{metric}"
+            for name in leading({name: d.difference for name, d in found.items()}):
                 d, (ours, theirs) = found[name].difference, found[name].values
                 interval = f" [{d.low:+.3f}, {d.high:+.3f}]" if d.low is not None and d.high is not None else ""
                 p = "" if found[name].p_adjusted is None else f"  p={found[name].p_adjusted:.3f}"
@@ -98,18 +104,8 @@ class Comparison:
         return lines
 
     def document(self) -> dict[str, Any]:
-        """The content of compare.json; no identifiers."""
-        return {
-            "schema": SCHEMA,
-            **self.facts,
-            "notes": list(self.notes),
-            "warnings": list(self.warnings),
-            "metrics": {name: metric.to_json() for name, metric in self.metrics.items()},
-            "comparisons": {
-                other: {name: difference.to_json() for name, difference in found.items()}
-                for other, found in self.others.items()
-            },
-        }
+        """The content of compare.json, as JSON has it; no identifiers."""
+        return self.record.to_json()
 
 
 def compare(runs: Sequence[Path | str], out: Path | str | None = None, *, baselines: bool = False) -> Comparison:
@@ -142,15 +138,13 @@ def compare(runs: Sequence[Path | str], out: Path | str | None = None, *, baseli
     first, *others = answered
     resamples = Resamples.draw(first.patients, first.recipe.evaluate.resamples, seed=0)
     scored = {run.name: _score(run, resamples) for run in answered}
-    found: dict[str, dict[str, Difference]] = {}
+    found: dict[str, dict[MetricName, Difference]] = {}
     for other in others:
         found[other.name], said = _compare_two(first, other, scored)
         notes += said
     found = adjust(found)
     folder = first.path / "comparison" if out is None else Path(out)
-    comparison = Comparison(
-        answered, _facts(answered, resamples), scored[first.name][1], found, notes, _unbeaten(answered, found), folder
-    )
+    comparison = Comparison(_record(answered, resamples, scored[first.name][1], found, notes), found, folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "compare.json", comparison.document())
     write_comparison_page(comparison.document(), comparison.page)
@@ -165,23 +159,23 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
-def _score(run: Answered, resamples: Resamples) -> tuple[Scores, dict[str, Metric]]:
+def _score(run: Answered, resamples: Resamples) -> tuple[Scores, dict[MetricName, Metric]]:
     """Every figure of the run and of its modality subsets."""
     case = Case(run.evidence.question, run.evidence.pool, run.truth, resamples)
     every = score(run.evidence, case, open_heads(run.evidence.question))
-    scores = {n: e for n, e in every.items() if parse_name(n).control is None and parse_name(n).subgroup is None}
-    return scores, to_metrics(scores, run.evidence.question, who_answered(run.document))
+    scores = {n: e for n, e in every.items() if n.control is None and n.subgroup is None}
+    return scores, to_metrics(scores, run.evidence.question, who_answered(run.record))
 
 
 def _compare_two(
-    first: Answered, other: Answered, scored: Mapping[str, tuple[Scores, Mapping[str, Metric]]]
-) -> tuple[dict[str, Difference], list[str]]:
+    first: Answered, other: Answered, scored: Mapping[str, tuple[Scores, Mapping[MetricName, Metric]]]
+) -> tuple[dict[MetricName, Difference], list[str]]:
     (ours, our_metrics), (theirs, their_metrics) = scored[first.name], scored[other.name]
     alike, notes = _asked_alike(first, other)
     folds, test_share, why_not = fold_scores(first, other)
     found, unlike = {}, []
     for name in (name for name in ours if name in theirs):
-        if (target := parse_name(name).target) not in alike and target not in ("localization", "description"):
+        if name.target not in alike and name.target not in HEADS:
             continue
         if ours[name].protocol != theirs[name].protocol:
             unlike.append(name)
@@ -197,7 +191,7 @@ def _compare_two(
             test or why_not or "it has no score of a single fold",
         )
     if unlike:
-        notes.append(f"Not compared with {other.name}, for they follow other protocols: {', '.join(unlike)}.")
+        notes.append(f"Not compared with {other.name}, for they follow other protocols: {', '.join(map(str, unlike))}.")
     return found, notes
 
 
@@ -219,9 +213,9 @@ def _asked_alike(first: Answered, other: Answered) -> tuple[set[str], list[str]]
 # --- verdicts ----------------------------------------------------------------------------------------------------------
 
 
-def adjust(others: Mapping[str, Mapping[str, Difference]]) -> dict[str, dict[str, Difference]]:
+def adjust(others: Mapping[str, Mapping[MetricName, Difference]]) -> dict[str, dict[MetricName, Difference]]:
     """p of each figure adjusted over the other runs that share it, and who is better by it."""
-    result: dict[str, dict[str, Difference]] = {other: dict(found) for other, found in others.items()}
+    result: dict[str, dict[MetricName, Difference]] = {other: dict(found) for other, found in others.items()}
     for name in dict.fromkeys(name for found in others.values() for name in found):
         having = [other for other in others if name in others[other]]
         tested = [other for other in having if others[other][name].p is not None]
@@ -235,14 +229,14 @@ def adjust(others: Mapping[str, Mapping[str, Difference]]) -> dict[str, dict[str
     return result
 
 
-def _better(name: str, found: Difference) -> str:
-    low, high, p, metric = found.difference.low, found.difference.high, found.p_adjusted, parse_name(name).metric
-    if low is None or high is None or p is None or p >= ALPHA or low <= 0 <= high or metric in NEITHER_IS_BETTER:
+def _better(name: MetricName, found: Difference) -> str:
+    low, high, p = found.difference.low, found.difference.high, found.p_adjusted
+    if low is None or high is None or p is None or p >= ALPHA or low <= 0 <= high or name.metric in NEITHER_IS_BETTER:
         return "neither"
-    return "first" if (low > 0) != (metric in LOWER_IS_BETTER) else "other"
+    return "first" if (low > 0) != (name.metric in LOWER_IS_BETTER) else "other"
 
 
-def _unbeaten(runs: Sequence[Answered], others: Mapping[str, Mapping[str, Difference]]) -> list[str]:
+def _unbeaten(runs: Sequence[Answered], others: Mapping[str, Mapping[MetricName, Difference]]) -> list[str]:
     """A sentence for each baseline and target on which the first run, itself no baseline, is not better."""
     first, *rest = runs
     if first.recipe.baseline is not None:
@@ -252,8 +246,9 @@ def _unbeaten(runs: Sequence[Answered], others: Mapping[str, Mapping[str, Differ
         if run.recipe.baseline is None:
             continue
         differences = others[run.name]
-        for target, label, metric in leading({parse_name(name): d.difference for name, d in differences.items()}):
-            d = differences[f"{target}/{label}/{metric}"]
+        for name in leading({name: d.difference for name, d in differences.items()}):
+            target, label, metric = name[:3]
+            d = differences[name]
             if d.better == "first" or d.difference.value is None:
                 continue
             interval = (
@@ -268,23 +263,35 @@ def _unbeaten(runs: Sequence[Answered], others: Mapping[str, Mapping[str, Differ
     return found
 
 
-def _facts(runs: Sequence[Answered], resamples: Resamples) -> dict[str, Any]:
-    return {
-        "made": datetime.now(UTC).date().isoformat(),
-        "runs": [
-            {
-                "name": run.name,
-                "path": str(run.path.resolve()),
-                "recipe": run.recipe.name,
-                "baseline": run.recipe.baseline is not None,
-                "modalities": run.document["modalities"],
-                "protocol": who_answered(run.document),
-                "weights": run.document["weights"],
-            }
+def _record(
+    runs: Sequence[Answered],
+    resamples: Resamples,
+    metrics: Mapping[MetricName, Metric],
+    found: Mapping[str, Mapping[MetricName, Difference]],
+    notes: Sequence[str],
+) -> Compared:
+    return Compared(
+        made=datetime.now(UTC).date().isoformat(),
+        runs=tuple(
+            ComparedRun(
+                name=run.name,
+                path=str(run.path.resolve()),
+                recipe=run.recipe.name,
+                baseline=run.recipe.baseline is not None,
+                modalities=run.record.modalities,
+                protocol=who_answered(run.record),
+                weights=run.record.weights,
+            )
             for run in runs
-        ],
-        "cohorts": runs[0].document["cohorts"],
-        "studies": len(runs[0].evidence.pool),
-        "patients": len(np.unique(resamples.patients)),
-        "resamples": resamples.weights.shape[1] - 1,
-    }
+        ),
+        cohorts=runs[0].record.cohorts,
+        studies=len(runs[0].evidence.pool),
+        patients=len(np.unique(resamples.patients)),
+        resamples=resamples.weights.shape[1] - 1,
+        notes=tuple(notes),
+        warnings=tuple(_unbeaten(runs, found)),
+        metrics={str(name): metric for name, metric in metrics.items()},
+        comparisons={
+            other: {str(name): difference.to_json() for name, difference in own.items()} for other, own in found.items()
+        },
+    )

@@ -14,10 +14,10 @@ from chiasm.evaluation.score import score_arm
 from chiasm.evaluation.spec import Arm
 from chiasm.evaluation.verify import fold_model_values
 from chiasm.metrics.bootstrap import Resamples
-from chiasm.metrics.metric import parse_name
+from chiasm.metrics.name import MetricName
 from chiasm.run.folder import read_run
 
-FoldScores = dict[str, NDArray[np.float64]]
+FoldScores = dict[MetricName, NDArray[np.float64]]
 """Name of a figure -> [fold models] of each fold's own test studies; NaN where it is undefined."""
 
 
@@ -26,7 +26,7 @@ def fold_scores(first: Answered, other: Answered) -> tuple[tuple[FoldScores, Fol
     splits, theirs = list(_splits(first)), list(_splits(other))
     if len(splits) < 2 or len(theirs) < 2:
         return ({}, {}), 0.0, "a run without folds has one training"
-    if first.document["external"] or other.document["external"] or _tests(splits) != _tests(theirs):
+    if first.record.external or other.record.external or _tests(splits) != _tests(theirs):
         return ({}, {}), 0.0, "the runs were not trained on the same folds"
     test = np.mean([len(split["test"]) for split in splits])
     learned = np.mean([len(split["train"]) + len(split["validation"]) for split in splits])
@@ -67,5 +67,5 @@ def _by_fold(run: Answered) -> FoldScores:
             for name, estimate in score_arm(evidence.question, here, own, alone, prefix).items():
                 found.setdefault(name, np.full(len(fold_models), np.nan))[fold_model] = estimate.draws[0]
     everything = "+".join(evidence.question.modalities)
-    whole = {str(parse_name(name)._replace(subset=everything)): each for name, each in found.items() if ":" not in name}
+    whole = {name._replace(subset=everything): each for name, each in found.items() if not name.prefix}
     return whole | found

@@ -18,29 +18,50 @@ QUINTILES = (0.2, 0.4, 0.6, 0.8)
 def find_strata(recipe: Recipe, cohorts: Sequence[Cohort]) -> tuple[NDArray[np.int64], str]:
     """The stratum of every study of all cohorts, and a sentence that says what it is.
 
-    It is of the first target of the recipe that a cohort has; a study of which it is not known is in a stratum of its own.
+    It is of the first target of the recipe whose known values differ at all; a study of which it is not known is in a stratum
+    of its own.
     """
-    target = next((t for t in recipe.targets if any(t in cohort.targets for cohort in cohorts)), None)
-    if target is None:
-        return np.zeros(sum(map(len, cohorts)), np.int64), ""
+    for target in recipe.targets:
+        if any(target in cohort.targets for cohort in cohorts):
+            stratum, known, what = _stratum(recipe, cohorts, target)
+            if len(np.unique(stratum[known])) > 1:
+                numbers = np.unique(np.where(known, stratum, -np.inf), return_inverse=True)[1]
+                said = (
+                    f"Folds have equal shares of patients by {target}: {what}; of several studies the highest counts."
+                )
+                return np.asarray(numbers, np.int64), said
+    return np.zeros(sum(map(len, cohorts)), np.int64), ""
+
+
+def _stratum(
+    recipe: Recipe, cohorts: Sequence[Cohort], target: str
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], str]:
+    """[studies] stratum by one target, where it is known, and what it is."""
     infos = [cohort.targets[target] for cohort in cohorts if target in cohort.targets]
     labels = recipe.targets[target].labels or tuple(dict.fromkeys(label for info in infos for label in info.labels))
     words = [class_words(infos, label) for label in labels]
     parts = [cohort.labels(target, labels, recipe.targets[target].uncertain, words) for cohort in cohorts]
     values, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
     kind, first, known = infos[0].kind, values[:, 0].astype(np.float64), mask[:, 0]
-    if kind in (Kind.BINARY, Kind.ORDINAL):  # of several labels
-        known = np.asarray(mask.any(axis=1))
-        stratum = np.where(mask, values, -np.inf).max(axis=1).astype(np.float64)
+    if kind in (Kind.BINARY, Kind.ORDINAL):
+        highest, any_known = (
+            np.where(mask, values, -np.inf).max(axis=1).astype(np.float64),
+            np.asarray(mask.any(axis=1)),
+        )
+        if (
+            len(labels) > 1 and len(np.unique(highest[any_known])) < 2
+        ):  # everybody has one of them: by the label that tells most apart
+            rarer = [
+                min((values[:, k] > 0)[mask[:, k]].sum(), (values[:, k] <= 0)[mask[:, k]].sum())
+                for k in range(len(labels))
+            ]
+            k = int(np.argmax(rarer))
+            return values[:, k].astype(np.float64), mask[:, k], f"the value of {labels[k]}"
         several = "whether any of its labels is present" if len(labels) > 1 else "its value"
-        what = "its highest level" if kind is Kind.ORDINAL else several
-    elif kind is Kind.MULTICLASS:
-        stratum, what = first, f"the class of {labels[0]}"
-    elif kind is Kind.SURVIVAL:
-        stratum, what = np.where(np.signbit(first), 0.0, 1.0), f"whether {labels[0]} happened"
-    else:
-        edges = np.quantile(first[known], QUINTILES) if known.any() else np.zeros(0)
-        stratum, what = np.searchsorted(edges, first).astype(np.float64), f"the fifth that {labels[0]} falls into"
-    numbers = np.unique(np.where(known, stratum, -np.inf), return_inverse=True)[1]
-    said = f"Folds have equal shares of patients by {target}: {what}; of several studies the highest counts."
-    return np.asarray(numbers, np.int64), said
+        return highest, any_known, "its highest level" if kind is Kind.ORDINAL else several
+    if kind is Kind.MULTICLASS:
+        return first, known, f"the class of {labels[0]}"
+    if kind is Kind.SURVIVAL:
+        return np.where(np.signbit(first), 0.0, 1.0), known, f"whether {labels[0]} happened"
+    edges = np.quantile(first[known], QUINTILES) if known.any() else np.zeros(0)
+    return np.searchsorted(edges, first).astype(np.float64), known, f"the fifth that {labels[0]} falls into"

@@ -11,7 +11,7 @@ from chiasm.evaluation.spec import FULL, NOTHING, WITHOUT_OPT_IN, Evidence
 from chiasm.heads.spec import Floats, Question
 from chiasm.metrics.attribution import additive, attribute, numbers, subsets
 from chiasm.metrics.bootstrap import Estimate, Resamples
-from chiasm.metrics.metric import metric_name, parse_name, split_prefix
+from chiasm.metrics.name import MetricName, metric_name
 from chiasm.study import Kind
 
 COMPLETE = "inputs=complete"
@@ -35,7 +35,7 @@ Shares = Mapping[str, Mapping[str, Floats]]
 """target -> modality -> [n, numbers] (`chiasm.metrics.attribution.numbers`) of each study."""
 
 
-def score_added(question: Question, scores: Mapping[str, Estimate]) -> dict[str, Estimate]:
+def score_added(question: Question, scores: Mapping[MetricName, Estimate]) -> dict[MetricName, Estimate]:
     """`added_text:TARGET/LABEL/METRIC` and its like, of all patients and of those with all inputs.
 
     All inputs minus all but one modality, minus one modality alone (`added_over_record`, of three), minus another patient's
@@ -47,14 +47,12 @@ def score_added(question: Question, scores: Mapping[str, Estimate]) -> dict[str,
     rest |= {OVER_SHUFFLED: "shuffled_text", OVER_OPT_IN: WITHOUT_OPT_IN}
     found = {}
     for name, own in scores.items():
-        parts = parse_name(name)
-        if parts.control or parts.subset or parts.metric not in GAINS or parts.subgroup not in (None, COMPLETE):
+        if name.prefix or name.metric not in GAINS or name.subgroup not in (None, COMPLETE):
             continue
         for control, prefix in rest.items():
-            arm = split_prefix(prefix)
-            less = scores.get(str(parts._replace(control=arm["control"], subset=arm["subset"])))
+            less = scores.get(name.of_arm(prefix))
             if less is not None:
-                found[str(parts._replace(control=control))] = own - less
+                found[name._replace(control=control)] = own - less
     return found
 
 
@@ -67,7 +65,7 @@ def find_shares(evidence: Evidence) -> Shares | None:
     return attribute({s: evidence.arms[p].values for s, p in prefix.items()}, question.layout, modalities)
 
 
-def score_shares(evidence: Evidence, resamples: Resamples) -> dict[str, Estimate]:
+def score_shares(evidence: Evidence, resamples: Resamples) -> dict[MetricName, Estimate]:
     """`TARGET/LABEL/shapley_MODALITY`: how large the modality's share of an answer is in the mean, whichever its sign."""
     shares, question = find_shares(evidence), evidence.question
     if shares is None:

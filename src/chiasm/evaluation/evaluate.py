@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass
 from chiasm.evaluation.protocol import to_metrics, who_answered
 from chiasm.evaluation.score import Scores, score
 from chiasm.evaluation.spec import Evidence, read_truth
-from chiasm.evaluation.store import SCHEMA, file_hash, read_evidence, write_evidence
+from chiasm.evaluation.store import file_hash, read_evidence, write_evidence
 from chiasm.evaluation.warnings import compute_warnings, leading_arms, report_leaks, tell_added
 from chiasm.heads.head import Head, Section, open_heads
 from chiasm.heads.spec import Case
@@ -28,10 +27,12 @@ from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import Metric
 from chiasm.progress import Progress
 from chiasm.recipe import Recipe, read_recipe
-from chiasm.run.cohorts import RecordedCohort, open_recorded, record_cohort
+from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.fold_model import load_fold_models, over_own_cohorts
 from chiasm.run.folder import Run, read_run
+from chiasm.run.records import Evaluated, read_compared, read_evaluated
 from chiasm.summary.page import Summary, write_page
+from chiasm.summary.tables import Names
 
 
 @dataclass(frozen=True)
@@ -39,27 +40,29 @@ class Evaluation:
     """What `evaluate` found and wrote.
 
     Attributes:
-        metrics: by the names of `chiasm.metrics.metric`; warnings: sentences, the gravest first.
-        facts: run, cohorts, counts, hashes; no identifier and no report text.
-        out: the folder that holds evaluation.json, predictions/ and the page.
+        record: the content of evaluation.json. out: the folder that holds it, predictions/ and the page.
     """
 
-    metrics: Mapping[str, Metric]
-    warnings: Sequence[str]
-    facts: Mapping[str, Any]
+    record: Evaluated
     out: Path
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """By the names of `chiasm.metrics.name`."""
+        return self.record.metrics
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Sentences, the gravest first."""
+        return self.record.warnings
 
     @property
     def page(self) -> Path:
         return self.out / "summary.html"
 
-    def to_json(self) -> str:
-        """The content of evaluation.json."""
-        return json.dumps(self.document(), indent=1, allow_nan=False)
-
     def document(self) -> dict[str, Any]:
-        metrics = {name: metric.to_json() for name, metric in self.metrics.items()}
-        return {"schema": SCHEMA, **self.facts, "warnings": list(self.warnings), "metrics": metrics}
+        """The content of evaluation.json, as JSON has it."""
+        return self.record.to_json()
 
 
 def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str | None = None) -> Evaluation:
@@ -111,8 +114,8 @@ def write_evaluation(
     _check(evidence, recipe, run)
     folder.mkdir(parents=True, exist_ok=True)
     write_evidence(evidence, folder / "predictions")
-    facts = {**_facts(run, read_run(run), evidence, recipe, folder), "notes": list(notes), "shared": list(shared)}
-    return _publish(run, evidence.pool.cohorts, recipe, folder, facts)
+    record = replace(_record(run, read_run(run), evidence, recipe, folder), notes=tuple(notes), shared=tuple(shared))
+    return _publish(run, evidence.pool.cohorts, recipe, folder, record)
 
 
 def publish(run: Path) -> Evaluation:
@@ -124,15 +127,12 @@ def publish(run: Path) -> Evaluation:
     folder = run / "evaluation"
     if not (folder / "evaluation.json").is_file():
         raise RunError("nothing was evaluated here", where=str(run), remedy=f"chiasm evaluate {run}")
-    document = json.loads((folder / "evaluation.json").read_text("utf-8"))
-    facts = {key: value for key, value in document.items() if key not in ("schema", "warnings", "metrics")}
-    cohorts = [open_recorded(RecordedCohort(**entry)) for entry in facts["cohorts"]]
-    return _publish(run, cohorts, read_recipe(run / "recipe.yaml"), folder, facts)
+    record = read_evaluated(folder)
+    cohorts = [open_recorded(recorded) for recorded in record.cohorts]
+    return _publish(run, cohorts, read_recipe(run / "recipe.yaml"), folder, record)
 
 
-def _publish(
-    run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path, facts: Mapping[str, Any]
-) -> Evaluation:
+def _publish(run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path, record: Evaluated) -> Evaluation:
     evidence = read_evidence(folder / "predictions", cohorts)  # what is scored is what is stored
     case, heads = read_case(evidence, recipe), open_heads(evidence.question)
     truth = case.truth
@@ -140,41 +140,38 @@ def _publish(
         scores = score(evidence, case, heads)
     question, pool = evidence.question, evidence.pool
     leaks = report_leaks(question, truth, pool)
-    leads = leading_arms(question, leaks)
-    evaluation = Evaluation(
-        to_metrics(scores, question, who_answered(facts), evidence.neighbour),
-        [*facts["shared"], *_unbeaten(run, facts), *compute_warnings(evidence, truth, scores, leaks)],
-        {
-            **facts,
-            "leads": list(leads),
-            "data_notes": _data_notes(run, cohorts),
-            "added": tell_added(question, pool, scores),
-        },
-        folder,
+    metrics = to_metrics(scores, question, who_answered(record), evidence.neighbour)
+    record = replace(
+        record,
+        leads=leading_arms(question, leaks),
+        data_notes=_data_notes(run, cohorts),
+        added=tuple(tell_added(question, pool, scores)),
+        warnings=(*record.shared, *_unbeaten(run, record), *compute_warnings(evidence, truth, scores, leaks)),
+        metrics={str(name): metric for name, metric in metrics.items()},
     )
+    evaluation = Evaluation(record, folder)
     write_json(folder / "evaluation.json", evaluation.document())
-    write_page(
-        _summarize(evaluation, evidence, case, recipe, _sections(evidence, case, heads, scores)), evaluation.page
-    )
+    sections = _sections(evidence, case, heads, scores)
+    write_page(_summarize(evaluation, metrics, evidence, case, recipe, sections), evaluation.page)
     return evaluation
 
 
-def _data_notes(run: Path, cohorts: Sequence[Cohort]) -> list[str]:
+def _data_notes(run: Path, cohorts: Sequence[Cohort]) -> tuple[str, ...]:
     """What users of the cohorts must know: of those the run was trained on, and of those it is tested on."""
-    return list(dict.fromkeys([*read_run(run).data_notes, *(note for cohort in cohorts for note in cohort.notes)]))
+    return tuple(dict.fromkeys([*read_run(run).data_notes, *(note for cohort in cohorts for note in cohort.notes)]))
 
 
-def _unbeaten(run: Path, facts: Mapping[str, Any]) -> list[str]:
+def _unbeaten(run: Path, record: Evaluated) -> tuple[str, ...]:
     """The plain baselines that a comparison of these very weights found the run not to beat."""
-    path = run / "comparison" / "compare.json"
-    if facts["external"] or not path.is_file():
-        return []
-    document = json.loads(path.read_text("utf-8"))
-    if document["runs"][0]["weights"] != facts["weights"]:
-        return [
-            f"The comparison in {path.parent.name} is of an earlier training: chiasm compare {run.name} makes it again."
-        ]
-    return list(document["warnings"])
+    folder = run / "comparison"
+    if record.external or not (folder / "compare.json").is_file():
+        return ()
+    compared = read_compared(folder)
+    if compared.runs[0].weights != record.weights:
+        return (
+            f"The comparison in {folder.name} is of an earlier training: chiasm compare {run.name} makes it again.",
+        )
+    return compared.warnings
 
 
 def read_case(evidence: Evidence, recipe: Recipe) -> Case:
@@ -190,32 +187,31 @@ def _sections(evidence: Evidence, case: Case, heads: Mapping[str, Head], scores:
     return [section for section in found if section is not None]
 
 
-def _facts(run: Path, info: Run, evidence: Evidence, recipe: Recipe, folder: Path) -> dict[str, Any]:
+def _record(run: Path, info: Run, evidence: Evidence, recipe: Recipe, folder: Path) -> Evaluated:
     pool, question = evidence.pool, evidence.question
-    return {
-        "recipe": info.recipe,
-        "run": str(run.resolve()),
-        "cohorts": [
-            asdict(record_cohort(c, (*question.text_sections, *question.description_sections))) for c in pool.cohorts
-        ],
-        "external": question.external,
-        "fold_models": len(info.fold_models),
-        "folds": info.folds,
-        "repeats": info.repeats,
-        "modalities": list(question.modalities),
-        "studies": len(pool),
-        "patients": len(np.unique(pool.patients)),
-        "resamples": recipe.evaluate.resamples,
-        "seed": info.seed,
-        "versions": info.versions,
-        "made": datetime.now(UTC).date().isoformat(),
-        "weights": {name: file_hash(run / name / "weights.safetensors") for name in info.fold_models},
-        "predictions": {
+    sections = (*question.text_sections, *question.description_sections)
+    return Evaluated(
+        recipe=info.recipe,
+        run=str(run.resolve()),
+        cohorts=tuple(record_cohort(cohort, sections) for cohort in pool.cohorts),
+        external=question.external,
+        fold_models=len(info.fold_models),
+        folds=info.folds,
+        repeats=info.repeats,
+        modalities=tuple(question.modalities),
+        studies=len(pool),
+        patients=len(np.unique(pool.patients)),
+        resamples=recipe.evaluate.resamples,
+        seed=info.seed,
+        versions=info.versions,
+        made=datetime.now(UTC).date().isoformat(),
+        weights={name: file_hash(run / name / "weights.safetensors") for name in info.fold_models},
+        predictions={
             str(path.relative_to(folder / "predictions")): file_hash(path)
             for path in sorted((folder / "predictions").rglob("*"))
             if path.is_file()
         },
-    }
+    )
 
 
 def _check(evidence: Evidence, recipe: Recipe, run: Path) -> None:
@@ -237,69 +233,70 @@ def _check(evidence: Evidence, recipe: Recipe, run: Path) -> None:
 
 def _summarize(
     evaluation: Evaluation,
+    metrics: Names,
     evidence: Evidence,
     case: Case,
     recipe: Recipe,
     sections: Sequence[Section],
 ) -> Summary:
     """What the page shows."""
-    facts, leads, truth = evaluation.facts, tuple(evaluation.facts["leads"]), case.truth
+    record, leads, truth = evaluation.record, evaluation.record.leads, case.truth
     cases, cases_chosen = draw_cases(evidence, truth)
     return Summary(
         title=recipe.name,
         about=recipe.about,
-        facts=_shown(facts),
-        protocol=_protocol(facts),
-        metrics=evaluation.metrics,
+        facts=_shown(record),
+        protocol=_protocol(record),
+        metrics=metrics,
         warnings=evaluation.warnings,
-        notes=facts["notes"],
-        commands=_commands(facts, evaluation.out),
+        notes=record.notes,
+        commands=_commands(record, evaluation.out),
         leads=leads,
         curves=draw_curves(evidence, truth, case.resamples, leads[0]),
         confusions=draw_confusions(evidence, truth, leads[0]),
         sections=sections,
-        data_notes=facts["data_notes"],
-        added=facts["added"],
+        data_notes=record.data_notes,
+        added=record.added,
         opted_in=evidence.question.opted_in,
         cases=cases,
         cases_chosen=cases_chosen,
         glass=draw_glass(evidence),
-        coverage=evidence.question.coverage if any(n.endswith("/coverage") for n in evaluation.metrics) else None,
+        coverage=evidence.question.coverage if any(name.metric == "coverage" for name in metrics) else None,
     )
 
 
-def _protocol(facts: Mapping[str, Any]) -> str:
+def _protocol(record: Evaluated) -> str:
     """The sentence under the title."""
-    who = f"{facts['patients']:,} patients ({facts['studies']:,} studies)"
-    if facts["external"]:
-        many = f"; answers are the mean of {facts['fold_models']} models" if facts["fold_models"] > 1 else ""
+    who = f"{record.patients:,} patients ({record.studies:,} studies)"
+    if record.external:
+        many = f"; answers are the mean of {record.fold_models} models" if record.fold_models > 1 else ""
         return f"External validation: {who} of a cohort that took no part in training{many}."
-    if facts["fold_models"] > 1:
-        many = f"the mean of {facts['repeats']} models" if facts["repeats"] > 1 else "a model"
-        return f"{who}, each answered by {many} that never saw the patient: {facts['folds']} patient folds, pooled."
+    if record.fold_models > 1:
+        many = f"the mean of {record.repeats} models" if record.repeats > 1 else "a model"
+        return f"{who}, each answered by {many} that never saw the patient: {record.folds} patient folds, pooled."
     return f"{who} of the test split: no part of training, calibration or the choice of a threshold saw them."
 
 
-def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
+def _shown(record: Evaluated) -> dict[str, str]:
     """What stands in the header of the page."""
-    cohorts = {f"{c['source']} · {c['hash'][:12]}": None for c in facts["cohorts"]}
-    weights = [digest[:12] for digest in facts["weights"].values()]
+    cohorts = {f"{c.source} · {c.hash[:12]}": None for c in record.cohorts}
+    weights = [digest[:12] for digest in record.weights.values()]
     return {
         "Cohort": ", ".join(cohorts),
-        "Inputs": ", ".join(facts["modalities"]),
-        "Models": f"{facts['fold_models']} · weights {weights[0]}" + (" …" if len(weights) > 1 else ""),
-        "Intervals": f"95%, {facts['resamples']:,} resamples of patients",
-        "Made": facts["made"],
-        "Versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
-        "Seed": str(facts["seed"]),
+        "Inputs": ", ".join(record.modalities),
+        "Models": f"{record.fold_models} · weights {weights[0]}" + (" …" if len(weights) > 1 else ""),
+        "Intervals": f"95%, {record.resamples:,} resamples of patients",
+        "Made": record.made,
+        "Versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
+        "Seed": str(record.seed),
     }
 
 
-def _commands(facts: Mapping[str, Any], out: Path) -> list[str]:
-    run, cohorts = facts["run"], " ".join(entry["path"] for entry in facts["cohorts"])
+def _commands(record: Evaluated, out: Path) -> list[str]:
+    run, cohorts = record.run, " ".join(entry.path for entry in record.cohorts)
     verify = f"chiasm verify {run if out.resolve().parent == Path(run) else out.resolve()}"
-    folds = f" --folds {facts['folds']} --repeats {facts['repeats']}" if facts["fold_models"] > 1 else ""
-    if facts["external"]:
+    folds = f" --folds {record.folds} --repeats {record.repeats}" if record.fold_models > 1 else ""
+    if record.external:
         return [f"chiasm evaluate {run} {cohorts}", verify]
     train = f"chiasm train {run}/recipe.yaml {cohorts} --out NEW_RUN{folds}"
     return [train, "chiasm evaluate NEW_RUN", verify]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from chiasm.evaluation.contributions import ADDED, OVER, OVER_OPT_IN, OVER_SHUFFLED
 from chiasm.evaluation.score import Scores
 from chiasm.heads.spec import Question
-from chiasm.metrics.metric import Metric, MetricName, parse_name
+from chiasm.metrics.metric import Metric
+from chiasm.metrics.name import MetricName
 from chiasm.registry import ARMS, CONTROLS, HEADS
+from chiasm.run.records import Evaluated
 
 _ADDED = {
     OVER_SHUFFLED: "what the own report adds to another patient's, beside all other inputs",
@@ -18,7 +18,7 @@ _ADDED = {
 }
 
 
-def to_metrics(scores: Scores, question: Question, who: str, neighbour: str = "") -> dict[str, Metric]:
+def to_metrics(scores: Scores, question: Question, who: str, neighbour: str = "") -> dict[MetricName, Metric]:
     """Estimates as metrics, each with its whole protocol.
 
     Args:
@@ -26,8 +26,8 @@ def to_metrics(scores: Scores, question: Question, who: str, neighbour: str = ""
     """
     metrics = {}
     for name, estimate in scores.items():
-        metric, parts = estimate.metric(), parse_name(name)
-        said = [_arm(parts, question, neighbour), who, _labels(parts, question), metric.protocol]
+        metric = estimate.metric()
+        said = [_arm(name, question, neighbour), who, _labels(name, question), metric.protocol]
         metrics[name] = replace(metric, protocol="; ".join(filter(None, said)))
     return metrics
 
@@ -56,19 +56,15 @@ def _arm(name: MetricName, question: Question, neighbour: str) -> str:
     return f"{seen}; {sections}" if "text" in inputs else seen
 
 
-def who_answered(facts: Mapping[str, Any]) -> str:
-    """Which models answered whom, from the facts of evaluation.json.
-
-    >>> who_answered({"external": False, "fold_models": 10, "folds": 5, "repeats": 2})
-    '5 patient folds pooled, each answer, threshold and radius of a prediction set the mean of 2 models (one a repeat)'
-    """
+def who_answered(record: Evaluated) -> str:
+    """Which models answered whom: "5 patient folds pooled, each answer ... the mean of 2 models (one a repeat)"."""
     mean = ", each answer, threshold and radius of a prediction set the mean of {} models"
-    if facts["external"]:
-        return "external cohort" + (mean.format(facts["fold_models"]) if facts["fold_models"] > 1 else "")
-    if facts["fold_models"] == 1:
+    if record.external:
+        return "external cohort" + (mean.format(record.fold_models) if record.fold_models > 1 else "")
+    if record.fold_models == 1:
         return "test split"
-    again = f"{mean.format(facts['repeats'])} (one a repeat)" if facts["repeats"] > 1 else ""
-    return f"{facts['folds']} patient folds pooled{again}"
+    again = f"{mean.format(record.repeats)} (one a repeat)" if record.repeats > 1 else ""
+    return f"{record.folds} patient folds pooled{again}"
 
 
 def _labels(name: MetricName, question: Question) -> str:

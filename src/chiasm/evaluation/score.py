@@ -14,9 +14,9 @@ from chiasm.evaluation.spec import FULL, NOTHING, WITHOUT_OPT_IN, Arm, Evidence
 from chiasm.heads.head import Head
 from chiasm.heads.spec import Case, Question, Truth
 from chiasm.metrics.bootstrap import Estimate, Resamples, macro
-from chiasm.metrics.metric import metric_name, parse_name, split_prefix
+from chiasm.metrics.name import MetricName, metric_name, split_prefix
 
-Scores = dict[str, Estimate]
+Scores = dict[MetricName, Estimate]
 """Name of a metric -> its estimate."""
 PRIOR = "prior"
 BAYES_LABELS = {"outcome": ("event", "mrs_gt_2")}
@@ -40,8 +40,7 @@ def score(evidence: Evidence, case: Case, heads: Mapping[str, Head]) -> Scores:
                 scores |= score_arm(question, truth, arm, resamples, prefix, group, who)
     scores |= score_added(question, scores)
     everything = "+".join(question.modalities)
-    named = {name: parse_name(name) for name in scores}
-    scores |= {str(n._replace(subset=everything)): scores[name] for name, n in named.items() if n[3:] == (None,) * 3}
+    scores |= {n._replace(subset=everything): own for n, own in scores.items() if n[3:] == (None,) * 3}
     scores |= score_shares(evidence, resamples) | _score_bayes(question, truth, resamples)
     for name, by_control in evidence.heads.items():
         for control, own in by_control.items():

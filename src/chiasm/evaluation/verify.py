@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,19 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from chiasm.encoding.plan import Plan
-from chiasm.errors import CohortError, RunError, check_schema
+from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.evaluate import read_case
 from chiasm.evaluation.protocol import to_metrics, who_answered
 from chiasm.evaluation.score import score
 from chiasm.evaluation.spec import Evidence
-from chiasm.evaluation.store import SCHEMA, file_hash, read_evidence
+from chiasm.evaluation.store import file_hash, read_evidence
 from chiasm.heads.head import open_heads
 from chiasm.heads.spec import Floats, mean_known
 from chiasm.metrics.metric import Metric
 from chiasm.recipe import read_recipe
 from chiasm.run.answers import calibrated, read_calibration
-from chiasm.run.cohorts import RecordedCohort, open_recorded
+from chiasm.run.cohorts import open_recorded
 from chiasm.run.folder import read_run
+from chiasm.run.records import read_evaluated
 
 TOLERANCE = 1e-6
 """Relative difference of a figure computed again that another machine's arithmetic may make."""
@@ -57,16 +57,11 @@ def verify(run: Path | str) -> list[str]:
 
 
 def _verify(folder: Path, run: Path | None) -> list[str]:
-    try:
-        document = json.loads((folder / "evaluation.json").read_text("utf-8"))
-        schema = document["schema"]
-    except (ValueError, KeyError, TypeError):
-        raise RunError("evaluation.json is damaged", where=str(folder), remedy="evaluate the run again") from None
-    check_schema(schema, SCHEMA, RunError, what="the evaluation is", where=str(folder), remedy="evaluate the run again")
-    run = Path(document["run"]) if run is None else run
-    found = _changed(document["weights"], lambda name: run / name / "weights.safetensors", "weights of")
-    found += _changed(document["predictions"], lambda name: folder / "predictions" / name, "predictions")
-    cohorts = [open_recorded(RecordedCohort(**entry)) for entry in document["cohorts"]]
+    record = read_evaluated(folder)
+    run = Path(record.run) if run is None else run
+    found = _changed(record.weights, lambda name: run / name / "weights.safetensors", "weights of")
+    found += _changed(record.predictions, lambda name: folder / "predictions" / name, "predictions")
+    cohorts = [open_recorded(recorded) for recorded in record.cohorts]
     for cohort in cohorts:
         try:
             cohort.verify()
@@ -76,8 +71,8 @@ def _verify(folder: Path, run: Path | None) -> list[str]:
     found += _recalibrated(run, read_run(run).fold_models, evidence)
     recipe = read_recipe(run / "recipe.yaml")
     scores = score(evidence, read_case(evidence, recipe), open_heads(evidence.question))
-    again = to_metrics(scores, evidence.question, who_answered(document), evidence.neighbour)
-    return found + compare({name: Metric.from_json(raw) for name, raw in document["metrics"].items()}, again)
+    again = to_metrics(scores, evidence.question, who_answered(record), evidence.neighbour)
+    return found + compare(record.metrics, {str(name): metric for name, metric in again.items()})
 
 
 def _changed(recorded: Mapping[str, str], path_of: Callable[[str], Path], what: str) -> list[str]:
@@ -107,7 +102,10 @@ def fold_model_values(run: Path, fold_models: Sequence[str], evidence: Evidence)
     """Arm with logits -> target -> [n, M, L] (or [n, M, L, Q]): what each fold model says by itself, after its calibration."""
     layout, pool = evidence.question.layout, evidence.pool
     plans = [Plan.from_json((run / name / "plan.json").read_text("utf-8")) for name in fold_models]
-    fitted = [read_calibration(run / name / "calibration.json") for name in fold_models]
+    homes = (
+        ["."] * len(fold_models) if evidence.question.external else fold_models
+    )  # of new patients, or of those it tests
+    fitted = [read_calibration(run / home / "calibration.json") for home in homes]
     found: dict[str, dict[str, Floats]] = {}
     for prefix, arm in evidence.arms.items():
         for target, logits in arm.logits.items():

@@ -12,7 +12,7 @@ from chiasm.evaluation.spec import FULL, WITHOUT_OPT_IN, Evidence
 from chiasm.heads.spec import Pool, Question, Truth
 from chiasm.metrics.bootstrap import Estimate
 from chiasm.metrics.controls import comes_close
-from chiasm.metrics.metric import metric_name
+from chiasm.metrics.name import metric_name
 from chiasm.registry import CONTROLS
 from chiasm.report.findings import label_reports
 from chiasm.study import Kind, State
@@ -48,6 +48,7 @@ def compute_warnings(evidence: Evidence, truth: Truth, scores: Scores, leaks: di
         )
     found += _shortcuts(question, scores)
     found += _texts(evidence, scores)
+    found += _maps(scores)
     found += _few(evidence, truth)
     return found
 
@@ -155,6 +156,25 @@ def _texts(evidence: Evidence, scores: Scores) -> list[str]:
     distinct = scores.get(metric_name("description", None, "distinct_ratio"))
     if distinct is not None and distinct.draws[0] < SAME_TEXT:
         found.append(f"The descriptions repeat themselves: {distinct.draws[0]:.1%} of them are distinct.")
+    return found
+
+
+def _maps(scores: Scores) -> list[str]:
+    """Controls that localize without looking and that the model's maps do not beat, on all labels together."""
+    found = []
+    for name, control in CONTROLS.items():
+        if control.head != "localization":
+            continue
+        for label in ("macro", *sorted({n.label for n in scores if n.target == "localization"} - {"macro"})):
+            own, other = (scores.get(metric_name("localization", label, "box_iou", c)) for c in (None, name))
+            if own is None or other is None:
+                continue
+            if _beats(own, other) is False:
+                found.append(
+                    f"Localization of {'all labels' if label == 'macro' else words(label)} does not beat {control.title} beyond "
+                    f"doubt (IoU of the best box {_said(own)} against {_said(other)})."
+                )
+            break  # the macro average stands for its labels
     return found
 
 

@@ -21,7 +21,7 @@ from chiasm.heads.localization import at_ranks
 from chiasm.heads.spec import Case, Pool, Question
 from chiasm.metrics.bootstrap import Estimate
 from chiasm.metrics.description import cider, describe, finding_f1, tokenize
-from chiasm.metrics.metric import metric_name, split_prefix
+from chiasm.metrics.name import MetricName, metric_name, split_prefix
 from chiasm.objectives.description import description_loss
 from chiasm.recipe import Count, Options
 from chiasm.report.findings import label_reports
@@ -163,7 +163,7 @@ class DescriptionHead(Head):
     def protocol(cls, question: Question) -> str:
         return f"the report is hidden; written from {' and '.join(m for m in question.modalities if m != 'text')}"
 
-    def score(self, evidence: Sequence[str], case: Case, control: str = "") -> dict[str, Estimate]:
+    def score(self, evidence: Sequence[str], case: Case, control: str = "") -> dict[MetricName, Estimate]:
         """Against whole references; findings of both texts where the cohort's findings are chest findings."""
         question, references = case.question, list(case.truth.references)
         found = describe(list(evidence), references, case.resamples)
@@ -178,7 +178,9 @@ class DescriptionHead(Head):
         prefix = split_prefix(control)
         return {metric_name("description", None, metric, **prefix): estimate for metric, estimate in found.items()}
 
-    def section(self, evidence: Mapping[str, Sequence[str]], case: Case, scores: Mapping[str, Estimate]) -> Section:
+    def section(
+        self, evidence: Mapping[str, Sequence[str]], case: Case, scores: Mapping[MetricName, Estimate]
+    ) -> Section:
         """The best, the median and the worst description by CIDEr, beside its reference and the neighbour's report."""
         said, references = evidence[""], case.truth.references
         told = [i for i, text in enumerate(references) if tokenize(text)]

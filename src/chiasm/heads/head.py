@@ -38,6 +38,7 @@ from chiasm.errors import RunError
 from chiasm.geometry import Geometry
 from chiasm.heads.spec import Case, Pool, Question, mean_known
 from chiasm.metrics.bootstrap import Estimate
+from chiasm.metrics.name import MetricName
 from chiasm.recipe import Options, Recipe
 from chiasm.registry import HEADS
 from chiasm.study import Region
@@ -301,11 +302,11 @@ class Head:
         sections = f"; report-conditioned (sections {', '.join(question.text_sections)})"
         return inputs + sections * ("text" in question.modalities)
 
-    def score(self, evidence: Any, case: Case, control: str = "") -> dict[str, Estimate]:
+    def score(self, evidence: Any, case: Case, control: str = "") -> dict[MetricName, Estimate]:
         """Name of a metric -> its estimate. `control`: whose evidence it is; "" of the model."""
         return {}
 
-    def section(self, evidence: Mapping[str, Any], case: Case, scores: Mapping[str, Estimate]) -> Section | None:
+    def section(self, evidence: Mapping[str, Any], case: Case, scores: Mapping[MetricName, Estimate]) -> Section | None:
         """Its part of the page. `evidence`: of the model ("") and of each control."""
         return None
 

@@ -22,7 +22,7 @@ from chiasm.heads.head import READER, Answered, Asked, Head, Loss, Picture, Read
 from chiasm.heads.spec import Case, Floats, Pool, Question, mean_known
 from chiasm.metrics.bootstrap import Estimate, macro
 from chiasm.metrics.localization import map_to_boxes, score_map, summarize
-from chiasm.metrics.metric import metric_name, split_prefix
+from chiasm.metrics.name import MetricName, metric_name, split_prefix
 from chiasm.models.attention import places_of, take
 from chiasm.objectives.grounding import map_loss
 from chiasm.recipe import Options
@@ -248,7 +248,7 @@ class LocalizationHead(Head):
     def protocol(cls, question: Question) -> str:
         return "image only"
 
-    def score(self, evidence: Maps, case: Case, control: str = "") -> dict[str, Estimate]:
+    def score(self, evidence: Maps, case: Case, control: str = "") -> dict[MetricName, Estimate]:
         located = self._locate(evidence, case)
         by_metric: dict[str, dict[str, Estimate]] = {}
         for channel, label in enumerate(channel_names(case.question)):
@@ -257,7 +257,7 @@ class LocalizationHead(Head):
                 rows = case.resamples.at([pair.study for pair in pairs])
                 for metric, estimate in summarize([pair.scores for pair in pairs], rows).items():
                     by_metric.setdefault(metric, {})[label] = estimate
-        scores: dict[str, Estimate] = {}
+        scores: dict[MetricName, Estimate] = {}
         for metric, estimates in by_metric.items():
             named = estimates | ({"macro": macro(estimates)} if len(estimates) > 1 else {})
             for label, estimate in named.items():
@@ -272,7 +272,7 @@ class LocalizationHead(Head):
         found: list[Located] = known[id(maps)][1]
         return found
 
-    def section(self, evidence: Mapping[str, Maps], case: Case, scores: Mapping[str, Estimate]) -> Section:
+    def section(self, evidence: Mapping[str, Maps], case: Case, scores: Mapping[MetricName, Estimate]) -> Section:
         """For the labels with most truth regions the best, the median and the worst image by IoU of the best box."""
         maps, names = evidence[""], channel_names(case.question)
         located = self._locate(maps, case)

@@ -149,20 +149,28 @@ def summarize(scores: Sequence[Mapping[str, float]], resamples: Resamples) -> di
     return {name: resamples.mean([row[name] for row in scores], text) for name, text in PROTOCOLS.items()}
 
 
-def best_map_threshold(pairs: Iterable[tuple[NDArray[np.floating], Mask]], steps: int = 49) -> float | None:
-    """The cut of highest mean IoU, of `steps` even cuts; the lowest of several. None where there is no pair.
+MAP_THRESHOLDS = np.linspace(0, 1, 51)[1:-1]
+"""Where maps are tried."""
+
+
+def ious_by_threshold(values: NDArray[np.floating], truth: Mask, thresholds: Floats = MAP_THRESHOLDS) -> Floats:
+    """IoU of the truth and of the pixels that reach each of the ascending thresholds; map and truth alike in shape."""
+    reached = np.searchsorted(thresholds, values, side="right")  # how many thresholds a pixel reaches
+    counts = [np.bincount(pixels, minlength=len(thresholds) + 1) for pixels in (reached.ravel(), reached[truth])]
+    chosen, both = (count[::-1].cumsum()[::-1][1:] for count in counts)  # pixels that reach each threshold
+    return np.asarray(both / (chosen + truth.sum() - both))
+
+
+def best_map_threshold(
+    pairs: Iterable[tuple[NDArray[np.floating], Mask]], thresholds: Floats = MAP_THRESHOLDS
+) -> float | None:
+    """The threshold of highest mean IoU; the lowest of several. None where there is no pair.
 
     Args:
         pairs: a map (values 0..1) and its truth, both on the original pixels; looked at one after the other.
     """
-    cuts = np.linspace(0, 1, steps + 2)[1:-1]
-    ious = []
-    for values, truth in pairs:
-        reached = np.searchsorted(cuts, values, side="right")  # how many cuts a pixel reaches
-        counts = [np.bincount(pixels, minlength=steps + 1) for pixels in (reached.ravel(), reached[truth])]
-        chosen, both = (count[::-1].cumsum()[::-1][1:] for count in counts)  # pixels that reach each cut
-        ious.append(both / (chosen + truth.sum() - both))
-    return float(cuts[int(np.argmax(np.mean(ious, axis=0)))]) if ious else None
+    ious = [ious_by_threshold(values, truth, thresholds) for values, truth in pairs]
+    return float(thresholds[int(np.argmax(np.mean(ious, axis=0)))]) if ious else None
 
 
 def _area(boxes: Floats) -> Floats:

@@ -1,20 +1,29 @@
-"""What is fitted on validation once training is over: temperatures, thresholds, the radius of prediction sets, cuts of maps."""
+"""What is fitted on validation once training is over: temperatures, thresholds, the radius of prediction sets, cuts of maps.
+
+A fold of a small cohort has a handful of validation patients. So the answers of all fold models to their validation patients
+are put together: for the test patients of a fold without these patients (each validates one fold model and is tested by
+another), and for new patients as they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from chiasm.encoding.levels import Levels
 from chiasm.encoding.levels import answers as answers_of
+from chiasm.encoding.plan import Plan
 from chiasm.heads.localization import LocalizationHead
 from chiasm.metrics.attribution import subsets
 from chiasm.metrics.calibration import fit_softmax_temperature, fit_temperature
 from chiasm.metrics.classification import best_f1_threshold
 from chiasm.metrics.conformal import radius, strangeness
-from chiasm.metrics.localization import best_map_threshold
+from chiasm.metrics.localization import MAP_THRESHOLDS, ious_by_threshold
 from chiasm.run.answers import Answers, Calibration, Fit, LabelFit
 from chiasm.run.fold_model import FoldModelOver
 from chiasm.run.infer import Ask, infer
@@ -25,36 +34,132 @@ ENOUGH_OF_A_CLASS = 5
 ENOUGH = 20
 """As above, of studies with any level or number."""
 
+Place = tuple[str, str]
+"""Target and label."""
 
-def calibrate(fold_model: FoldModelOver) -> Calibration:
-    """Temperature (Guo et al. 2017), best-F1 threshold and conformal radius of each label, fitted on the validation patients.
 
-    Once for their answers as they come, and once for each set of inputs, with those studies that have all of it.
+@dataclass(frozen=True)
+class LabelAnswers:
+    """One label's answers to validation studies whose truth is known.
+
+    Attributes:
+        truth: [n]; logits: [n] or [n, Q], in the target's own units for numbers; people: [n] "SOURCE/PATIENT".
     """
-    rows, plan = fold_model.split["validation"], fold_model.plan
+
+    truth: NDArray[np.float32]
+    logits: NDArray[np.float64]
+    people: NDArray[np.str_]
+
+    @staticmethod
+    def join(parts: Sequence[LabelAnswers]) -> LabelAnswers:
+        return LabelAnswers(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("truth", "logits", "people"))
+        )
+
+    def without(self, people: Collection[str]) -> LabelAnswers:
+        kept = ~np.isin(self.people, list(people))
+        return LabelAnswers(self.truth[kept], self.logits[kept], self.people[kept])
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a fold model says of its validation patients.
+
+    Attributes:
+        plan: of the fold model. tested: people whom it tests.
+        answers: inputs that are shown ("" for studies as they come) -> target and label -> answers.
+        maps: target and label -> who, and the IoU at each of `MAP_THRESHOLDS`, of each image in which a reader drew a region.
+    """
+
+    plan: Plan
+    tested: frozenset[str]
+    answers: Mapping[str, Mapping[Place, LabelAnswers]]
+    maps: Mapping[Place, Sequence[tuple[str, NDArray[np.float64]]]]
+
+
+def judge(fold_model: FoldModelOver) -> Judged:
+    """Ask a fold model about its validation patients: as they come, and with each set of inputs, those that have all of it."""
+    rows, people = fold_model.split["validation"], people_of(fold_model)
     inputs = subsets(fold_model.model.modalities)[1:]
     everything, *rest = infer(
         fold_model, rows, [Ask(heads=(LocalizationHead.name,)), *(Ask(chosen) for chosen in inputs[:-1])]
     )
-    passes = [*rest, everything]  # the last set of inputs is all of them
-    cuts = {
-        place: best_map_threshold(_drawn_maps(fold_model, everything, channel))
-        for channel, place in enumerate(plan.localized)
-    }
-    targets: dict[str, dict[str, LabelFit]] = {}
-    for target, labels in plan.targets.items():
+    passes = {"": everything} | dict(zip(map("+".join, inputs), [*rest, everything], strict=True))
+    answers: dict[str, dict[Place, LabelAnswers]] = {shown: {} for shown in passes}
+    for target, labels in fold_model.plan.targets.items():
         truth, mask = fold_model.loader.labels[target][rows], fold_model.loader.label_mask[target][rows]
         for k, label in enumerate(labels):
-            shown = {}
-            for answers, chosen in zip(passes, inputs, strict=True):
-                known = mask[:, k] & (answers.shown == "+".join(chosen))
-                if _enough(truth[known, k], plan.kinds[target]):
-                    shown["+".join(chosen)] = _fit(fold_model, rows, target, k, answers, known)
-            own = _fit(fold_model, rows, target, k, everything, mask[:, k])
-            targets.setdefault(target, {})[label] = LabelFit(
-                own.temperature, own.threshold, own.radius, cuts.get((target, label)), shown
-            )
+            for shown, said in passes.items():
+                known = mask[:, k] & ((said.shown == shown) | (shown == ""))
+                mean, std = fold_model.plan.scaling[target][k] if target in fold_model.plan.scaling else (0.0, 1.0)
+                logits = said.logits[target][:, k][known].astype(np.float64) * std + mean
+                answers[shown][target, label] = LabelAnswers(truth[known, k] * std + mean, logits, people[rows][known])
+    maps = {place: list(_drawn_maps(fold_model, everything, place, people)) for place in fold_model.plan.localized}
+    return Judged(fold_model.plan, frozenset(people[fold_model.split["test"]].tolist()), answers, maps)
+
+
+def people_of(fold_model: FoldModelOver) -> NDArray[np.str_]:
+    """[studies] two cohorts of one source may hold the same person, two sources name theirs alike by chance."""
+    loader = fold_model.loader
+    sources = np.repeat([cohort.source for cohort in loader.cohorts], [len(cohort) for cohort in loader.cohorts])
+    return np.char.add(np.char.add(sources.astype(np.str_), "/"), np.asarray(loader.patient_ids, np.str_))
+
+
+def _drawn_maps(
+    fold_model: FoldModelOver, answers: Answers, place: Place, people: NDArray[np.str_]
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Of each image in which a reader drew a region of the label: whose, and the IoU of its map at every threshold."""
+    maps, channel = answers.heads.get(LocalizationHead.name), fold_model.plan.localized.index(place)
+    if maps is None:
+        return
+    for grid, (index, row) in zip(maps.values, maps.index, strict=True):
+        cohort = fold_model.loader.cohorts[fold_model.loader.cohort_of(int(index))[0]]
+        truth = cohort.mask(int(row), *place)
+        if truth is not None and truth.any():
+            values = cohort.geometry(int(row)).map_to_original(expit(grid[channel].astype(np.float32)))
+            yield str(people[int(index)]), ious_by_threshold(values, truth)
+
+
+# --- from answers to fits ----------------------------------------------------------------------------------------------
+
+
+def calibrate(judged: Sequence[Judged], coverage: float, without: Collection[str] = ()) -> Calibration:
+    """Temperature (Guo et al. 2017), best-F1 threshold and conformal radius of each label, and the threshold of its map.
+
+    Once for studies as they come, and once for each set of inputs, where there were enough that have all of it.
+
+    Args:
+        without: people whose answers do not count.
+    """
+    targets: dict[str, dict[str, LabelFit]] = {}
+    for target, label in dict.fromkeys(
+        (t, label) for each in judged for t, labels in each.plan.targets.items() for label in labels
+    ):
+        kind = next(each.plan.kinds[target] for each in judged if target in each.plan.kinds)
+        found = {shown: own.without(without) for shown, own in _gather(judged, (target, label)).items()}
+        fit = partial(_fit, kind, coverage)
+        own = fit(found.pop(""))
+        shown = {inputs: fit(answers) for inputs, answers in found.items() if _enough(answers.truth, kind)}
+        cut = _map_threshold(judged, (target, label), without)
+        targets.setdefault(target, {})[label] = LabelFit(own.temperature, own.threshold, own.radius, cut, shown)
     return Calibration(targets)
+
+
+def _gather(judged: Sequence[Judged], place: Place) -> dict[str, LabelAnswers]:
+    """Inputs -> the answers of all fold models that know the label, in the levels that most of them have."""
+    knowing = [each for each in judged if place in each.answers[""]]
+    levels = [_levels(each.plan, place) for each in knowing]
+    common = max(dict.fromkeys(levels), key=levels.count)
+    alike = [each for each, own in zip(knowing, levels, strict=True) if own == common]
+    return {
+        shown: LabelAnswers.join([each.answers[shown][place] for each in alike if shown in each.answers])
+        for shown in dict.fromkeys(shown for each in alike for shown in each.answers)
+    }
+
+
+def _levels(plan: Plan, place: Place) -> Levels:
+    target, label = place
+    return tuple(plan.levels[target][plan.targets[target].index(label)]) if target in plan.levels else ()
 
 
 def _enough(truth: NDArray[np.float32], kind: Kind) -> bool:
@@ -64,12 +169,9 @@ def _enough(truth: NDArray[np.float32], kind: Kind) -> bool:
     return len(truth) >= ENOUGH
 
 
-def _fit(
-    fold_model: FoldModelOver, rows: NDArray[np.int64], target: str, k: int, answers: Answers, known: NDArray[np.bool_]
-) -> Fit:
-    """What can be fitted of label k, on the known of `rows`: no temperature where one class alone is known."""
-    kind, truth = fold_model.plan.kinds[target], fold_model.loader.labels[target][rows, k][known]
-    logits = answers.logits[target][:, k][known].astype(np.float64)
+def _fit(kind: Kind, coverage: float, answers: LabelAnswers) -> Fit:
+    """What can be fitted of a label: no temperature where one class alone is known."""
+    truth, logits = answers.truth, answers.logits
     temperature = threshold = reach = None
     if kind is Kind.BINARY:
         temperature = fit_temperature(truth, logits)
@@ -77,28 +179,18 @@ def _fit(
         threshold = best_f1_threshold(truth, probability)
         strange = np.abs(truth - probability)
     elif kind is Kind.REGRESSION:
-        strange = np.abs(truth - logits) * fold_model.plan.scaling[target][k][1]  # in the target's own units
+        strange = np.abs(truth - logits)
     elif kind is not Kind.SURVIVAL:
         codes = truth.astype(np.int64)
         temperature = fit_softmax_temperature(codes, logits)
         levels = answers_of(logits, kind, temperature or 1.0)
         strange = strangeness(levels, kind is Kind.ORDINAL)[np.arange(len(codes)), codes]
     if kind is not Kind.SURVIVAL:
-        patients = fold_model.loader.patient_ids[rows][known]
-        reach = radius(strange, patients, fold_model.recipe.evaluate.coverage)
+        reach = radius(strange, answers.people, coverage)
     return Fit(temperature, threshold, reach)
 
 
-def _drawn_maps(
-    fold_model: FoldModelOver, answers: Answers, channel: int
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """A label's map and the region a reader drew, on the original pixels, of each image that has one."""
-    target, label = fold_model.plan.localized[channel]
-    maps = answers.heads.get(LocalizationHead.name)
-    if maps is None:
-        return
-    for grid, (index, row) in zip(maps.values, maps.index, strict=True):
-        cohort = fold_model.loader.cohorts[fold_model.loader.cohort_of(int(index))[0]]
-        truth = cohort.mask(int(row), target, label)
-        if truth is not None and truth.any():
-            yield cohort.geometry(int(row)).map_to_original(expit(grid[channel].astype(np.float32))), truth
+def _map_threshold(judged: Sequence[Judged], place: Place, without: Collection[str]) -> float | None:
+    """The threshold of highest mean IoU, the lowest of several; None without a region."""
+    ious = [own for each in judged for who, own in each.maps.get(place, ()) if who not in without]
+    return float(MAP_THRESHOLDS[int(np.argmax(np.mean(ious, axis=0)))]) if ious else None

@@ -123,21 +123,16 @@ def _at_odds(
     values: Mapping[tuple[str, ...], Values],
     layout: Layout,
 ) -> list[list[Note]]:
-    """[n] notes on labels on which the image alone and the report alone are at odds; what is far is the fold models' mean."""
+    """[n] notes on labels on which the image alone and the report alone are at odds."""
     image, text = ("image",), ("text",)
     if image not in chosen or text not in chosen:
         return [[] for _ in next(iter(chosen.values()))[0].indices]
-    fitted: dict[str, dict[str, list[float]]] = {}
-    for fold_model in fold_models:
-        for target, own in (fold_model.novelty.disagreement if fold_model.novelty else {}).items():
-            for label, limit in own.items():
-                fitted.setdefault(target, {}).setdefault(label, []).append(limit)
     return check_inputs(
         layout.labels,
         values[image],
         values[text],
         [_by_label(fold_models, chosen[alone], layout, FoldModel.thresholds) for alone in (image, text)],
-        {t: {label: float(np.mean(each)) for label, each in own.items()} for t, own in fitted.items()},
+        fold_models[0].novelty.disagreement if fold_models[0].novelty else {},
         _present(chosen[image], image)["image"] & _present(chosen[text], text)["text"],
     )
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.encoding.fit import columns_of, read_column
+from chiasm.encoding.plan import Plan
 from chiasm.metrics.conformal import radius
 from chiasm.metrics.novelty import Cloud, fit_cloud, held_out_distances
+from chiasm.run.answers import Answers, Calibration, calibrated
+from chiasm.run.calibrate import people_of
 from chiasm.run.fold_model import FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.run.notes import describe
@@ -33,7 +39,6 @@ def fit_novelty(fold_model: FoldModelOver) -> tuple[Novelty, Cloud | None]:
         headers=headers_of(_headers(fold_model, train)),
         seen=seen,
         ranges=_fit_ranges(fold_model, train),
-        disagreement=_fit_disagreement(fold_model),
     ), cloud
 
 
@@ -88,20 +93,49 @@ def _fit_ranges(fold_model: FoldModelOver, rows: NDArray[np.int64]) -> dict[str,
     return ranges
 
 
-def _fit_disagreement(fold_model: FoldModelOver) -> dict[str, dict[str, float]]:
-    """How far the image alone and the text alone lie apart at most in 95 % of validation patients who have both."""
+@dataclass(frozen=True)
+class Apart:
+    """What a fold model says by the image alone and by the report alone of its validation studies that have both.
+
+    Attributes:
+        image, text: of these studies. patients: [n] "SOURCE/PATIENT".
+    """
+
+    plan: Plan
+    image: Answers
+    text: Answers
+    patients: NDArray[np.str_]
+
+
+def ask_apart(fold_model: FoldModelOver) -> Apart | None:
+    """Ask a fold model about its validation patients by one input at a time; None where it does not read both."""
     if not {"image", "text"} <= set(fold_model.model.modalities):
-        return {}
+        return None
     rows = fold_model.split["validation"]
     image, text = infer(fold_model, rows, [Ask(("image",)), Ask(("text",))])
     both = (image.shown == "image") & (text.shown == "text")
-    first, second = fold_model.probabilities(image), fold_model.probabilities(text)
+    kept = [
+        replace(each, indices=rows[both], shown=each.shown[both], logits={t: x[both] for t, x in each.logits.items()})
+        for each in (image, text)
+    ]
+    return Apart(fold_model.plan, kept[0], kept[1], people_of(fold_model)[rows[both]])
+
+
+def fit_disagreement(asked: Sequence[Apart | None], calibration: Calibration) -> dict[str, dict[str, float]]:
+    """Binary target -> label -> how far image alone and report alone lie apart at most in 95 % of validation patients of all
+    fold models; labels for which these are too few are left out."""
+    distances: dict[tuple[str, str], list[tuple[NDArray[np.float64], NDArray[np.str_]]]] = {}
+    for each in filter(None, asked):
+        by_image, by_text = (calibrated(a.logits, a.shown, each.plan, calibration) for a in (each.image, each.text))
+        for target, labels in each.plan.targets.items():
+            if each.plan.kinds[target] is Kind.BINARY:
+                apart = np.abs(by_image[target] - by_text[target])
+                for k, label in enumerate(labels):
+                    distances.setdefault((target, label), []).append((apart[:, k], each.patients))
     found: dict[str, dict[str, float]] = {}
-    for target, labels in fold_model.plan.targets.items():
-        if fold_model.plan.kinds[target] is Kind.BINARY:
-            apart = np.abs(first[target] - second[target])[both]
-            for k, label in enumerate(labels):
-                limit = radius(apart[:, k], fold_model.loader.patient_ids[rows[both]], DISAGREEMENT)
-                if limit is not None:
-                    found.setdefault(target, {})[label] = limit
+    for (target, label), parts in distances.items():
+        apart, patients = (np.concatenate(part) for part in zip(*parts, strict=True))
+        limit = radius(apart, patients, DISAGREEMENT)
+        if limit is not None:
+            found.setdefault(target, {})[label] = limit
     return found

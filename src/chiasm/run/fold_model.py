@@ -123,16 +123,13 @@ def load_fold_models(run: Path) -> list[FoldModel]:
             where=str(run),
             remedy="chiasm train ... --resume continues it",
         )
-    fold_models = [_fitted(load_fold_model(run / name)) for name in info.fold_models]
+    calibration = read_calibration(run / "calibration.json")  # of new patients
+    fold_models = []
+    for name in info.fold_models:
+        novelty, cloud = read_novelty(run / name)
+        fold_models.append(replace(load_fold_model(run / name), calibration=calibration, novelty=novelty, cloud=cloud))
     _share([fold_model.model for fold_model in fold_models])
     return fold_models
-
-
-def _fitted(fold_model: FoldModel) -> FoldModel:
-    """The model with what was fitted once it was trained."""
-    novelty, cloud = read_novelty(fold_model.folder)
-    calibration = read_calibration(fold_model.folder / "calibration.json")
-    return replace(fold_model, calibration=calibration, novelty=novelty, cloud=cloud)
 
 
 def _share(models: Sequence[Model | Baseline]) -> None:
@@ -156,13 +153,16 @@ def _equal(a: nn.Module, b: nn.Module) -> bool:
 
 
 def over_own_cohorts(run: Path, fold_models: Sequence[FoldModel]) -> list[FoldModelOver]:
-    """The models of a run over the cohorts they were trained on.
+    """The models of a run over the cohorts they were trained on, each calibrated for the patients it tests.
 
     Raises:
-        CohortError: a cohort is gone or has changed.
+        CohortError: a cohort is gone or has changed. RunError: a calibration is missing.
     """
     cohorts = [open_recorded(recorded) for recorded in read_run(run).cohorts]
-    return [fold_model.over(cohorts, own=True) for fold_model in fold_models]
+    return [
+        replace(each, calibration=read_calibration(each.folder / "calibration.json")).over(cohorts, own=True)
+        for each in fold_models
+    ]
 
 
 def load_fold_model(folder: Path) -> FoldModel:

@@ -29,7 +29,7 @@ class Run(Document):
         notes: what was switched off. versions: package -> the version that trained.
     """
 
-    SCHEMA: ClassVar[int] = 4
+    SCHEMA: ClassVar[int] = 5
 
     recipe: str
     cohorts: tuple[RecordedCohort, ...]

@@ -55,7 +55,7 @@ class Novelty(Document):
         seen: None where the model reads no images, or too few patients have one.
         ranges: record column -> the range of training, of numeric columns with enough values.
         disagreement: binary target -> label -> how far the answers of the image alone and of the text alone lie apart at most in
-            95 % of validation patients who have both; empty where these are too few.
+            95 % of validation patients of all fold models who have both; empty where these are too few.
     """
 
     SCHEMA: ClassVar[int] = 1

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.atomic import write_text
-from chiasm.metrics.metric import LOWER_IS_BETTER, NEITHER_IS_BETTER, Metric, MetricName, parse_name
+from chiasm.metrics.metric import LOWER_IS_BETTER, NEITHER_IS_BETTER, Metric
+from chiasm.metrics.name import MetricName, parse_name
 from chiasm.summary.page import render_template
 from chiasm.summary.tables import TITLES, Row, Table, arm_name, leading, number, pretty
 
@@ -25,7 +26,7 @@ def render_comparison(document: Mapping[str, Any]) -> str:
     """The page as HTML: first what stands for each target, folded below it all else that the runs share."""
     first, *others = document["runs"]
     names = {parse_name(name): Metric.from_json(raw) for name, raw in document["metrics"].items()}
-    lead = [MetricName(*key) for key in leading({n: m for n, m in names.items() if not n.subset})]
+    lead = leading({n: m for n, m in names.items() if not n.subset})
     rest = [n for n in names if n not in lead and _is_shown(n, lead, first)]
     return render_template(
         "comparison.html",

@@ -11,7 +11,6 @@ from typing import Any
 from chiasm.atomic import write_text
 from chiasm.heads.head import Picture as HeadPicture
 from chiasm.heads.head import Section
-from chiasm.metrics.metric import Metric, MetricName, parse_name
 from chiasm.summary import tables
 from chiasm.summary.cases import Case, Glass, bar
 from chiasm.summary.figures import Confusion, Curves, decision_svg, overlay, pr_svg, reliability_svg, roc_svg, thumbnail
@@ -29,7 +28,7 @@ class Summary:
     Attributes:
         title, about: of the recipe. facts: name -> value, in the order of the header.
         warnings: sentences; notes: what was switched off; commands: how to make it again.
-        metrics: by the names of `chiasm.metrics.metric`; the tables are made of them.
+        metrics: by name; the tables are made of them.
         leads: prefixes of the arms in the leading tables, the trustworthy one first: ("",) or ("image+record", "").
         protocol: the sentence under the title: which patients, which folds.
         curves, confusions: the figures; empty where there is nothing to show. sections: the heads' own.
@@ -42,7 +41,7 @@ class Summary:
 
     title: str
     facts: Mapping[str, str]
-    metrics: Mapping[str, Metric]
+    metrics: tables.Names
     about: str = ""
     protocol: str = ""
     warnings: Sequence[str] = ()
@@ -71,7 +70,7 @@ def render(summary: Summary) -> str:
     """The page as HTML: no script, nothing loaded from anywhere, every text escaped."""
     from markupsafe import Markup
 
-    names = {parse_name(name): metric for name, metric in summary.metrics.items()}
+    names = summary.metrics
     return render_template(
         "summary.html",
         s=summary,
@@ -92,7 +91,7 @@ def render(summary: Summary) -> str:
     )
 
 
-def _draw_section(section: Section, names: Mapping[MetricName, Metric]) -> dict[str, Any]:
+def _draw_section(section: Section, names: tables.Names) -> dict[str, Any]:
     """A head's part of the page with its tables made and its pictures drawn."""
     drawn: dict[str, list[tuple[HeadPicture, bytes]]] = {}
     for picture in section.pictures:
@@ -154,9 +153,9 @@ def _data(picture: bytes) -> str:
     return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
 
 
-def _protocols(metrics: Mapping[str, Metric]) -> list[tuple[str, list[str]]]:
+def _protocols(metrics: tables.Names) -> list[tuple[str, list[str]]]:
     """Each protocol once, with the names that follow it."""
     found: dict[str, list[str]] = {}
     for name, metric in metrics.items():
-        found.setdefault(metric.protocol, []).append(name)
+        found.setdefault(metric.protocol, []).append(str(name))
     return list(found.items())

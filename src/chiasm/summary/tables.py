@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from chiasm.metrics.metric import LOWER_IS_BETTER, Metric, MetricName, parse_name
+from chiasm.metrics.metric import LOWER_IS_BETTER, Metric
+from chiasm.metrics.name import MetricName
 from chiasm.registry import ARMS as REGISTERED_ARMS
 from chiasm.registry import CONTROLS, HEADS
 from chiasm.tensors import MODALITIES
@@ -145,7 +146,7 @@ def score_tables(names: Names, lead: str) -> list[Table]:
     """The tables of each target in the arm `lead`, by label: those of `SCORES` whose first column it has."""
     tables = []
     for target in _unique(n.target for n in names if n.target not in NOT_TARGETS and n.target not in HEADS):
-        own = _unique(n.metric for n in names if n.target == target and _prefix(n) == lead and not n.subgroup)
+        own = _unique(n.metric for n in names if n.target == target and n.prefix == lead and not n.subgroup)
         for more, wanted in SCORES:
             columns = [m for w in wanted for m in own if m == w or (w.endswith("_") and m.startswith(w))]
             if not columns or not columns[0].startswith(wanted[0]) or (wanted[0] == "mae" and "qwk" in own):
@@ -173,10 +174,10 @@ def lead_name(names: Names, lead: str) -> str:
 def subset_tables(names: Names) -> list[Table]:
     """What each modality adds: every subset of the inputs beside Bayes, shuffled reports and the prior."""
     tables = []
-    for target, label, metric in leading(names):
+    for target, label, metric, *_ in leading(names):
         every = {n: m for n, m in names.items() if n[:3] == (target, label, metric)}
-        found = {_prefix(n): m for n, m in every.items() if not n.subgroup}
-        whole = {_prefix(n): m for n, m in every.items() if n.subgroup == COMPLETE}
+        found = {n.prefix: m for n, m in every.items() if not n.subgroup}
+        whole = {n.prefix: m for n, m in every.items() if n.subgroup == COMPLETE}
         subsets = sorted((p for p in found if set(p.split("+")) <= set(MODALITIES)), key=_subset_order)
         if len(subsets) < 2:
             continue
@@ -197,7 +198,7 @@ def added_tables(names: Names, opted_in: Sequence[str] = ()) -> list[Table]:
         opted_in: record columns of unknown time that are inputs.
     """
     tables = []
-    for target, label, metric in leading(names):
+    for target, label, metric, *_ in leading(names):
         rows = []
         for what, name in {**ADDED, "opt_in": pretty(*opted_in) if opted_in else ""}.items():
             gain = MetricName(target, label, metric, control=f"added_{what}")
@@ -247,7 +248,7 @@ def control_tables(names: Names) -> list[Table]:
 def subgroup_tables(names: Names, lead: str) -> list[Table]:
     """Per label with subgroups: the figures of `SUBGROUPS` in each, with the first of the whole group as a bar."""
     tables = []
-    groups = [n for n in names if n.subgroup not in (None, COMPLETE) and n.metric in SUBGROUPS and _prefix(n) == lead]
+    groups = [n for n in names if n.subgroup not in (None, COMPLETE) and n.metric in SUBGROUPS and n.prefix == lead]
     for target, label, first in _unique(n[:3] for n in groups):
         whole = names.get(_key(lead, target, label, first))
         marks = [Mark("all patients", whole.value, "bar")] if whole and whole.value is not None else []
@@ -259,7 +260,7 @@ def subgroup_tables(names: Names, lead: str) -> list[Table]:
             for n in groups
             if n[:3] == (target, label, first) and n.subgroup
         ]
-        fold = (target, label, first) not in leading(names)
+        fold = MetricName(target, label, first) not in leading(names)
         tables.append(_table(pretty(target, label), columns, rows, legend=[("bar", "all patients")], fold=fold))
     return sorted(tables, key=lambda table: table.fold)
 
@@ -269,7 +270,7 @@ def arm_table(names: Names, target: str, columns: Sequence[str]) -> list[Table]:
     columns = tuple(columns) or _unique(n.metric for n in names if n.target == target)
     rows = []
     for label in _labels(names, "", target, columns[0]) if columns else ():
-        arms = ["", *_unique(_prefix(n) for n in names if (n.target, n.label) == (target, label) and n.control)]
+        arms = ["", *_unique(n.prefix for n in names if (n.target, n.label) == (target, label) and n.control)]
         for arm in arms:
             called = arm_name(arm) if arm else "the model" if label == "all" else pretty(label)
             rows.append(Row(called, [names.get(_key(arm, target, label, m)) for m in columns], quiet=bool(arm)))
@@ -302,19 +303,19 @@ def title_of(metric: str) -> str:
     return TITLES.get(metric, metric)
 
 
-def leading(names: Names) -> list[tuple[str, str, str]]:
-    """(target, label, metric) that stand for their target: the macro average of several labels, else the one label."""
+def leading(names: Names) -> list[MetricName]:
+    """The figures that stand for their target: the macro average of several labels, else the one label."""
     found = []
     for target in _unique(n.target for n in names if n.target not in NOT_TARGETS and n.target not in HEADS):
         for metric in ("auroc", "mae", "c_index"):
             labels = _labels(names, "", target, metric)
-            found += [(target, label, metric) for label in (["macro"] if "macro" in labels else labels)]
+            found += [MetricName(target, label, metric) for label in (["macro"] if "macro" in labels else labels)]
     return found
 
 
 def _labels(names: Names, prefix: str, target: str, metric: str) -> list[str]:
     """The labels a metric has in an arm, the macro average first."""
-    keys = [n for n in names if (_prefix(n), n.target, n.metric) == (prefix, target, metric) and not n.subgroup]
+    keys = [n for n in names if (n.prefix, n.target, n.metric) == (prefix, target, metric) and not n.subgroup]
     return sorted((n.label for n in keys), key=lambda label: label != "macro")
 
 
@@ -323,11 +324,7 @@ def _row_name(target: str, label: str) -> str:
 
 
 def _key(prefix: str, target: str, label: str, metric: str) -> MetricName:
-    return parse_name(f"{prefix}:{target}/{label}/{metric}" if prefix else f"{target}/{label}/{metric}")
-
-
-def _prefix(name: MetricName) -> str:
-    return ":".join(part for part in (name.control, name.subset) if part)
+    return MetricName(target, label, metric).of_arm(prefix)
 
 
 def _subset_order(prefix: str) -> tuple[int, list[int]]:

@@ -45,18 +45,20 @@ from chiasm.progress import Progress, say
 from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.answers import write_calibration
-from chiasm.run.calibrate import calibrate
+from chiasm.run.calibrate import calibrate, judge
 from chiasm.run.cohorts import open_recorded, record_cohort
-from chiasm.run.fit_novelty import fit_novelty
+from chiasm.run.fit_novelty import ask_apart, fit_disagreement, fit_novelty
 from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_model
 from chiasm.run.folder import Run, read_run, write_run
 from chiasm.run.model import Model
 from chiasm.run.novelty import write_novelty
+from chiasm.splits import draw
 from chiasm.splits import folds as patient_folds
-from chiasm.splits import split_of
 from chiasm.tensors import Batch, Outputs
 
 Rows = list[NDArray[np.int64]]  # rows of each cohort
+VALIDATION = 0.1
+"""Share of all patients that validates a fold model."""
 ENOUGH_JUDGES = 100
 """Known validation labels below which `keep: auto` does not choose an epoch by them."""
 
@@ -91,7 +93,7 @@ def train(
     else:
         info = read_run(out)  # a further process of the same training: the first one has prepared everything
     for number, name in enumerate(info.fold_models):
-        if not (out / name / "calibration.json").is_file():
+        if not (out / name / "weights.safetensors").is_file():
             if len(info.fold_models) > 1 and _is_main():
                 say(f"fold {number + 1} of {len(info.fold_models)}")
             try:
@@ -101,6 +103,7 @@ def train(
                     shutil.rmtree(out)  # nothing was learned yet: the folder would only stand in the way
                 raise
     if _is_main():
+        _calibrate(out, info, opened)
         info = replace(info, status="finished")
         write_run(out, info)
     return info
@@ -209,7 +212,11 @@ def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> Run:
 def _splits(
     cohorts: Sequence[Cohort], folds: int, repeats: int, seed: int, strata: NDArray[np.int64] | None = None
 ) -> Iterator[tuple[str, list[dict[str, NDArray[np.int64]]], int]]:
-    """(fold model name, rows of each split for each cohort, seed) of every model to train; folds have equal shares of `strata`."""
+    """(fold model name, rows of each split for each cohort, seed) of every model to train.
+
+    Test and validation parts have equal shares of `strata`; the patients who validate a fold model are of those whom the next
+    one tests, a tenth of all, or as many as there are.
+    """
     if folds == 1:
         yield ".", [{s: c.rows(s) for s in ("train", "validation", "test")} for c in cohorts], seed
         return
@@ -219,13 +226,12 @@ def _splits(
     for repeat, tests in enumerate(patient_folds(patients, folds, repeats, seed, strata)):
         for fold, test in enumerate(tests):
             own_seed = seed + 1000 * repeat + fold
-            rest = np.setdiff1d(np.arange(len(patients)), test)
-            # the hash of a cohort's split calls a tenth of the patients "validation"; here those of training and
-            # validation share what the fold left over
-            held = np.array([split_of(patients[i], own_seed + 7919) == "validation" for i in rest], dtype=bool)
-            if not held.any():  # few patients: one of them validates
-                held = np.array([patients[i] == patients[rest[own_seed % len(rest)]] for i in rest], dtype=bool)
-            parts = {"train": rest[~held], "validation": rest[held], "test": test}
+            following = tests[(fold + 1) % folds]  # a patient validates one fold model and is tested by another
+            among = np.array(patients)[following]
+            own = None if strata is None else strata[following]
+            held = following[draw(among, VALIDATION * folds, f"{seed}:validation:{repeat}:{fold}", own)]
+            rest = np.setdiff1d(np.arange(len(patients)), np.concatenate([test, held]))
+            parts = {"train": rest, "validation": held, "test": test}
             rows = [
                 {s: part[(part >= a) & (part < b)] - a for s, part in parts.items()}
                 for a, b in zip(start[:-1], start[1:], strict=True)
@@ -248,21 +254,34 @@ def _training_texts(plan: Plan, recipe: Recipe, cohorts: Sequence[Cohort], rows:
 
 
 def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
-    """Train a fold model and calibrate it. Where it was cut off in between, the weights stand and are not trained on."""
-    if not (folder / "weights.safetensors").is_file():
-        fold_model = begin_fold_model(folder, cohorts)
-        if isinstance(fold_model.model, Baseline):
-            _fit_classifiers(fold_model, fold_model.model)
-        else:
-            _measure(fold_model, fold_model.model)
-            _optimize(fold_model, Trainee(fold_model, fold_model.model))
-    if _is_main():
-        trained = load_fold_model(folder).over(cohorts, own=True)
-        calibrated = replace(trained, calibration=calibrate(trained))
-        write_novelty(folder, *fit_novelty(calibrated))
-        write_calibration(
-            folder / "calibration.json", calibrated.calibration
-        )  # the last: it says that the model is whole
+    """Train a fold model."""
+    fold_model = begin_fold_model(folder, cohorts)
+    if isinstance(fold_model.model, Baseline):
+        _fit_classifiers(fold_model, fold_model.model)
+    else:
+        _measure(fold_model, fold_model.model)
+        _optimize(fold_model, Trainee(fold_model, fold_model.model))
+
+
+def _calibrate(out: Path, info: Run, cohorts: Sequence[Cohort]) -> None:
+    """Fit what validation decides: of each fold model for the patients it tests, and of the run for all others; and what is novel."""
+    coverage = info.requested["evaluate"]["coverage"]
+    judged, looked, apart = [], [], []
+    with Progress("calibration", len(info.fold_models)) as bar:
+        for name in info.fold_models:
+            fold_model = load_fold_model(out / name).over(cohorts, own=True)
+            judged.append(judge(fold_model))
+            looked.append(fit_novelty(fold_model))
+            apart.append(ask_apart(fold_model))
+            bar.advance()
+    for number, name in enumerate(info.fold_models if info.folds > 1 else ()):
+        repeat = judged[number // info.folds * info.folds :][: info.folds]
+        write_calibration(out / name / "calibration.json", calibrate(repeat, coverage, judged[number].tested))
+    everybody = calibrate(judged, coverage)
+    write_calibration(out / "calibration.json", everybody)
+    disagreement = fit_disagreement(apart, everybody)
+    for name, (novelty, cloud) in zip(info.fold_models, looked, strict=True):
+        write_novelty(out / name, replace(novelty, disagreement=disagreement), cloud)
 
 
 def _measure(fold_model: FoldModelOver, model: Model) -> None:
