@@ -88,7 +88,7 @@ def covid(data: Path, work: Path) -> dict[str, Any]:
 
 def phantom(data: Path, work: Path) -> dict[str, Any]:
     """A model of the phantom chest's frontal views."""
-    made = list(phantom_chest.read(studies=900, size=224, seed=SEED))
+    made = list(phantom_chest.read(studies=360, size=224, seed=SEED))
     own = [replace(s, images=tuple(i for i in s.images if i.view is View.PA), regions=(), report=None) for s in made]
     lateral = [replace(s, images=tuple(i for i in s.images if i.view is View.LATERAL), regions=()) for s in made]
     return measure(own, "findings", work / "phantom", {"lateral": some(lateral), **simulated(own)}, [])
@@ -216,10 +216,10 @@ def measure(
 ) -> dict[str, Any]:
     """AUROC of each kind against the test patients, and false alarms at the shipped threshold."""
     fold_model, cohort = fitted(own, target, home)
-    assert fold_model.novelty is not None and fold_model.novelty.seen is not None
+    assert fold_model.novelty is not None and fold_model.novelty.pixels is not None
     tested = fold_model.over([cohort], own=True)
     usual, patients = distances(fold_model, cohort, tested.split["test"], own=True)
-    threshold = fold_model.novelty.seen.threshold
+    threshold = fold_model.novelty.pixels.threshold
     found: dict[str, dict[str, Any]] = {}
     for name, studies in kinds.items():
         far, whose = distances(fold_model, in_memory(fold_model, studies))
@@ -236,7 +236,7 @@ def measure(
     lowest = min(real, key=lambda name: real[name]["auroc"]["value"])
     return {
         "cohort": cohort.hash,
-        "fitted": {"images": fold_model.novelty.seen.images, "patients": fold_model.novelty.seen.patients},
+        "fitted": {"images": fold_model.novelty.pixels.images, "patients": fold_model.novelty.pixels.patients},
         "kinds": found,
         "lowest_auroc": {"kind": lowest, **real[lowest]["auroc"]},
         "false_alarms": false,

@@ -14,7 +14,13 @@ from chiasm.sources.registry import find_source
 from chiasm.training.train import train
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text("utf-8")
-NAMES = {"head": "length", "source": "my-layout", "fusion": "sum"}
+NAMES = {
+    "head": "length",
+    "source": "my-layout",
+    "fusion": "sum",
+    "image-encoder": "edges",
+    "text-encoder": "words",
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +38,11 @@ def test_the_examples_register_their_parts(registered):
     assert find_source("my-layout").options == ("limit",)
 
 
-def test_head_and_family_of_the_examples_learn(registered, phantom, tmp_path):
+def test_head_encoders_and_family_of_the_examples_learn(registered, phantom, tmp_path):
     recipe = parse_recipe(
         {
             "name": "examples",
-            "inputs": {"image": {"encoder": "small-cnn", "size": 64}, "text": None, "record": {}},
+            "inputs": {"image": {"encoder": "edges", "size": 64}, "text": {"encoder": "words"}, "record": {}},
             "fusion": {"name": "sum", "dim": 16, "heads": 2},
             "targets": {"outcome": {}},
             "heads": {"length": {}},
@@ -47,7 +53,9 @@ def test_head_and_family_of_the_examples_learn(registered, phantom, tmp_path):
     train(recipe, [phantom.path], tmp_path / "run")
     (fold_model,) = load_fold_models(tmp_path / "run")
     assert {"length"} == set(fold_model.model.heads)
+    encoders = fold_model.model.encoders
+    assert [type(encoders["image"].backbone).__name__, type(encoders["text"]).__name__] == ["Edges", "Words"]
     words = chiasm.evaluate(tmp_path / "run")
     assert (tmp_path / "run" / "evaluation" / "predictions" / "heads" / "length.npz").is_file()
     with np.load(tmp_path / "run" / "evaluation" / "predictions" / "heads" / "length.npz") as stored:
-        assert stored["words"].shape == (words.facts["studies"], 1)
+        assert stored["words"].shape == (words.record.studies, 1)

@@ -14,7 +14,7 @@ from chiasm.cli import app
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.fit import fit_plan
 from chiasm.recipe import read_recipe
-from chiasm.sources.registry import SOURCES
+from chiasm.registry import SOURCES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "stroke.md").read_text("utf-8")
 BLOCKS = [

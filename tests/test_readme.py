@@ -10,7 +10,7 @@ import typer
 
 from chiasm.cli import app
 from chiasm.recipe import read_recipe
-from chiasm.sources.registry import SOURCES
+from chiasm.registry import SOURCES
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Parts of one's own: a head, a fusion family, a source and a control, each one object, walk the whole road.
+"""Parts of one's own: a head, a fusion family, encoders, a source and a control, each one object, walk the whole road.
 
 Nothing of the package is changed for them; what they are is all in this file.
 """
@@ -8,6 +8,7 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -17,19 +18,23 @@ from pydantic import Field
 from torch import nn
 
 import chiasm
-from chiasm.errors import InputError
+from chiasm.errors import InputError, RecipeError
 from chiasm.evaluation.controls import Control
 from chiasm.evaluation.spec import Arm
 from chiasm.evaluation.verify import verify
 from chiasm.heads.head import Head, Loss, Section
 from chiasm.metrics.name import metric_name
+from chiasm.models.image.encoder import Backbone, build_backbone
+from chiasm.models.text.encoder import TextEncoder
 from chiasm.prediction.folder import predict_inputs
-from chiasm.recipe import Options, parse_recipe
+from chiasm.recipe import Options, parse_recipe, read_recipe
 from chiasm.registry import REGISTRIES
+from chiasm.run.fold_model import load_fold_models, over_own_cohorts
+from chiasm.run.model import build_model
 from chiasm.sources.phantom_chest import read as read_phantom
 from chiasm.sources.registry import Source
-from chiasm.tensors import Fused
-from chiasm.training.train import train
+from chiasm.tensors import Fused, Tokens
+from chiasm.training.train import Trainee, train
 
 ABOUT = "Phantoms whose reports tell how long they are."
 
@@ -112,6 +117,49 @@ class Loudest(nn.Module):
         return Fused(torch.stack(list(vectors.values())).amax(dim=0), vectors, dict(tokens))
 
 
+class Tiles(Backbone):
+    """Tiles of so many pixels, each as a few numbers that are not learned here."""
+
+    pretrained, takes, ndims = True, "SIDE", (2,)
+
+    @classmethod
+    def build(cls, taken, ndim, channels):
+        return cls(int(taken))
+
+    def __init__(self, side):
+        super().__init__()
+        self.channels, self.strides = (8,), (side,)
+        self.cut = nn.Conv2d(1, 8, side, stride=side)
+        nn.init.orthogonal_(self.cut.weight, gain=1 / 64, generator=torch.Generator().manual_seed(5))
+        nn.init.zeros_(self.cut.bias)
+
+    def forward(self, pixels):
+        return [self.cut(pixels[:, :1])]
+
+
+class Bag(TextEncoder):
+    """Words without their order."""
+
+    def __init__(self, vocabulary_size, dim, dropout):
+        super().__init__()
+        self.words = nn.Embedding(vocabulary_size, dim)
+
+    def forward(self, token_ids, token_mask, states=None):
+        return Tokens(self.words(token_ids), token_mask)
+
+
+class Presence(nn.Module):
+    """What was measured, whatever was found."""
+
+    def __init__(self, numeric, categories, dim):
+        super().__init__()
+        self.column = nn.Parameter(torch.randn(numeric + len(categories), dim))
+
+    def forward(self, values, observed, codes):
+        mask = torch.cat([observed, codes > 0], dim=1)
+        return Tokens(self.column.expand(len(mask), -1, -1), mask)
+
+
 class CoinControl(Control):
     """A number made of the study's place."""
 
@@ -129,6 +177,9 @@ def read_some(studies: int = 40, seed: int = 0, size: int = 64):
 PARTS = {
     "head": ("length", LengthHead),
     "fusion": ("loudest", Loudest),
+    "image-encoder": ("tiles", Tiles),
+    "text-encoder": ("bag", Bag),
+    "record-encoder": ("presence", Presence),
     "source": ("toy-phantoms", Source("toy-phantoms", ABOUT, read_some)),
     "control": ("coin", CoinControl()),
 }
@@ -254,6 +305,71 @@ def test_without_the_package_that_added_a_head_the_run_says_so(made, evaluated):
     code = f"from chiasm.evaluation.verify import verify; verify({str(made[2])!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "length" in done.stderr and ("not known here" in done.stderr or "no head length" in done.stderr)
+
+
+ENCODERS = {
+    "image": {"encoder": "tiles:16", "size": 64},
+    "text": {"encoder": "bag", "max_tokens": 24},
+    "record": {"encoder": "presence"},
+}
+
+
+@pytest.fixture(scope="module")
+def encoded(made, tmp_path_factory):
+    """A run whose three encoders are toys."""
+    run = tmp_path_factory.mktemp("encoders") / "run"
+    train(parse_recipe({**RECIPE, "inputs": ENCODERS}, "here"), [made[0].path], run)
+    return run
+
+
+def test_encoders_of_each_modality_train_evaluate_and_predict(made, encoded, tmp_path):
+    (fold_model,) = load_fold_models(encoded)
+    model = fold_model.model
+    assert [type(model.encoders[m]) for m in ("text", "record")] == [Bag, Presence]
+    assert isinstance(model.image_encoder.backbone, Tiles) and model.image_encoder.grid == (4, 4)
+    torch.testing.assert_close(model.image_encoder.backbone.cut.weight, Tiles(16).cut.weight)  # frozen, as pretrained
+    start = Bag(len(fold_model.reader), 32, 0.0)
+    assert model.encoders["text"].words.weight.shape == start.words.weight.shape
+    assert chiasm.evaluate(encoded).metrics["outcome/event/auroc"].n > 0
+    assert verify(encoded) == []
+    whole, seen = (
+        [p.outcomes for p in predict_inputs(r, [made[0].path], tmp_path / r.name)] for r in (encoded, made[2])
+    )
+    assert len(whole) == len(made[0]) and whole != seen
+
+
+def test_what_is_measured_of_an_encoder_reaches_its_recipe(registered):
+    for raw, problem in (
+        ("tiles", r"must be efficientnet-lite0, .*, voxels or tiles:SIDE. Got 'tiles'"),
+        ("small-cnn:3", "must be efficientnet-lite0"),
+        ("hf:", "must be efficientnet-lite0"),
+        ("tile:3", "must be efficientnet-lite0"),
+    ):
+        with pytest.raises(RecipeError, match=problem):
+            read_recipe("report-fusion", [f"inputs.image.encoder={raw!r}"])
+    with pytest.raises(RecipeError, match="must be bilstm, minilm, hf:ID-or-folder or bag"):
+        read_recipe("report-fusion", ["inputs.text.encoder=lstm"])
+    with pytest.raises(RecipeError, match="must be columns or presence"):
+        read_recipe("report-fusion", ["inputs.record.encoder=rows"])
+    assert read_recipe("baseline-frozen", ["inputs.image.encoder='tiles:16'"]).inputs.image.pretrained
+    with pytest.raises(RecipeError, match=r"pretrained inputs\.image\.encoder"):
+        read_recipe("baseline-frozen", ["inputs.image.encoder=small-cnn"])
+    with pytest.raises(RecipeError, match=r"pretrained inputs\.text\.encoder"):
+        read_recipe("baseline-frozen", ["inputs.text.encoder=bag"])
+    with pytest.raises(RecipeError, match="takes 2-D images, the cohort holds volumes"):
+        build_backbone("tiles:16", 3)
+
+
+@pytest.mark.parametrize(("freeze", "share"), [(True, 0.0), (False, 0.1)])
+def test_a_pretrained_toy_learns_at_a_tenth_of_the_rate(made, encoded, freeze, share):
+    over = over_own_cohorts(encoded, load_fold_models(encoded))[0]
+    inputs = {**ENCODERS, "image": {**ENCODERS["image"], "freeze": freeze}}
+    recipe = parse_recipe({**RECIPE, "inputs": inputs}, "here")
+    model = build_model(recipe, over.plan, len(over.reader), len(over.describer))
+    groups = Trainee(replace(over, recipe=recipe), model).configure_optimizers()["optimizer"].param_groups
+    rates = {id(p): g["initial_lr"] / recipe.train.learning_rate for g in groups for p in g["params"]}
+    assert rates.get(id(model.image_encoder.backbone.cut.weight), 0.0) == pytest.approx(share)
+    assert rates[id(model.encoders["text"].words.weight)] == 1.0
 
 
 def test_a_name_is_given_once(registered):

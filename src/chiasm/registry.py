@@ -2,7 +2,7 @@
 
 A name leads to an object, or to the dotted path of a built-in one, which is imported when it is first asked for: so a
 recipe knows names and option models without importing what lies above it. Users add their own by `chiasm.register`, or by
-an entry point of an installed package in the group `chiasm.KIND` (`chiasm.head`, `chiasm.source`, ...).
+an entry point of an installed package in the group `chiasm.KIND` (`chiasm.head`, `chiasm.image_encoder`, ...).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return f"did you mean {near[0]}?" if near else f"known: {', '.join(self)}"
 
     def _entry_points(self) -> Mapping[str, EntryPoint]:
-        return _installed(f"chiasm.{self.kind}")
+        return _installed(f"chiasm.{self.kind.replace('-', '_')}")  # a group's name has no hyphens
 
 
 HEADS: Registry[Any] = Registry(
@@ -111,6 +111,25 @@ FUSIONS: Registry[Any] = Registry(
         "vision-conditioned": "chiasm.models.fusion.vision_conditioned:VisionConditioned",
     },
 )
+IMAGE_ENCODERS: Registry[Any] = Registry(
+    "image-encoder",
+    {
+        "efficientnet-lite0": "chiasm.models.image.encoder:EfficientNetBackbone",
+        "small-cnn": "chiasm.models.image.encoder:SmallCNN",
+        "hf": "chiasm.models.image.encoder:HuggingFaceBackbone",
+        "monai": "chiasm.models.image.encoder:MonaiBackbone",
+        "voxels": "chiasm.models.image.encoder:Voxels",
+    },
+)
+TEXT_ENCODERS: Registry[Any] = Registry(
+    "text-encoder",
+    {
+        "bilstm": "chiasm.models.text.encoder:BiLSTM",
+        "minilm": "chiasm.models.text.encoder:MiniLM",
+        "hf": "chiasm.models.text.encoder:HuggingFaceText",
+    },
+)
+RECORD_ENCODERS: Registry[Any] = Registry("record-encoder", {"columns": "chiasm.models.record.encoder:RecordEncoder"})
 ARMS: Registry[Any] = Registry(
     "arm",
     {
@@ -133,16 +152,32 @@ CONTROLS: Registry[Any] = Registry(
         "centre_prior": "chiasm.evaluation.map_controls:CENTRE",
     },
 )
-SOURCES: Registry[Any] = Registry("source", {})
-"""Sources of users; the built-in ones are in `chiasm.sources.registry`."""
-REGISTRIES: Mapping[str, Registry[Any]] = {r.kind: r for r in (HEADS, FUSIONS, SOURCES, ARMS, CONTROLS)}
+SOURCES: Registry[Any] = Registry(
+    "source",
+    {
+        "chestxray14": "chiasm.sources.chestxray14:SOURCE",
+        "covid-chestxray": "chiasm.sources.covid_chestxray:SOURCE",
+        "mimic-cxr": "chiasm.sources.mimic_cxr:SOURCE",
+        "openi": "chiasm.sources.openi:SOURCE",
+        "medpix": "chiasm.sources.medpix:SOURCE",
+        "soop": "chiasm.sources.soop:SOURCE",
+        "bids": "chiasm.sources.bids:SOURCE",
+        "table": "chiasm.sources.table.read:SOURCE",
+        "dicom": "chiasm.sources.dicom:SOURCE",
+        "phantom-chest": "chiasm.sources.phantom_chest:SOURCE",
+        "phantom-stroke": "chiasm.sources.phantom_stroke:SOURCE",
+    },
+)
+REGISTRIES: Mapping[str, Registry[Any]] = {
+    r.kind: r for r in (HEADS, FUSIONS, IMAGE_ENCODERS, TEXT_ENCODERS, RECORD_ENCODERS, SOURCES, ARMS, CONTROLS)
+}
 
 
 def register(kind: str, name: str, part: Any) -> None:
     """Add a part of your own, to be named in recipes and commands like a built-in one.
 
     Args:
-        kind: "head", "fusion", "source", "arm" or "control".
+        kind: "head", "fusion", "image-encoder", "text-encoder", "record-encoder", "source", "arm" or "control".
         part: what CONTRIBUTING.md says of its kind.
 
     Raises:

@@ -11,11 +11,11 @@ from command_line import answered, run
 
 def test_sources_and_recipes_are_listed() -> None:
     from chiasm.recipe import recipe_names
-    from chiasm.sources.registry import NAMES
+    from chiasm.registry import SOURCES
 
-    assert [s["name"] for s in answered("sources")["sources"]] == list(NAMES)
+    assert [s["name"] for s in answered("sources")["sources"]] == list(SOURCES)
     assert [r["name"] for r in answered("recipes")["recipes"]] == recipe_names()
-    assert all(name in run("sources").stdout for name in NAMES)
+    assert all(name in run("sources").stdout for name in SOURCES)
 
 
 def test_import_of_a_phantom_passes_options_and_never_overwrites(tmp_path: Path) -> None:

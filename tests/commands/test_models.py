@@ -24,13 +24,28 @@ def test_train_passes_recipe_cohorts_and_options_on(monkeypatch, tmp_path: Path)
     monkeypatch.setattr("chiasm.training.train.train", train)
     settings = ["--set", "train.epochs=7", "--set", "targets=[outcome]"]
     document = answered(
-        *("train", "report-fusion", "a", "b", "--out", "r", *settings, "--folds", 3, "--repeats", 2, "--resume")
+        *(
+            "train",
+            "report-fusion",
+            "a",
+            "b",
+            "--out",
+            "r",
+            *settings,
+            "--folds",
+            3,
+            "--repeats",
+            2,
+            "--resume",
+            "--init",
+            "o",
+        )
     )
     assert document == json.loads(json.dumps(to_json(made)))
     assert (document["schema"], document["fold_models"], document["status"]) == (Run.SCHEMA, ["fold-0-0"], "finished")
     assert (seen["recipe"].train.epochs, list(seen["recipe"].targets)) == (7, ["outcome"])
     assert (seen["cohorts"], seen["out"]) == ([Path("a"), Path("b")], Path("r"))
-    assert (seen["resume"], seen["folds"], seen["repeats"]) == (True, 3, 2)
+    assert (seen["resume"], seen["folds"], seen["repeats"], seen["init"]) == (True, 3, 2, Path("o"))
 
 
 @pytest.mark.parametrize("how", [KeyboardInterrupt, SystemExit])

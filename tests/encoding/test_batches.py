@@ -53,10 +53,16 @@ def cohorts(make_study, make_image, tmp_path_factory: pytest.TempPathFactory) ->
         nothing,
     ]
     absent = (Finding("pneumonia", State.ABSENT), Finding("hernia", State.PRESENT))
+    never = (Finding("pneumonia", State.ABSENT), Finding("hernia", State.ABSENT))
     chart = Record({"age_years": 90.0, "sex": "other"})
     second = [
         make_study(
-            i, findings=absent, regions=(), outcomes=(), record=chart, images=(make_image(f"second{i}", seed=99 + i),)
+            i,
+            findings=absent if i < 2 else never,
+            regions=(),
+            outcomes=(),
+            record=chart,
+            images=(make_image(f"second{i}", seed=99 + i),),
         )
         for i in range(3)
     ]

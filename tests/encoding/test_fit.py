@@ -9,7 +9,7 @@ from chiasm.encoding.fit import fit_plan
 from chiasm.errors import CohortError, RecipeError
 from chiasm.geometry import Geometry
 from chiasm.recipe import Recipe, parse_recipe, read_recipe, write_recipe
-from chiasm.study import Finding, Image, Kind, Outcome, Record, State, View
+from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, State, View
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def every(cohort: Cohort) -> np.ndarray:
 
 
 def test_numbers_are_those_of_the_training_rows(write, make_study) -> None:
-    cohort = write([make_study(i) for i in range(8)])
+    ill = (Finding("pneumonia", State.PRESENT, reader="a"), Finding("edema", State.UNCERTAIN, reader="a"))
+    cohort = write([make_study(i, **({"findings": ill} if i == 2 else {})) for i in range(8)])
     rows = np.array([0, 2, 6])
     plan, resolved, notes = fit_plan(recipe(), [cohort], [rows])
     ages, scores = np.array([20.0, 22.0, 26.0]), np.array([0.0, 1.0, 3.0])
@@ -112,7 +113,7 @@ def test_another_image_size_names_the_import(write, make_study) -> None:
     assert caught.value.remedy.endswith("--set inputs.image.size=32")  # or the recipe to fit
     assert "(32, 32)" in caught.value.got
     with pytest.raises(RecipeError, match="no multiple of the localization stride"):
-        fit_plan(recipe("inputs.image.size=36"), [write([make_study(0)], size=36)], [np.array([0])])
+        fit_plan(recipe("inputs.image.size=36"), [write([make_study(0), make_study(1)], size=36)], [np.array([0, 1])])
 
 
 def test_volumes(write, make_study, make_image) -> None:
@@ -142,7 +143,15 @@ def test_asked_labels_and_columns(write, make_study) -> None:
     assert any("left out: hernia" in note for note in notes)
     assert any("left out: bmi" in note for note in notes)
     hedged = recipe("targets={findings: {uncertain: positive}}")
-    assert fit_plan(hedged, [cohort], [every(cohort)])[0].targets == {"findings": ("edema", "pneumonia")}
+    plan, _, notes = fit_plan(hedged, [cohort], [every(cohort)])
+    assert plan.targets == {"findings": ("pneumonia",)}
+    assert any(note.endswith("nothing can be learned of them: edema.") for note in notes), (
+        "all are hedged: all positive"
+    )
+    clear = write(
+        [make_study(i, **({"findings": (Finding("edema", State.ABSENT, reader="a"),)} if i else {})) for i in range(4)]
+    )
+    assert fit_plan(hedged, [clear], [every(clear)])[0].targets == {"findings": ("edema",)}
 
 
 def test_a_column_left_out_is_no_input_and_one_that_nobody_has_is_named(write, make_study) -> None:
@@ -169,8 +178,17 @@ def test_columns_of_unknown_time_need_an_opt_in(write, make_study) -> None:
 def test_several_cohorts_share_one_plan(write, make_study) -> None:
     first = write([make_study(i) for i in range(4)])
     hernia = (Finding("hernia", State.PRESENT), Finding("pneumonia", State.ABSENT))
+    none = (Finding("hernia", State.ABSENT),)
     second = write(
-        [make_study(i, findings=hernia, outcomes=(), record=Record({"age_years": 70.0, "sex": "x"})) for i in range(2)]
+        [
+            make_study(
+                i,
+                findings=hernia if i else hernia[1:] + none,
+                outcomes=(),
+                record=Record({"age_years": 70.0, "sex": "x"}),
+            )
+            for i in range(2)
+        ]
     )
     plan, _, _ = fit_plan(recipe(), [first, second], [every(first), every(second)])
     assert plan.targets["findings"] == ("pneumonia", "hernia")
@@ -190,19 +208,19 @@ def test_cohorts_at_odds(write, make_study) -> None:
 
 
 def test_without_maps_the_grid_has_a_cell_for_about_16_pixels(write, make_study) -> None:
-    cohort = write([make_study(0)], size=40)
+    cohort = write([make_study(0), make_study(1)], size=40)
     plan, _, _ = fit_plan(recipe("inputs.image.size=40", "heads.localization=null"), [cohort], [every(cohort)])
     assert (plan.grid, plan.localized) == ((2, 2), ())
 
 
 def test_pixels_of_a_single_slice_volume_are_a_volume(write, make_study) -> None:
     flat = Image("v", np.ones((1, 8, 8), np.uint8), Geometry.identity((1, 8, 8)))
-    cohort = write([replace(make_study(0), images=(flat,))])
+    cohort = write([replace(make_study(0), images=(flat,)), make_study(1, images=(), regions=())])
     assert fit_plan(recipe(), [cohort], [every(cohort)])[0].image_shape == (16, 32, 32)
 
 
 def test_the_recipe_that_was_read_is_left_as_it_was(write, make_study) -> None:
-    cohort = write([make_study(0, report=None)])
+    cohort = write([make_study(0, report=None), make_study(1, report=None)])
     asked = recipe()
     fit_plan(asked, [cohort], [every(cohort)])
     assert asked == parse_recipe(asked.model_dump(mode="json"), "test")
@@ -274,3 +292,49 @@ def test_where_all_have_volumes_and_pictures_the_volumes_are_taken(write, make_s
     plan, _, notes = fit_plan(recipe("heads.localization.stride=8"), [cohort], [every(cohort)])
     assert plan.image_shape == (16, 32, 32)
     assert any("single images of 4 training studies are not read: most studies have both" in note for note in notes)
+
+
+def test_a_label_that_all_have_is_no_target_and_keeps_its_map(write, make_study) -> None:
+    """Nothing tells its patients apart; where readers drew it there is still something to find."""
+
+    def ill(i: int):
+        findings = (Finding("pneumonia", State.PRESENT), Finding("hernia", State.PRESENT))
+        box = (Region("pneumonia", f"i{i:03}", (2.0, 4.0, 20.0, 30.0), reader="b"),)
+        return make_study(i, findings=findings, regions=box)
+
+    cohort = write([ill(i) for i in range(4)])
+    plan, resolved, notes = fit_plan(recipe(), [cohort], [every(cohort)])
+    assert "findings" not in plan.targets and "findings" not in resolved.targets
+    assert plan.localized == (("findings", "pneumonia"),), "nobody drew the hernia"
+    (note,) = [note for note in notes if "the same for every training patient" in note]
+    assert note.startswith("Labels of findings that are") and note.endswith(": hernia, pneumonia.")
+    alone, _, _ = fit_plan(recipe("targets=[findings]"), [cohort], [every(cohort)])
+    assert (alone.targets, alone.localized) == ({}, (("findings", "pneumonia"),))
+    with pytest.raises(RecipeError, match="no target of the recipe can be learned") as caught:
+        fit_plan(recipe("targets=[findings]", "heads.localization=null"), [cohort], [every(cohort)])
+    assert "the same for every training patient" in caught.value.got
+
+
+@pytest.mark.parametrize(
+    ("kind", "constant", "varied"),
+    [
+        (Kind.BINARY, (1.0, 1.0), (0.0, 1.0)),
+        (Kind.REGRESSION, (7.0, 7.0), (7.0, 8.0)),
+        (Kind.ORDINAL, (2.0, 2.0), (1.0, 2.0)),
+    ],
+)
+def test_an_outcome_that_is_the_same_for_everybody_is_no_target(write, make_study, kind, constant, varied) -> None:
+    def cohort(values):
+        return write([make_study(i, outcomes=(Outcome("y", v, kind, "t"),)) for i, v in enumerate(values)])
+
+    asked = recipe("targets=[findings, t]")
+    same, other = cohort(constant), cohort(varied)
+    assert "t" not in fit_plan(asked, [same], [every(same)])[0].targets
+    assert fit_plan(asked, [other], [every(other)])[0].targets["t"] == ("y",)
+
+
+def test_what_is_said_of_nobody_is_the_training_patients_mean(write, make_study) -> None:
+    cohort = write([make_study(i) for i in range(8)])
+    plan, _, _ = fit_plan(recipe(), [cohort], [every(cohort)])
+    assert plan.prior("outcome") == pytest.approx([(3 + 0.5) / 9])  # 0, 3 and 6 of 8 died
+    assert plan.prior("severity") == pytest.approx([np.arange(8).mean() / 2])

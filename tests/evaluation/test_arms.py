@@ -64,6 +64,7 @@ class Stand:
             numeric={"age_years": (0.0, 1.0)},
             heads={},
             categories={"etiology": ("a", "b")} if "record" in self.modalities else {},
+            prior=lambda target: np.full(len(self.labels), 0.25),
         )
         localization = LocalizationHead(LocalizationOptions(), None, self.plan)  # type: ignore[arg-type]
         description = DescriptionHead(DescriptionOptions(), None, self.plan)  # type: ignore[arg-type]
@@ -153,13 +154,13 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
         "pixel_statistics",
         "thumbnail",
     }
+    assert (evidence.arms["nothing"].values["findings"] == 0.25).all(), "what training says of everybody"
     assert set(evidence.heads["description"]) == {"", "shuffled_image", "constant", "nearest"}
     asked = [(call.subset, call.shuffled, bool(call.tell)) for call in fold_models[0].asked]
     assert asked == [
         (None, None, True),
         (("image",), None, False),
         (("text",), None, False),
-        ((), None, False),
         (None, "text", False),
         (None, "image", True),
     ]
@@ -203,7 +204,7 @@ def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
     assert evidence.heads["description"][""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"], (
         "the first repeat describes"
     )
-    assert [bool(call.tell) for call in other[0].asked] == [False] * 6
+    assert [bool(call.tell) for call in other[0].asked] == [False] * 5
     assert evidence.heads["localization"][""].study.tolist() == [0, 1, 2, 3]
 
 
@@ -228,7 +229,7 @@ def test_another_cohort_is_answered_by_all_fold_models_together(cohort: Cohort) 
     assert set(evidence.arms) == {"", "image", "text", "nothing", "shuffled_text"}, (
         "no training patients, no fitted control"
     )
-    assert [bool(call.tell) for call in fold_models[1].asked] == [False] * 6, "the first fold model alone describes"
+    assert [bool(call.tell) for call in fold_models[1].asked] == [False] * 5, "the first fold model alone describes"
     assert evidence.heads["description"][""][3] == "0 says 3"
     assert evidence.heads["localization"][""].values[0] == pytest.approx((0.5 + expit(5)) / 2, abs=1e-3)
 
@@ -258,7 +259,7 @@ def test_one_modality_has_no_subsets(cohort: Cohort) -> None:
     split = {"train": np.array([0, 1]), "validation": np.array([4]), "test": np.array([2, 3])}
     fold_model = Stand(0.0, shelf, split, modalities=("image",))
     evidence, _ = collect([fold_model], [fold_model])
-    assert set(evidence.arms) == {"", "prior", "metadata_only", "pixel_statistics", "thumbnail"}
+    assert set(evidence.arms) == {"", "nothing", "prior", "metadata_only", "pixel_statistics", "thumbnail"}
 
 
 def test_columns_that_were_opted_in_are_hidden_in_an_arm_of_their_own(cohort: Cohort) -> None:

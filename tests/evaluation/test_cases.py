@@ -113,7 +113,7 @@ def test_a_patient_stands_with_shares_text_and_planes(asked: Evidence, known: Tr
     assert rule.startswith("Of the patients with all inputs: for each outcome the most certain")
     assert [case.caption for case in cases] == ["study s0", "study s2", "study s3", "study s5"]
     first = cases[0]
-    assert first.facts == {"outcome · event": "0.900 (0.250 with nothing known)", "truth": "1"}
+    assert first.facts == {"outcome · event": "0.900 (0.250 of all training patients)", "truth": "1"}
     # log-odds: nothing -log 3, image 0, text and both log 9
     image = (np.log(3) + 0) / 2
     assert first.shares == pytest.approx({"image": image, "text": (2 * np.log(9) + np.log(3)) / 2})
@@ -156,7 +156,7 @@ def test_without_a_binary_label_the_first_with_an_order_is_shown(asked: Evidence
         ("farthest above", "study s1"),
         ("farthest below", "study s4"),
     ]
-    assert cases[1].facts == {"mrs": "4.000 (4.000 with nothing known)", "truth": "1"}
+    assert cases[1].facts == {"mrs": "4.000 (4.000 of all training patients)", "truth": "1"}
     assert "in the target's own units" in rule
 
 

@@ -18,7 +18,7 @@ from chiasm.evaluation.store import read_evidence, write_evidence
 from chiasm.formats.atlas import Atlas
 from chiasm.geometry import Geometry
 from chiasm.heads.spec import Pool, Question
-from chiasm.models.image.encoder import Backbone, Extractor
+from chiasm.models.image.encoder import Backbone, Extractor, Voxels
 from chiasm.models.image.territories import Territories
 from chiasm.run.model import Model
 from chiasm.study import Image, Kind, Outcome, Record, Study
@@ -144,7 +144,7 @@ def test_a_gradient_reaches_the_voxels_through_territories() -> None:
     """The first map is log(1 + ml) of each region: its derivative by a voxel of 0..255 is cell / 255 / (1 + ml)."""
     regions = np.zeros(SHAPE, np.uint8)
     regions[4:] = 3
-    backbone = Territories(SHAPE, cell_ml=0.5, inner=None, count=REGIONS)
+    backbone = Territories(SHAPE, cell_ml=0.5, inner=Voxels(), count=REGIONS)
     backbone.place(regions)
     pixels = torch.from_numpy(_volume(0))[None, None].float().requires_grad_()
     volume = backbone(pixels)[0][0, 0]

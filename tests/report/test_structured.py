@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chiasm.registry import SOURCES
 from chiasm.report.attributes import describe_findings
 from chiasm.report.content import Statement, TextContent, _implied, read_content
 from chiasm.report.findings import label_report
 from chiasm.report.structured import StructuredReport, build_report, find_differences
-from chiasm.sources.registry import SOURCES
 from chiasm.study import Finding, Report, State, Study
 from chiasm.vocabulary import FINDINGS
 

@@ -43,14 +43,15 @@ def _numbers(prediction):
     }
 
 
-def test_contributions_lead_from_nothing_known_to_the_answer(fold_model, indices, predictions):
-    nothing = answer(fold_model, indices, subset=())
-    stated, unknowing = fold_model.probabilities(answer(fold_model, indices)), fold_model.probabilities(nothing)
+def test_contributions_lead_from_the_prevalence_of_training_to_the_answer(fold_model, indices, predictions):
+    stated, train = fold_model.probabilities(answer(fold_model, indices)), fold_model.split["train"]
     for target, labels in fold_model.plan.targets.items():
+        truth, mask = fold_model.loader.labels[target][train], fold_model.loader.label_mask[target][train]
         for k, label in enumerate(labels):
+            positive, known = truth[mask[:, k], k].sum(), mask[:, k].sum()
+            prevalence = (positive + 0.5) / (known + 1)  # half a patient of each class, so that no share is 0 or 1
             added = [sum(p.contributions[m][f"{target}/{label}"] for m in p.contributions) for p in predictions]
-            np.testing.assert_allclose(added, (logit(stated[target]) - logit(unknowing[target]))[:, k], atol=1e-4)
-    assert np.ptp(nothing.logits["findings"], axis=0).max() < 1e-6  # knowing nothing is the same for all
+            np.testing.assert_allclose(added, (logit(stated[target]) - logit(prevalence))[:, k], atol=1e-4)
 
 
 def test_an_absent_modality_adds_nothing(fold_model, indices, predictions):
@@ -215,8 +216,8 @@ def ensemble(small, tmp_path_factory):
             pixels = np.random.default_rng(i).integers(0, 256, (64, 64)).astype(np.uint8)
             findings = [Finding("edema", State.PRESENT if i % 2 else State.ABSENT, reader="a")]
             regions = [Region("edema", f"i{i}", (8.0, 8.0, 40.0, 40.0), reader="a")] if i % 2 else []
-            if i == 7:
-                findings.append(Finding("hernia", State.PRESENT, reader="a"))
+            if i in (7, 8):
+                findings.append(Finding("hernia", State.PRESENT if i == 7 else State.ABSENT, reader="a"))
             image = Image(f"i{i}", pixels, Geometry.identity((64, 64)))
             score = Outcome("score", 100.0 + 10 * (i % 7), Kind.REGRESSION, "severity")
             yield Study(
@@ -255,31 +256,25 @@ def test_maps_and_contributions_are_means_too(ensemble):
     indices = np.arange(2)
     found = predict_together(ensemble, indices)
     said = [answer(fold_model, indices) for fold_model in ensemble]
-    nothing = [answer(fold_model, indices, subset=()) for fold_model in ensemble]
     for i, prediction in enumerate(found):
         mean = np.mean([expit(s.heads["localization"].values[i, 0].astype(float)) for s in said], axis=0)
         np.testing.assert_allclose(prediction.maps[f"i{i}", "findings/edema"], mean, atol=1e-6)
-        stated, unknowing = (
-            np.mean([m.probabilities(s)["findings"][i, 0] for m, s in zip(ensemble, each, strict=True)])
-            for each in (said, nothing)
-        )
-        full = logit(stated) - logit(unknowing)
+        stated = np.mean([m.probabilities(s)["findings"][i, 0] for m, s in zip(ensemble, said, strict=True)])
+        full = logit(stated) - logit(np.mean([m.plan.prior("findings")[0] for m in ensemble]))
         assert prediction.contributions["image"]["findings/edema"] == pytest.approx(full, abs=1e-5)
 
 
 def test_a_regression_is_answered_and_explained_in_its_own_units(ensemble):
     indices = np.arange(3)
-    full, nothing = (
-        np.mean([m.probabilities(answer(m, indices, subset=s))["severity"] for m in ensemble], axis=0)
-        for s in (None, ())
-    )
+    full = np.mean([m.probabilities(answer(m, indices))["severity"] for m in ensemble], axis=0)
+    nothing = np.mean([m.plan.prior("severity") for m in ensemble])
     for i, prediction in enumerate(predict_together(ensemble, indices)):
         (score,) = prediction.outcomes
         assert (score.kind, score.probability) == (Kind.REGRESSION, None)
         assert score.value == pytest.approx(full[i, 0])
         assert 80 < score.value < 180
         added = sum(by_name["severity/score"] for by_name in prediction.contributions.values())
-        assert added == pytest.approx(full[i, 0] - nothing[i, 0], abs=1e-3)
+        assert added == pytest.approx(full[i, 0] - nothing, abs=1e-3)
 
 
 def test_fold_models_decide_and_cut_at_their_mean_threshold(ensemble):

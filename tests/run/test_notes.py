@@ -127,14 +127,14 @@ def test_a_run_without_the_check_says_so(run, new, tmp_path):
 def test_too_few_patients_to_judge_pixels_are_said(run, new, tmp_path):
     few = shutil.copytree(run, tmp_path / "few")
     stored = json.loads((few / "novelty.json").read_text("utf-8"))
-    (few / "novelty.json").write_text(json.dumps(stored | {"seen": None}), "utf-8")
+    (few / "novelty.json").write_text(json.dumps(stored | {"pixels": None}), "utf-8")
     answer = load_predictor(few)(changed(new[0], lambda x: 255 - x))
     assert len(about(answer, About.UNCHECKED)) == 1 and not about(answer, About.PIXELS)
 
 
 def test_the_threshold_is_kept_by_the_patients_it_was_fitted_on(run):
     (fold_model,) = fold_models_over(run)
-    seen = fold_model.novelty.seen
+    seen = fold_model.novelty.pixels
     own = np.concatenate([fold_model.split["train"], fold_model.split["validation"]])
     patients = len(set(fold_model.loader.patient_ids[own]))
     assert (seen.patients, seen.images, seen.coverage) == (patients, len(own), 0.98)
@@ -149,7 +149,7 @@ def test_pixels_are_unlike_where_any_fold_model_finds_them_so(run, new, knowing)
     """A fold model that was trained on an image knows it; one that was not is the one that can tell."""
     (fold_model,) = load_fold_models(run)
     knows = replace(
-        fold_model, novelty=replace(fold_model.novelty, seen=replace(fold_model.novelty.seen, threshold=1e9))
+        fold_model, novelty=replace(fold_model.novelty, pixels=replace(fold_model.novelty.pixels, threshold=1e9))
     )
     fold_models = [knows] * knowing + [fold_model] * (2 - knowing)
     answer = Predictor(fold_models)(changed(new[0], lambda x: 255 - x))

@@ -11,7 +11,7 @@ import pytest
 from chiasm.errors import RunError
 from chiasm.metrics.novelty import fit_cloud
 from chiasm.run.fold_model import load_fold_models
-from chiasm.run.novelty import Novelty, Seen, check_header, headers_of, read_novelty, write_novelty
+from chiasm.run.novelty import Novelty, PixelFit, check_header, headers_of, read_novelty, write_novelty
 from chiasm.run.ranges import Range
 
 
@@ -55,7 +55,7 @@ def test_what_one_of_several_trainings_says_is_known():
 def test_the_document_and_its_arrays_come_back(tmp_path):
     values = np.random.default_rng(0).normal(size=(30, 5))
     cloud = fit_cloud(values, np.zeros(5, np.int64))
-    novelty = Novelty(CHEST, Seen(1.5, 0.98, 30, 30), {"age": Range(1, 2, 0.5, 2.5)}, {"findings": {"edema": 0.4}})
+    novelty = Novelty(CHEST, PixelFit(1.5, 0.98, 30, 30), {"age": Range(1, 2, 0.5, 2.5)}, {"findings": {"edema": 0.4}})
     write_novelty(tmp_path, novelty, cloud)
     again, arrays = read_novelty(tmp_path)
     assert again == novelty and arrays is not None

@@ -1,20 +1,19 @@
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from chiasm import sources
 from chiasm.cohort.imports import import_cohort
 from chiasm.errors import InputError
-from chiasm.sources import registry as sources
-from chiasm.sources.registry import NAMES, SOURCES
+from chiasm.registry import SOURCES
+from chiasm.sources.registry import Source
 from chiasm.splits import split_of
 from chiasm.study import Rejected, Report, Study
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def toy() -> Iterator[None]:
     """Two sources, `toy` of a file with a study id a line, and `dream`, which makes its studies itself."""
 
     def read(path: Path, *, suffix: str = "", where: Path | None = None) -> Iterator[Study | Rejected]:
@@ -30,25 +29,24 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             yield Study(f"{seed}-{i}", f"p{i}", report=Report({"findings": "x"}))
 
     for name, function in (("toy", read), ("dream", dream)):
-        module = ModuleType(name)
-        module.__dict__.update(ABOUT=f"a {name}", read=function)
-        monkeypatch.setitem(sys.modules, f"chiasm.sources.{name}", module)
-    monkeypatch.setattr(sources, "NAMES", (*NAMES, "toy", "dream"))
-    return module
+        SOURCES.add(name, Source(name, f"a {name}", function))
+    yield
+    for name in ("toy", "dream"):
+        SOURCES.remove(name)
 
 
 def test_every_source_is_listed_and_reads() -> None:
-    assert list(SOURCES) == list(NAMES)
-    for name in NAMES:
-        source = SOURCES[name]
-        assert source.about
+    files = {file.stem.replace("_", "-") for file in Path(sources.__file__).parent.glob("*.py")}
+    assert files - {"--init--", "registry"} | {"table"} == set(SOURCES)
+    for name, source in SOURCES.items():
+        assert (source.name, bool(source.about)) == (name, True)
         assert "\n" not in source.about
         assert source.takes_path == (not name.startswith("phantom-"))
     with pytest.raises(KeyError):
         SOURCES["nowhere"]
 
 
-def test_an_import_records_its_options_without_paths(toy: ModuleType, tmp_path: Path) -> None:
+def test_an_import_records_its_options_without_paths(toy: None, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a b bad c")
     seen: list[int] = []
     cohort = import_cohort(
@@ -68,7 +66,7 @@ def test_an_import_records_its_options_without_paths(toy: ModuleType, tmp_path: 
         import_cohort("toy", tmp_path / "list.txt", tmp_path / "d", strict=True)
 
 
-def test_a_source_without_path_takes_the_seed_of_the_import(toy: ModuleType, tmp_path: Path) -> None:
+def test_a_source_without_path_takes_the_seed_of_the_import(toy: None, tmp_path: Path) -> None:
     assert import_cohort("dream", None, tmp_path / "a", seed=5).studies["study_id"].tolist() == ["5-0", "5-1"]
     own = import_cohort("dream", None, tmp_path / "b", seed=5, options={"seed": 6, "studies": 1})
     assert own.studies["study_id"].tolist() == ["6-0"]
@@ -76,7 +74,7 @@ def test_a_source_without_path_takes_the_seed_of_the_import(toy: ModuleType, tmp
         import_cohort("dream", tmp_path, tmp_path / "c")
 
 
-def test_wrong_names_and_paths_say_what_is_right(toy: ModuleType, tmp_path: Path) -> None:
+def test_wrong_names_and_paths_say_what_is_right(toy: None, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such source") as caught:
         import_cohort("chestxray-14", tmp_path, tmp_path / "c")
     assert caught.value.remedy == "did you mean chestxray14?"

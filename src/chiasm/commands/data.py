@@ -48,7 +48,7 @@ class Kind(StrEnum):
 
 def sources() -> Answer:
     """List the data sets and file layouts that can be imported."""
-    from chiasm.sources.registry import SOURCES
+    from chiasm.registry import SOURCES
 
     listed = [
         {"name": name, "about": source.about, "options": list(source.options)} for name, source in SOURCES.items()

@@ -38,6 +38,9 @@ def train(
         int, Option(min=1, help="Number of cross-validation folds, split by patient. 1: use the cohort's own split.")
     ] = 1,
     repeats: Annotated[int, Option(min=1, help="How many times to repeat the cross-validation with new folds.")] = 1,
+    init: Annotated[
+        Path | None, Option(metavar="RUN", help="A finished run whose encoders this training starts from.")
+    ] = None,
 ) -> Answer:
     """Train a model on one or more cohorts."""
     from chiasm.recipe import read_recipe
@@ -47,7 +50,7 @@ def train(
     from chiasm.training.train import train
 
     try:
-        made = train(chosen, cohorts, out, resume=resume, folds=folds, repeats=repeats)
+        made = train(chosen, cohorts, out, resume=resume, folds=folds, repeats=repeats, init=init)
     except (KeyboardInterrupt, SystemExit):  # Lightning leaves an interrupted fit with SystemExit
         again = shlex.join(["chiasm", *sys.argv[1:], *(["--resume"] if "--resume" not in sys.argv else [])])
         raise KeyboardInterrupt(f"resume with: {again}") from None

@@ -33,7 +33,7 @@ _VIEWS = pa.array([view.value for view in View])
 _OTHER = list(View).index(View.OTHER)
 
 
-class TextEncoder(Protocol):
+class TextTokenizer(Protocol):
     """What the loader needs of a tokenizer: ids of texts without specials; 2 is <bos>, 3 is <eos>."""
 
     def encode_batch(self, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]: ...
@@ -88,10 +88,10 @@ class Loader:
         self,
         cohorts: Sequence[Cohort],
         plan: Plan,
-        tokenizer: TextEncoder | None,
+        tokenizer: TextTokenizer | None,
         features: Sequence[Features] | None = None,
         *,
-        describer: TextEncoder | None = None,
+        describer: TextTokenizer | None = None,
         teachers: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
     ) -> None:
         """
@@ -282,7 +282,7 @@ class Loader:
         for cohort in self.cohorts:
             yield from cohort.text_parts(sections)
 
-    def _read_reports(self, encoder: TextEncoder) -> Iterator[list[list[int]]]:
+    def _read_reports(self, encoder: TextTokenizer) -> Iterator[list[list[int]]]:
         """The ids of every report, and which of them go on beyond the last id."""
         longest, start = self.plan.max_tokens, 0
         for texts in self._texts(self.plan.text_sections):
@@ -471,7 +471,7 @@ def _column(cohort: Cohort, name: str) -> list[str]:
     return values
 
 
-def _required(tokenizer: TextEncoder | None) -> TextEncoder:
+def _required(tokenizer: TextTokenizer | None) -> TextTokenizer:
     if tokenizer is None:
         raise ValueError("the plan has texts, so the loader needs a tokenizer. Got None.")
     return tokenizer

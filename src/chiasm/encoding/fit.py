@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -49,9 +49,9 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
             "there is no study to train on", got="0 training studies", remedy="import with another --seed"
         )
     notes: list[str] = []
-    learned = _targets(recipe, cohorts, rows, notes)
-    if recipe.targets and not learned:
-        raise _nothing_to_learn(recipe, cohorts)
+    learned, constant = _targets(recipe, cohorts, rows, notes)
+    if recipe.targets and not learned and not constant:
+        raise _nothing_to_learn(recipe, cohorts, notes)
     targets = {target: part.labels for target, part in learned.items()}
     kinds = {target: part.kind for target, part in learned.items()}
     shape = _images(recipe, cohorts, rows, notes)
@@ -100,7 +100,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         kinds=kinds,
         uncertain={target: recipe.targets[target].uncertain for target in targets},
         scaling={target: part.scaling for target, part in learned.items() if part.scaling},
-        localized=(),
+        localized=_localizable(recipe, cohorts, rows, targets, constant),
         grid=None,
         atlas=atlas,
         regions=cohorts[0].meta["atlas"]["names"] if atlas else {},
@@ -112,10 +112,11 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         fact_words=fact_words,
         levels={target: part.levels for target, part in learned.items() if part.levels},
         rates={target: part.rates for target, part in learned.items() if part.rates},
+        prevalence={target: part.prevalence for target, part in learned.items() if part.prevalence},
     )
     plan, resolved = _fit_heads(Learned(resolved, cohorts, rows, plan), notes)
-    if not resolved.targets and not resolved.active_heads:
-        raise _nothing_to_learn(recipe, cohorts)
+    if not resolved.targets and not plan.localized and (recipe.targets or not resolved.active_heads):
+        raise _nothing_to_learn(recipe, cohorts, notes)
     return plan, resolved, notes
 
 
@@ -168,7 +169,7 @@ def _fit_heads(learned: Learned, notes: list[str]) -> tuple[Plan, Recipe]:
     plan = replace(
         plan,
         heads=states,
-        localized=tuple((t, label) for t in plan.findings for label in plan.targets[t]) if taught["regions"] else (),
+        localized=plan.localized if taught["regions"] else (),
         grid=_grid(plan.image_shape, next(iter(strides), None)) if plan.image_shape else None,
         description_sections=sections,
         description_max_tokens=longest,
@@ -240,11 +241,15 @@ class _Learned(NamedTuple):
     scaling: tuple[tuple[float, float], ...] = ()
     levels: tuple[Levels, ...] = ()
     rates: tuple[tuple[float, ...], ...] = ()
+    prevalence: tuple[float, ...] = ()
 
 
-def _targets(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[str]) -> dict[str, _Learned]:
-    """Targets and labels with a known value in training."""
+def _targets(
+    recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[str]
+) -> tuple[dict[str, _Learned], set[tuple[str, str]]]:
+    """Targets and labels whose values differ in training, and (target, label) of those that are the same for everybody."""
     targets: dict[str, _Learned] = {}
+    constant: set[tuple[str, str]] = set()
     for target, options in recipe.targets.items():
         infos = [cohort.targets[target] for cohort in cohorts if target in cohort.targets]
         if len({(info.kind, info.of) for info in infos}) > 1:
@@ -267,16 +272,55 @@ def _targets(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows, notes: list[
             notes.append(f"Target {target} is switched off: no training study has {what} of it.")
             continue
         each = {asked[i]: (values[mask[:, i], i], words[i]) for i in kept}
-        targets[target] = _learn(infos[0].kind, each)
-    return targets
+        same = [label for label, (known, _) in each.items() if len(np.unique(known)) < 2]
+        if same:
+            constant |= {(target, label) for label in same}
+            notes.append(
+                f"Labels of {target} that are the same for every training patient are no targets, for nothing can be learned "
+                f"of them: {', '.join(same)}."
+            )
+        if len(same) < len(each):
+            targets[target] = _learn(infos[0].kind, {label: own for label, own in each.items() if label not in same})
+    return targets, constant
 
 
-def _nothing_to_learn(recipe: Recipe, cohorts: Sequence[Cohort]) -> RecipeError:
+def _localizable(
+    recipe: Recipe,
+    cohorts: Sequence[Cohort],
+    rows: Rows,
+    targets: Mapping[str, Sequence[str]],
+    constant: Collection[tuple[str, str]],
+) -> tuple[tuple[str, str], ...]:
+    """(target, label) that a map can be made of: findings that are targets, and those that all have but readers drew."""
+    drawn: set[tuple[str, str]] = set()
+    for cohort, own in zip(cohorts, rows, strict=True) if constant else ():
+        regions = cohort.regions
+        images = cohort.images["image_id"][np.isin(cohort.image_study, own)]
+        taught = regions[regions["image_id"].isin(images)]
+        drawn |= set(zip(taught["target"], taught["label"], strict=True))
+    found = {(target, label) for target, labels in targets.items() for label in labels} | (drawn & set(constant))
+    infos = [(t, info) for cohort in cohorts for t, info in cohort.targets.items() if info.of == "findings"]
+    ordered = dict.fromkeys(
+        (t, label)
+        for t in recipe.targets
+        for name, info in infos
+        if name == t
+        for label in recipe.targets[t].labels or info.labels
+    )
+    return tuple(place for place in ordered if place in found)
+
+
+def _nothing_to_learn(recipe: Recipe, cohorts: Sequence[Cohort], notes: Sequence[str]) -> RecipeError:
     known = sorted({target for cohort in cohorts for target in cohort.targets})
     return RecipeError(
         "no target of the recipe can be learned from these cohorts",
         expected=f"one of {', '.join(known)}" if known else "a cohort with findings or outcomes",
-        got=f"targets of the recipe: {', '.join(recipe.targets)}; of the cohorts: {', '.join(known) or 'none'}",
+        got=" ".join(
+            [
+                f"targets of the recipe: {', '.join(recipe.targets)}; of the cohorts: {', '.join(known) or 'none'}.",
+                *notes,
+            ]
+        ),
         remedy=f"--set targets=[{known[0]}]" if known else "import a source that has labels",
     )
 
@@ -298,7 +342,8 @@ def _learn(kind: Kind, each: Mapping[str, tuple[NDArray[np.float32], Sequence[st
     if kind is Kind.REGRESSION:
         return _Learned(labels, kind, scaling=tuple(_mean_std(values) for values, _ in each.values()))
     if not kind.leveled:
-        return _Learned(labels, kind)
+        shares = [(float(values.sum(dtype=np.float64)) + 0.5) / (len(values) + 1) for values, _ in each.values()]
+        return _Learned(labels, kind, prevalence=tuple(shares))
     levels = tuple(find_levels(values, kind, words) for values, words in each.values())
     rates = []
     for (values, words), own in zip(each.values(), levels, strict=True):

@@ -45,6 +45,7 @@ class Plan:
             a number for each.
         heads: name -> what the head learned of training (its `fit`), as JSON.
         rates: leveled target -> of each label, how often training has each level, or the hazard of each interval.
+        prevalence: binary target -> of each label the share of training studies that have it.
     """
 
     image_shape: tuple[int, ...] | None
@@ -70,6 +71,7 @@ class Plan:
     fact_words: dict[str, Words] = field(default_factory=dict)
     levels: dict[str, tuple[Levels, ...]] = field(default_factory=dict)
     rates: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    prevalence: dict[str, tuple[float, ...]] = field(default_factory=dict)
     heads: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,6 +83,21 @@ class Plan:
         """Of the answers to one study: (L,), or (L, Q) of a leveled target, Q being the most levels of a label."""
         labels = len(self.targets[target])
         return (labels, max(map(len, self.levels[target]))) if target in self.levels else (labels,)
+
+    def prior(self, target: str) -> Floats:
+        """[L], or [L, Q] of a leveled target: what training says of a patient of whom nothing is known, as an answer.
+
+        The prevalence, the mean, how often each level was, or the survival curve of all.
+        """
+        if target in self.prevalence:
+            return np.array(self.prevalence[target])
+        if target in self.scaling:
+            return np.array(self.scaling[target])[:, 0]
+        found = np.zeros(self.shape(target))
+        for own, rates in zip(found, self.rates[target], strict=True):
+            survives = self.kinds[target] is Kind.SURVIVAL
+            own[: len(rates)] = np.cumprod(1 - np.array(rates)) if survives else rates
+        return found
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.encoding.plan import Layout
+from chiasm.encoding.plan import Layout, Plan
 from chiasm.evaluation.controls import Taught, run_controls, shared_with_training
 from chiasm.evaluation.saliency import look
 from chiasm.evaluation.spec import FULL, NOTHING, Arm, Evidence
@@ -47,6 +47,7 @@ def collect(fold_models: Sequence[FoldModelOver], taught: Sequence[FoldModelOver
     arms = {
         name: _arm(question, pool, asked, said[name]) for name, ask in asks.items() if name == FULL or not ask.heads
     }
+    arms[NOTHING] = _nothing(question, pool, [fold_model.plan for fold_model, _, _ in asked])
     heads = {
         name: {"": evidence} for name, evidence in _pool_heads(pool, asked, said[FULL]).items() if evidence is not None
     }
@@ -178,8 +179,6 @@ def _asks(question: Question, every: tuple[str, ...], telling: tuple[str, ...]) 
     """Arm -> how the models are asked. `every`: heads whose answers are kept; `telling`: those that write."""
     asks = {FULL: Ask(heads=every, tell=telling)}
     asks |= {"+".join(subset): Ask(subset) for subset in subsets(question.modalities)[1:-1]}
-    if len(question.modalities) > 1:
-        asks[NOTHING] = Ask(())
     return asks | {name: ask for name, arm in ARMS.items() if (ask := arm.ask(question, telling)) is not None}
 
 
@@ -214,6 +213,18 @@ def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers
             radii[target][at] = layout.place_labels(plan, target, fold_model.radii(target, said.shown))
     mean, cut, radius = ({t: mean_known(v, axis=1) for t, v in parts.items()} for parts in (values, cuts, radii))
     return Arm(mean, logits, cut, shown, radius)
+
+
+def _nothing(question: Question, pool: Pool, plans: Sequence[Plan]) -> Arm:
+    """What the training of the fold models that answer a study says of a patient of whom nothing is known."""
+    (n, m), layout = pool.fold_model.shape, question.layout
+    values: dict[str, Floats] = {t: np.full((n, m, *layout.shape(t)), np.nan) for t in question.targets}
+    for number, plan in enumerate(plans):
+        at = np.nonzero(pool.fold_model == number)
+        for target in plan.targets:
+            prior = np.repeat(plan.prior(target)[None], len(at[0]), axis=0)
+            values[target][at] = layout.place(plan, target, prior)
+    return Arm({target: mean_known(own, axis=1) for target, own in values.items()})
 
 
 def _taught(fold_models: Sequence[FoldModelOver], taught: Sequence[FoldModelOver], pool: Pool) -> Taught:

@@ -51,7 +51,7 @@ def draw_cases(evidence: Evidence, truth: Truth) -> tuple[list[Case], str]:
         picks = choose_ordered(said, labels, among)
     cases = []
     for which, i in picks.items():
-        answer = f"{number(said[i])} ({number(unknowing[i])} with nothing known)"
+        answer = f"{number(said[i])} ({number(unknowing[i])} of all training patients)"
         facts = {pretty(target, label): answer, "truth": f"{labels[i]:g}"}
         own = {m: float(shares[target][m][i, k]) for m in question.modalities}
         cohort, row = pool.cohorts[pool.cohort[i]], int(pool.row[i])
@@ -63,7 +63,7 @@ def draw_cases(evidence: Evidence, truth: Truth) -> tuple[list[Case], str]:
     unit = "log-odds" if kind is Kind.BINARY else "the target's own units"
     shown = " Of a volume the planes that hold most of the lesion; the left of a picture is the patient's left, or the back."
     return cases, (
-        f"Of {who}: {rule}. Bars are Shapley values in {unit}: from what the model says of nothing, they sum to its answer."
+        f"Of {who}: {rule}. Bars are Shapley values in {unit}: from what holds for all training patients, they sum to the answer."
         + shown * any(len(cohort.array(3)) > 0 for cohort in pool.cohorts)
     )
 

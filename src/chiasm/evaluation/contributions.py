@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from chiasm.evaluation.spec import FULL, NOTHING, WITHOUT_OPT_IN, Evidence
+from chiasm.evaluation.spec import FULL, NOTHING, WITHOUT_OPT_IN, Arm, Evidence
 from chiasm.heads.spec import Floats, Question
-from chiasm.metrics.attribution import additive, attribute, numbers, subsets
+from chiasm.metrics.attribution import additive, attribute, from_prior, numbers, subsets
 from chiasm.metrics.bootstrap import Estimate, Resamples
 from chiasm.metrics.name import MetricName, metric_name
 from chiasm.study import Kind
@@ -62,7 +63,15 @@ def find_shares(evidence: Evidence) -> Shares | None:
     prefix = {s: "+".join(s) for s in subsets(modalities)} | {(): NOTHING, modalities: FULL}
     if not question.targets or len(modalities) < 2 or not set(prefix.values()) <= evidence.arms.keys():
         return None
-    return attribute({s: evidence.arms[p].values for s, p in prefix.items()}, question.layout, modalities)
+    prior = evidence.arms[NOTHING].values
+    values = {s: from_prior(evidence.arms[p].values, prior, _known(evidence.arms[p])) for s, p in prefix.items()}
+    return attribute(values, question.layout, modalities)
+
+
+def _known(arm: Arm) -> NDArray[np.bool_]:
+    """[n] whether a study showed any fold model anything."""
+    n = len(next(iter(arm.values.values())))
+    return np.zeros(n, bool) if arm.shown is None else np.asarray((arm.shown != "").any(axis=1))
 
 
 def score_shares(evidence: Evidence, resamples: Resamples) -> dict[MetricName, Estimate]:

@@ -31,6 +31,7 @@ from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.fold_model import load_fold_models, over_own_cohorts
 from chiasm.run.folder import Run, read_run
 from chiasm.run.records import Evaluated, read_compared, read_evaluated
+from chiasm.run.seen import count_seen, read_seen
 from chiasm.summary.page import Summary, write_page
 from chiasm.summary.tables import Names
 
@@ -95,6 +96,10 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
         taught = None
         notes.append("The cohort of the training is gone: there are no controls that need its patients.")
     evidence, shared = collect(fold_models, taught)
+    if other is not None and info.init is not None:
+        before: set[str] = set().union(*(read_seen(run / name)[1] for name in info.fold_models))
+        if patients := count_seen([other], [np.arange(len(other))], before):
+            shared = [*shared, f"{patients} of the tested patients were seen by the run that the encoders begin with."]
     return write_evaluation(run, evidence, fold_models[0].recipe, folder, notes, shared)
 
 
@@ -204,6 +209,7 @@ def _record(run: Path, info: Run, evidence: Evidence, recipe: Recipe, folder: Pa
         resamples=recipe.evaluate.resamples,
         seed=info.seed,
         versions=info.versions,
+        init=info.init.path if info.init is not None else "",
         made=datetime.now(UTC).date().isoformat(),
         weights={name: file_hash(run / name / "weights.safetensors") for name in info.fold_models},
         predictions={
@@ -298,5 +304,6 @@ def _commands(record: Evaluated, out: Path) -> list[str]:
     folds = f" --folds {record.folds} --repeats {record.repeats}" if record.fold_models > 1 else ""
     if record.external:
         return [f"chiasm evaluate {run} {cohorts}", verify]
-    train = f"chiasm train {run}/recipe.yaml {cohorts} --out NEW_RUN{folds}"
+    start = f" --init {record.init}" if record.init else ""
+    train = f"chiasm train {run}/recipe.yaml {cohorts} --out NEW_RUN{folds}{start}"
     return [train, "chiasm evaluate NEW_RUN", verify]

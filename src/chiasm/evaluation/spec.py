@@ -19,7 +19,7 @@ from chiasm.heads.spec import Floats, Pool, Question, Truth, mean_known
 
 FULL = ""
 NOTHING = "nothing"
-"""The arm of a model that is shown nothing: what every modality adds to, and no figure of its own."""
+"""The arm of nobody who looks at a patient, the prevalence or mean of training: what every modality adds to; it has no figures."""
 WITHOUT_OPT_IN = "without_opt_in"
 """The arm of all inputs but the record columns of unknown time that the recipe opted in."""
 SHUFFLED_IMAGE = "shuffled_image"

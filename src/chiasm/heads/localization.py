@@ -45,10 +45,11 @@ class LocalizationLayers(nn.Module):
     """One logit per label and grid cell, from image tokens alone.
 
     Args:
-        channels: (target, position of the label in the target) of each map; sizes: target -> its number of labels.
+        channels: (target, position of the label in the target) of each map, None of a label that is no target; sizes: target ->
+            its number of labels.
     """
 
-    def __init__(self, dim: int, channels: Sequence[tuple[str, int]], sizes: Mapping[str, int]) -> None:
+    def __init__(self, dim: int, channels: Sequence[tuple[str, int | None]], sizes: Mapping[str, int]) -> None:
         super().__init__()
         self.channels, self.sizes = tuple(channels), dict(sizes)
         last = nn.Linear(dim, len(self.channels))
@@ -72,6 +73,8 @@ class LocalizationLayers(nn.Module):
         pooled = pool_maps(said["map_logits"], seen.encoded["image"].units())  # [B, C]
         found = {target: pooled.new_zeros(len(pooled), size) for target, size in self.sizes.items()}
         for channel, (target, position) in enumerate(self.channels):
+            if position is None:
+                continue
             place = torch.tensor([position], device=pooled.device)
             found[target] = found[target].index_add(1, place, pooled[:, channel : channel + 1])
         return found
@@ -151,16 +154,19 @@ class LocalizationHead(Head):
         Raises:
             Off: there are no images, no findings, or images are read by the territories of an atlas.
         """
-        if learned.recipe.inputs.image is None or not learned.plan.findings:
-            lacking = "images" if learned.plan.findings else "findings"
+        if learned.recipe.inputs.image is None or not learned.plan.localized:
+            lacking = "images" if learned.plan.localized else "findings"
             raise Off(f"Localization is switched off: there are no {lacking} to localize.")
         if learned.plan.atlas:
             raise Off("Localization is switched off: images are read by territory, and maps need a grid.")
 
     def build(self, shape: Shape) -> nn.Module:
         targets = self.plan.targets
-        channels = [(target, targets[target].index(label)) for target, label in self.plan.localized]
-        return LocalizationLayers(shape.dim, channels, {t: len(targets[t]) for t, _ in channels})
+        channels = [
+            (target, targets[target].index(label) if label in targets.get(target, ()) else None)
+            for target, label in self.plan.localized
+        ]
+        return LocalizationLayers(shape.dim, channels, {t: len(targets[t]) for t, at in channels if at is not None})
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Loss]:
         """`localization_loss`, over the maps that a reader drew in or ruled out."""

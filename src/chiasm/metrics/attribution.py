@@ -112,13 +112,22 @@ def additive(values: Values, layout: Layout) -> dict[str, NDArray[np.float64]]:
     return found
 
 
+def from_prior(values: Values, prior: Values, known: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+    """The answers to a subset of the modalities, where a study shows none of them the prior: what is absent adds nothing.
+
+    Args:
+        known: [n] whether a study shows any modality of the subset.
+    """
+    return {t: np.where(known.reshape(-1, *[1] * (own.ndim - 1)), own, prior[t]) for t, own in values.items()}
+
+
 def attribute(
     answers: Mapping[tuple[str, ...], Values], layout: Layout, modalities: Sequence[str]
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """target -> modality -> [n, numbers] what the modality added to each study's answer.
 
     Args:
-        answers: of every subset of `subsets(modalities)`; the empty one is what the model says of nothing.
+        answers: of every subset of `subsets(modalities)`; of the empty one the prevalence, or mean, of training (`Plan.prior`).
     """
     scaled = {subset: additive(values, layout) for subset, values in answers.items()}
     return {t: shapley({s: own[t] for s, own in scaled.items()}, modalities) for t in layout.labels}

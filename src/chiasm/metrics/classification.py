@@ -1,7 +1,8 @@
 """Binary labels against scores: ranking, decisions at a threshold, curves with bands.
 
 Everywhere: labels [n] 0 or 1; scores or probabilities [n]; `resamples` over the same n rows; mask [n], True where the
-label is known (None: everywhere). What stands under a False is never read.
+label is known (None: everywhere). What stands under a False is never read. A figure of fewer than
+`chiasm.metrics.bootstrap.FEWEST` patients of a class is computed, and not reported (`Estimate.undefined`).
 """
 
 from __future__ import annotations
@@ -64,10 +65,11 @@ def ranking(
         one_class = np.where(n_negative * n_positive > 0, 0.0, np.nan)
         return np.stack([1 - lost / (n_positive * n_negative), precision_sum / n_positive]) + one_class
 
-    draws, why = rows.draws(_threshold_counts(y, s), both), _one_class(y)
+    draws, why, classes = rows.draws(_threshold_counts(y, s), both), _one_class(y), (y, ~y)
+    area, precision = "area under the ROC curve, a tie counts one half", "average precision, not interpolated"
     return {
-        "auroc": rows.estimate(draws[0], "area under the ROC curve, a tie counts one half", undefined=why),
-        "auprc": rows.estimate(draws[1], "average precision, not interpolated", undefined=why),
+        "auroc": rows.estimate(draws[0], area, undefined=why, classes=classes),
+        "auprc": rows.estimate(draws[1], precision, undefined=why, classes=classes),
     }
 
 
@@ -93,7 +95,11 @@ def decisions(
     detail = f"threshold {threshold:.4g}"
     return {
         key: rows.estimate(
-            value, f"{names.get(key, key)} at a threshold fixed beforehand", detail=detail, undefined=_one_class(y)
+            value,
+            f"{names.get(key, key)} at a threshold fixed beforehand",
+            detail=detail,
+            undefined=_one_class(y),
+            classes=(y, ~y),
         )
         for key, value in draws.items()
     }
@@ -102,13 +108,13 @@ def decisions(
 def brier(labels: ArrayLike, probabilities: ArrayLike, resamples: Resamples, mask: ArrayLike | None = None) -> Estimate:
     """Mean squared difference of probability and label (Brier 1950, one class): 0 is best, .25 is a coin."""
     y, p, rows = known_rows(labels, probabilities, resamples, mask)
-    return rows.mean((p - y) ** 2, "Brier score: mean of (probability - label)^2")
+    return rows.mean((p - y) ** 2, "Brier score: mean of (probability - label)^2", (y, ~y))
 
 
 def prevalence(labels: ArrayLike, resamples: Resamples, mask: ArrayLike | None = None) -> Estimate:
     """The share of positives: the AUPRC of a model that knows nothing."""
     y, _, rows = known_rows(labels, np.zeros(np.shape(labels)), resamples, mask)
-    return rows.mean(y, "share of positives")
+    return rows.mean(y, "share of positives", (y, ~y))
 
 
 def best_f1_threshold(labels: ArrayLike, scores: ArrayLike, mask: ArrayLike | None = None) -> float | None:

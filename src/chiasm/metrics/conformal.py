@@ -4,7 +4,7 @@ On validation patients each truth has a score, how strange it is to the model; t
 share of them stays within. Held likely is what is no stranger. If a new patient is like those of validation, the truth is
 in the set with at least the stated chance, whatever the model is worth: a poor one has large sets.
 
-    binary, multiclass  1 - probability of the truth (least ambiguous sets; Sadinle et al. 2019); a set may be empty
+    binary, multiclass  1 - probability of the truth (least ambiguous sets; Sadinle et al. 2019)
     ordinal             the probability gathered before the truth, from the most probable level on, always to the more
                         probable neighbour (adaptive sets, section 2.1 of the above; contiguous as in Lu et al. 2022)
     regression          |truth - prediction| (section 2.2 with a constant width)
@@ -63,5 +63,6 @@ def strangeness(probabilities: Floats, ordinal: bool = False) -> Floats:
 
 
 def likely(probabilities: Floats, radii: Floats, ordinal: bool = False) -> NDArray[np.bool_]:
-    """[n, Q] and [n] -> [n, Q]: the levels that are no stranger than the radius."""
-    return np.asarray(strangeness(probabilities, ordinal) <= radii[:, None] + 1e-12)
+    """[n, Q] and [n] -> [n, Q]: the levels that are no stranger than the radius, and always the most probable one."""
+    most = probabilities.argmax(axis=1)[:, None] == np.arange(probabilities.shape[1])
+    return np.asarray((strangeness(probabilities, ordinal) <= radii[:, None] + 1e-12) | most)

@@ -72,7 +72,7 @@ class Baseline(nn.Module):
                 build_backbone(recipe.inputs.image.encoder, 2, len(plan.channels)), levels=1, frozen=True
             )
         if recipe.inputs.text is not None:
-            self.encoders["text"] = TextExtractor(str(recipe.inputs.text.pretrained), frozen=True)
+            self.encoders["text"] = TextExtractor(str(recipe.inputs.text.weights), frozen=True)
         self.requires_grad_(False)
         self.subsets = [s for size in range(len(self.modalities) + 1) for s in combinations(self.modalities, size)]
         self.classifiers: dict[str, dict[Subset, list[Classifier]]] = {}

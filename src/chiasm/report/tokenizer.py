@@ -159,7 +159,7 @@ class PretrainedTokenizer:
 
 def build_tokenizer(options: TextInput, words: Tokenizer) -> Tokenizer | PretrainedTokenizer:
     """What reads the reports for a recipe's text input: `words`, or the tokenizer of its pretrained encoder."""
-    name = options.pretrained
+    name = options.weights
     return words if name is None else PretrainedTokenizer(name)
 
 

@@ -8,8 +8,7 @@ another), and for new patients as they are.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,16 +131,22 @@ def calibrate(judged: Sequence[Judged], coverage: float, without: Collection[str
         without: people whose answers do not count.
     """
     targets: dict[str, dict[str, LabelFit]] = {}
-    for target, label in dict.fromkeys(
-        (t, label) for each in judged for t, labels in each.plan.targets.items() for label in labels
-    ):
-        kind = next(each.plan.kinds[target] for each in judged if target in each.plan.kinds)
-        found = {shown: own.without(without) for shown, own in _gather(judged, (target, label)).items()}
-        fit = partial(_fit, kind, coverage)
-        own = fit(found.pop(""))
-        shown = {inputs: fit(answers) for inputs, answers in found.items() if _enough(answers.truth, kind)}
-        cut = _map_threshold(judged, (target, label), without)
-        targets.setdefault(target, {})[label] = LabelFit(own.temperature, own.threshold, own.radius, cut, shown)
+    asked = [(target, label) for each in judged for target, labels in each.plan.targets.items() for label in labels]
+    for place in dict.fromkeys([*asked, *(place for each in judged for place in each.plan.localized)]):
+        fitted = LabelFit()
+        if place in asked:
+            kind = next(each.plan.kinds[place[0]] for each in judged if place[0] in each.plan.kinds)
+            found = {shown: own.without(without) for shown, own in _gather(judged, place).items()}
+            own = _fit(kind, coverage, found.pop(""))
+            shown = {
+                inputs: _fit(kind, coverage, answers)
+                for inputs, answers in found.items()
+                if _enough(answers.truth, kind)
+            }
+            fitted = LabelFit(own.temperature, own.threshold, own.radius, None, shown)
+        targets.setdefault(place[0], {})[place[1]] = replace(
+            fitted, map_threshold=_map_threshold(judged, place, without)
+        )
     return Calibration(targets)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from chiasm.encoding.plan import Layout
 from chiasm.heads.head import READER, Asked
-from chiasm.metrics.attribution import attribute, numbers, subsets, told
+from chiasm.metrics.attribution import attribute, from_prior, numbers, subsets, told
 from chiasm.models.baseline import Baseline
 from chiasm.run.answers import Answers
 from chiasm.run.contradictions import check_description, check_inputs
@@ -62,13 +62,17 @@ def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.i
     layout = Layout.of([fold_model.plan for fold_model in fold_models])
     sets = subsets(modalities)
     every, telling = head_names(fold_models)
-    asks = [Ask(s, heads=every if s == modalities else ()) for s in sets]
+    asks = [Ask(s, heads=every if s == modalities else ()) for s in sets[1:]]
     told_by = [
         infer(m, indices, [replace(a, tell=telling if i == 0 and a.heads else ()) for a in asks])
         for i, m in enumerate(fold_models)
     ]
-    chosen = {s: [answers[number] for answers in told_by] for number, s in enumerate(sets)}
+    chosen = {s: [answers[number] for answers in told_by] for number, s in enumerate(sets[1:])}
     values = {s: _values(fold_models, answers, layout) for s, answers in chosen.items()}
+    values[()] = _prior(fold_models, layout, len(indices))
+    present = _present(chosen[modalities], modalities)
+    known = {s: np.any([present[m] for m in s], axis=0) for s in sets[1:]}
+    known |= {(): np.zeros(len(indices), bool)}
     unread = tuple(m for m in modalities if m != "text")
     full, hidden = chosen[modalities], chosen[unread]
     said = _Said(
@@ -79,8 +83,8 @@ def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.i
         cuts=_by_label(fold_models, full, layout, FoldModel.thresholds),
         hidden_cuts=_by_label(fold_models, hidden, layout, FoldModel.thresholds),
         radii=_by_label(fold_models, full, layout, FoldModel.radii),
-        added=attribute(values, layout, modalities),
-        present=_present(full, modalities),
+        added=attribute({s: from_prior(v, values[()], known[s]) for s, v in values.items()}, layout, modalities),
+        present=present,
         heads=gather_heads(fold_models, full, indices),
         at_odds=_at_odds(fold_models, chosen, values, layout),
     )
@@ -91,6 +95,20 @@ def _values(fold_models: Sequence[FoldModel], answers: Sequence[Answers], layout
     each = [fold_model.probabilities(a) for fold_model, a in zip(fold_models, answers, strict=True)]
     return {
         t: _mean([layout.place(m.plan, t, v[t]) for m, v in zip(fold_models, each, strict=True) if t in v])
+        for t in layout.labels
+    }
+
+
+def _prior(fold_models: Sequence[FoldModel], layout: Layout, n: int) -> Values:
+    """What training says of patients of whom nothing is known, the mean of the fold models."""
+    return {
+        t: _mean(
+            [
+                layout.place(m.plan, t, np.repeat(m.plan.prior(t)[None], n, axis=0))
+                for m in fold_models
+                if t in m.plan.targets
+            ]
+        )
         for t in layout.labels
     }
 
@@ -182,6 +200,9 @@ def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index
     findings, outcomes = _decide(fold_models, said, said.values, said.cuts, i)
     seen, _ = _decide(fold_models, said, said.hidden, said.hidden_cuts, i)  # a report adds no box and takes none away
     present = {(f.target, f.name) for f in seen if f.state is State.PRESENT}
+    present |= {  # what all training patients have is no question: its boxes are shown
+        place for m in fold_models for place in m.plan.localized if place[1] not in said.layout.labels.get(place[0], ())
+    }
     heads = {name: asked[0].head.answer(asked, index, i, present) for name, asked in said.heads.items()}
     maps = {key: grid for each in heads.values() for key, grid in each.maps.items()}
     geometries = {}

@@ -17,7 +17,7 @@ from chiasm.run.calibrate import people_of
 from chiasm.run.fold_model import FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.run.notes import describe
-from chiasm.run.novelty import HEADER, Novelty, Seen, headers_of
+from chiasm.run.novelty import HEADER, Novelty, PixelFit, headers_of
 from chiasm.run.ranges import Range, fit_range
 from chiasm.study import Kind
 
@@ -34,10 +34,10 @@ DISAGREEMENT = 0.95
 def fit_novelty(fold_model: FoldModelOver) -> tuple[Novelty, Cloud | None]:
     """What the training of a fold model looked like: headers and chart of its training studies; pixels of validation too."""
     train = fold_model.split["train"]
-    seen, cloud = _fit_images(fold_model, np.concatenate([train, fold_model.split["validation"]]))
+    pixels, cloud = _fit_images(fold_model, np.concatenate([train, fold_model.split["validation"]]))
     return Novelty(
         headers=headers_of(_headers(fold_model, train)),
-        seen=seen,
+        pixels=pixels,
         ranges=_fit_ranges(fold_model, train),
     ), cloud
 
@@ -59,7 +59,7 @@ def _headers(fold_model: FoldModelOver, rows: NDArray[np.int64]) -> list[dict[st
     return found
 
 
-def _fit_images(fold_model: FoldModelOver, rows: NDArray[np.int64]) -> tuple[Seen | None, Cloud | None]:
+def _fit_images(fold_model: FoldModelOver, rows: NDArray[np.int64]) -> tuple[PixelFit | None, Cloud | None]:
     """The cloud of these studies' images, and the distance that 98 % of patients stay within when they are held out.
 
     Of fewer than 49 patients, which cannot say that much, the threshold is the largest of their distances.
@@ -75,7 +75,7 @@ def _fit_images(fold_model: FoldModelOver, rows: NDArray[np.int64]) -> tuple[See
     coverage = min(COVERAGE, count / (count + 1))
     threshold = radius(held_out_distances(values, groups, patients), patients, coverage)
     assert threshold is not None
-    return Seen(threshold, coverage, count, len(values)), fit_cloud(values, groups)
+    return PixelFit(threshold, coverage, count, len(values)), fit_cloud(values, groups)
 
 
 def _fit_ranges(fold_model: FoldModelOver, rows: NDArray[np.int64]) -> dict[str, Range]:

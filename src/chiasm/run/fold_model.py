@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
@@ -21,7 +21,6 @@ from chiasm.geometry import Geometry
 from chiasm.metrics.novelty import Cloud
 from chiasm.models.baseline import Baseline
 from chiasm.models.image.encoder import Extractor
-from chiasm.models.image.territories import Territories
 from chiasm.models.text.encoder import TextExtractor
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.report.tokenizer import PretrainedTokenizer, Tokenizer, build_tokenizer
@@ -167,7 +166,7 @@ def over_own_cohorts(run: Path, fold_models: Sequence[FoldModel]) -> list[FoldMo
 
 def load_fold_model(folder: Path) -> FoldModel:
     """One trained model of a run; before it is calibrated, its answers are as they come."""
-    fold_model = _read(folder)
+    fold_model = read_untrained(folder)
     model = fold_model.model
     with readable(folder / "weights.safetensors"):
         state = load_file(folder / "weights.safetensors")
@@ -176,32 +175,60 @@ def load_fold_model(folder: Path) -> FoldModel:
     return fold_model
 
 
-def begin_fold_model(folder: Path, cohorts: Sequence[Cohort]) -> FoldModelOver:
-    """One model of a run over its cohorts, as training begins with it: its first weights follow from the split's seed."""
-    fold_model = _read(folder)
+def begin_fold_model(
+    folder: Path, cohorts: Sequence[Cohort], encoders: Mapping[str, Tensor] | None = None
+) -> FoldModelOver:
+    """One model of a run over its cohorts, as training begins with it: its first weights follow from the split's seed.
+
+    Args:
+        encoders: what encoders begin with instead, by "encoders.MODALITY.NAME".
+    """
+    fold_model = read_untrained(folder)
     if fold_model.plan.atlas:
-        assert cohorts[0].atlas is not None
-        for module in fold_model.model.modules():
-            if isinstance(module, Territories):
-                module.place(cohorts[0].atlas)
+        assert cohorts[0].atlas is not None and fold_model.model.image_encoder is not None
+        fold_model.model.image_encoder.place(cohorts[0].atlas)
+    if encoders:  # before features are cached: they are named by the weights
+        own = fold_model.model.state_dict()  # one fold may lack a modality that others have
+        fold_model.model.load_state_dict({**own, **{name: x for name, x in encoders.items() if name in own}})
     fold_model.model.eval().to(find_device())
     return fold_model.over(cohorts, own=True)
 
 
-def _read(folder: Path) -> FoldModel:
-    """What a folder says of a model, before its weights."""
+@dataclass(frozen=True)
+class Settings:
+    """What a folder says of a model before it is built; attributes as of `FoldModel`."""
+
+    recipe: Recipe
+    plan: Plan
+    describer: Tokenizer
+    seed: int
+    studies: dict[str, list[str]]
+
+
+def read_settings(folder: Path) -> Settings:
+    """What a folder says of a model before it is built.
+
+    Raises:
+        RunError: the folder is damaged.
+    """
     with readable(folder):
         recipe_file = (folder / "recipe.yaml").resolve(strict=True)
         plan = Plan.from_json((folder / "plan.json").read_text("utf-8"))
         describer = Tokenizer.from_json((folder / "tokenizer.json").read_text("utf-8"))
         split = json.loads((folder / "split.json").read_text("utf-8"))
         seed, studies = int(split["seed"]), {name: split[name] for name in SPLITS}
-    recipe = read_recipe(recipe_file)
+    return Settings(read_recipe(recipe_file), plan, describer, seed, studies)
+
+
+def read_untrained(folder: Path) -> FoldModel:
+    """What a folder says of a model, before its weights."""
+    made = read_settings(folder)
+    recipe, plan, describer = made.recipe, made.plan, made.describer
     text = recipe.inputs.text
     reader = build_tokenizer(text, describer) if text is not None else None
-    torch.manual_seed(seed)
+    torch.manual_seed(made.seed)
     model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
-    return FoldModel(folder, recipe, plan, model, reader, describer, Calibration(), None, None, studies)
+    return FoldModel(folder, recipe, plan, model, reader, describer, Calibration(), None, None, made.studies)
 
 
 def find_device() -> torch.device:

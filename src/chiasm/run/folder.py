@@ -11,11 +11,26 @@ from typing import Any, ClassVar, Literal
 from safetensors import SafetensorError
 
 from chiasm.atomic import write_json
-from chiasm.documents import Document, damaged, read_document, to_json
+from chiasm.documents import STRICT, Document, damaged, read_document, to_json
 from chiasm.errors import RunError
 from chiasm.run.cohorts import RecordedCohort
 
 AGAIN = "copy the run again, or train again"
+
+
+@dataclass(frozen=True)
+class Init:
+    """The run whose encoders a training began with.
+
+    Attributes:
+        path: where it was; hash: over its weights. modalities: those whose encoders began so.
+    """
+
+    __pydantic_config__ = STRICT
+
+    path: str
+    hash: str
+    modalities: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class Run(Document):
         folds, repeats: 1 and 1 of a run by the cohort's own split. stratified: how the folds were drawn.
         fold_models: the folder of each model in the run, "." without folds.
         notes: what was switched off. versions: package -> the version that trained.
+        init: the run whose encoders this one began with, if any.
     """
 
     SCHEMA: ClassVar[int] = 5
@@ -42,6 +58,7 @@ class Run(Document):
     versions: dict[str, str]
     requested: dict[str, Any]
     status: Literal["training", "finished"]
+    init: Init | None = None
 
     @property
     def data_notes(self) -> tuple[str, ...]:

@@ -13,10 +13,8 @@ from chiasm.encoding.plan import Plan
 from chiasm.heads.head import Head, Loss, Seen, Shape
 from chiasm.heads.targets import TargetsHead
 from chiasm.models.baseline import Baseline
-from chiasm.models.image.encoder import Extractor, ImageEncoder
-from chiasm.models.image.territories import TerritoryEncoder
-from chiasm.models.record.encoder import RecordEncoder
-from chiasm.models.text.encoder import build_text_encoder
+from chiasm.models.image.build import build_image_encoder
+from chiasm.models.image.encoder import Extractor
 from chiasm.recipe import Recipe
 from chiasm.registry import FUSIONS, HEADS
 from chiasm.tensors import MODALITIES, Batch, Outputs, Tokens
@@ -37,18 +35,12 @@ class Model(nn.Module):
         dim = fusion.dim
         self.encoders = nn.ModuleDict()
         if inputs.image is not None:
-            if inputs.image.tokens == "territories":
-                self.encoders["image"] = TerritoryEncoder(inputs.image, plan, dim)
-            else:
-                assert plan.image_shape is not None and plan.grid is not None
-                self.encoders["image"] = ImageEncoder(
-                    inputs.image, plan.image_shape, plan.grid, dim, len(plan.channels)
-                )
+            self.encoders["image"] = build_image_encoder(inputs.image, plan, dim)
         if inputs.text is not None:
-            self.encoders["text"] = build_text_encoder(inputs.text, text_vocabulary, dim, fusion.dropout)
+            self.encoders["text"] = inputs.text.part.build(inputs.text, text_vocabulary, dim, fusion.dropout)
         if inputs.record is not None:
             words = [len(words) for words in plan.categories.values()]
-            self.encoders["record"] = RecordEncoder(len(plan.numeric), words, dim)
+            self.encoders["record"] = inputs.record.part(len(plan.numeric), words, dim)
         self.modalities = tuple(m for m in MODALITIES if m in self.encoders)
         self.fusion = FUSIONS[fusion.name](self.modalities, dim, fusion.heads, fusion.dropout)
         shape = Shape(dim, fusion.heads, fusion.dropout, self.modalities, description_vocabulary)

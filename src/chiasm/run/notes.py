@@ -95,16 +95,16 @@ def _check_images(fold_models: Sequence[FoldModelOver], indices: NDArray[np.int6
         for image in each:
             named = "" if len(each) == 1 else f"image {image['image_id']}: "
             own += [Note(About.HEADER, named + said) for said in check_header(image, told)]
-    clouds = [(m.novelty.seen, m.cloud) for m in fold_models if m.novelty and m.novelty.seen and m.cloud]
+    clouds = [(m.novelty.pixels, m.cloud) for m in fold_models if m.novelty and m.novelty.pixels and m.cloud]
     if not clouds:
         few = Note(
             About.UNCHECKED, "whether the pixels are like those of training was not checked: it has too few patients"
         )
         return [[*own, *([few] if each else [])] for own, each in zip(notes, images, strict=True)]
     study, values, _ = describe(first, indices)
-    unlike = np.any([cloud.distance(values) > seen.threshold for seen, cloud in clouds], axis=0)
+    unlike = np.any([cloud.distance(values) > fit.threshold for fit, cloud in clouds], axis=0)
     ids = [image["image_id"] for each in images for image in each]  # in the order of the descriptions
-    coverage = min(seen.coverage for seen, _ in clouds)
+    coverage = min(fit.coverage for fit, _ in clouds)
     for place, image_id in zip(
         study[unlike].tolist(), [i for i, far in zip(ids, unlike, strict=True) if far], strict=True
     ):

@@ -31,7 +31,7 @@ _VIEWS = {View.PA: "PA", View.AP: "AP", View.LATERAL: "lateral"}
 
 
 @dataclass(frozen=True)
-class Seen:
+class PixelFit:
     """How the pixels of training are told from others.
 
     Attributes:
@@ -52,7 +52,7 @@ class Novelty(Document):
 
     Attributes:
         headers: of `HEADER`, what those of training images say; columns that say nothing are left out.
-        seen: None where the model reads no images, or too few patients have one.
+        pixels: None where the model reads no images, or too few patients have one.
         ranges: record column -> the range of training, of numeric columns with enough values.
         disagreement: binary target -> label -> how far the answers of the image alone and of the text alone lie apart at most in
             95 % of validation patients of all fold models who have both; empty where these are too few.
@@ -61,7 +61,7 @@ class Novelty(Document):
     SCHEMA: ClassVar[int] = 1
 
     headers: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    seen: Seen | None = None
+    pixels: PixelFit | None = None
     ranges: dict[str, Range] = field(default_factory=dict)
     disagreement: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -83,7 +83,7 @@ def read_novelty(folder: Path) -> tuple[Novelty | None, Cloud | None]:
     if not (folder / "novelty.json").is_file():
         return None, None
     novelty = read_document(folder / "novelty.json", Novelty, "train again")
-    if novelty.seen is None:
+    if novelty.pixels is None:
         return novelty, None
     with readable(folder / "novelty.safetensors"):
         return novelty, Cloud(**load_file(folder / "novelty.safetensors"))

@@ -27,7 +27,7 @@ class Evaluated(Document):
         weights: fold model -> hash; predictions: file -> hash.
         notes: what was switched off; shared: what training and test have in common, and should not.
         leads: prefixes of the arms that lead the page; data_notes: what users of the cohorts must know; added: what a written
-            text added.
+            text added. init: path of the run whose encoders the training began with; "" of one that began anew.
         warnings: sentences, the gravest first. metrics: by the names of `chiasm.metrics.name`.
     """
 
@@ -54,6 +54,7 @@ class Evaluated(Document):
     leads: tuple[str, ...] = ("",)
     data_notes: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    init: str = ""
     warnings: tuple[str, ...] = ()
     metrics: dict[str, Metric] = field(default_factory=dict)
 

@@ -25,6 +25,7 @@ import pandas as pd
 from chiasm.errors import InputError
 from chiasm.formats.cells import check_folder
 from chiasm.formats.intensity import Intensity
+from chiasm.sources.registry import Source
 from chiasm.sources.table.cells import MISSING, MOST_WORDS, numeric_share
 from chiasm.sources.table.columns import Columns
 from chiasm.sources.table.media import PICTURES
@@ -199,3 +200,6 @@ def _sidecar(file: Path, suffix: str, root: Path) -> dict[str, Any]:
         for sidecar in sorted(folder.glob(f"*{suffix}.json"), key=lambda found: len(found.name)):
             merged |= _json(sidecar) if set(_stem(sidecar).split("_")) <= entities else {}
     return merged
+
+
+SOURCE = Source("bids", ABOUT, read)

@@ -28,6 +28,7 @@ from chiasm.errors import ChiasmError, InputError, TableError
 from chiasm.formats.cells import Files, Row, check_folder, find_table, read_rows, reason
 from chiasm.formats.pixels import read_image
 from chiasm.geometry import Geometry
+from chiasm.sources.registry import Source
 from chiasm.splits import split_of
 from chiasm.study import Finding, Image, Record, Region, Rejected, State, Study, View
 from chiasm.vocabulary import canonical, scheme
@@ -204,3 +205,6 @@ def _read_split(path: Path) -> dict[str, str]:
             if split.setdefault(Path(line).stem, part) != part:
                 raise TableError("The two lists of the split share an image", where=str(path / name))
     return split
+
+
+SOURCE = Source("chestxray14", ABOUT, read)

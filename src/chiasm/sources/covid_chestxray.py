@@ -34,6 +34,7 @@ from chiasm.errors import ChiasmError, InputError
 from chiasm.formats.cells import Files, Row, check_folder, read_rows, reason
 from chiasm.formats.pixels import read_image
 from chiasm.geometry import Geometry
+from chiasm.sources.registry import Source
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, Report, State, Study, View
 from chiasm.vocabulary import canonical, snake_case
 
@@ -254,3 +255,6 @@ def _score(row: Row, column: str, name: str, most: float, reader: str, scores: d
     if (value := row.number(column, 0, most)) is not None:
         image = row.cells["filename"].strip()
         scores[image].append(Outcome(name, value, Kind.REGRESSION, target="severity", reader=reader))
+
+
+SOURCE = Source("covid-chestxray", ABOUT, read)

@@ -15,6 +15,7 @@ from chiasm.formats.cells import CellError, parse_age_years, parse_sex, reason
 from chiasm.formats.dicom import kind_of, read_dicom, read_header, read_series, unquoted
 from chiasm.formats.grayscale import numbers
 from chiasm.formats.intensity import Intensity
+from chiasm.sources.registry import Source
 from chiasm.study import Image, Record, Rejected, Study
 
 ABOUT = "a folder of DICOM files, grouped by study; the slices of a CT, MR or PET series become one volume"
@@ -214,3 +215,6 @@ def _age_by_dates(born: str, studied: str) -> str:
         return "dates of another form"
     months = (end.year - start.year) * 12 + end.month - start.month - (end.day < start.day)
     return "a birth after the study" if months < 0 else f"{months // 12:03d}Y" if months >= 24 else f"{months:03d}M"
+
+
+SOURCE = Source("dicom", ABOUT, read, preprocessing=preprocessing)

@@ -33,6 +33,7 @@ from chiasm.errors import ChiasmError, InputError, TableError
 from chiasm.formats.cells import Files, Row, check_folder, reason
 from chiasm.formats.pixels import read_image
 from chiasm.geometry import Geometry
+from chiasm.sources.registry import Source
 from chiasm.study import Finding, Image, Record, Rejected, Report, State, Study
 from chiasm.vocabulary import snake_case
 
@@ -150,3 +151,6 @@ def _read_entries(path: Path, inner: str, keys: tuple[str, ...]) -> list[Row]:
         got = ", ".join(sorted(found)) or "nothing"
         raise TableError(f"No entry has {', '.join(lacking)}", expected=expected, got=got, where=str(path))
     return rows
+
+
+SOURCE = Source("medpix", ABOUT, read, preprocessing=preprocessing)

@@ -30,6 +30,7 @@ from chiasm.formats.pixels import SUFFIXES, read_image
 from chiasm.geometry import Geometry
 from chiasm.report.findings import label_report
 from chiasm.report.sections import split_sections
+from chiasm.sources.registry import Source
 from chiasm.study import Finding, Image, Rejected, Report, State, Study, View
 from chiasm.vocabulary import scheme
 
@@ -241,3 +242,6 @@ def _findings(row: Row, reader: str) -> tuple[Finding, ...]:
         else:
             row.reject(own, "the label is none of 1, 0, -1 and blank: treated as not mentioned")
     return tuple(findings)
+
+
+SOURCE = Source("mimic-cxr", ABOUT, read)

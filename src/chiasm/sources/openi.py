@@ -36,6 +36,7 @@ from chiasm.formats.pixels import read_image
 from chiasm.geometry import Geometry
 from chiasm.report.files import LARGEST_XML, openi_id, openi_sections, parse_openi_xml
 from chiasm.report.findings import label_report
+from chiasm.sources.registry import Source
 from chiasm.study import Finding, Image, Rejected, Report, State, Study, View
 from chiasm.vocabulary import scheme
 
@@ -230,3 +231,6 @@ def _parse(open_: Callable[[], IO[bytes]]) -> _Xml:
     root = parse_openi_xml(data)
     captions = {image.get("id") or "": image.findtext("caption") or "" for image in root.iterfind("parentImage")}
     return _Xml(openi_id(root), openi_sections(root), captions)
+
+
+SOURCE = Source("openi", ABOUT, read)

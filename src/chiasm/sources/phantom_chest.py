@@ -22,6 +22,7 @@ from chiasm.domains.chest.projection import lung_base, render_lateral, render_pa
 from chiasm.domains.chest.report import Truth, write_report
 from chiasm.errors import InputError
 from chiasm.geometry import Geometry
+from chiasm.sources.registry import Source
 from chiasm.study import Finding, Image, Outcome, Record, Region, State, Study, View
 
 ABOUT = "chest radiographs, reports and records made by a model with known truth and known best AUROC"
@@ -145,3 +146,6 @@ def _region(label: str, mask: NDArray[np.bool_], image: Image) -> Region:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
     return Region(label, image.image_id, box, mask, reader=READER)
+
+
+SOURCE = Source("phantom-chest", ABOUT, read)

@@ -18,6 +18,7 @@ from chiasm.domains.stroke.brain import SEQUENCES, Brain, build_brain, cut_plane
 from chiasm.domains.stroke.facts import MASK, StrokeAtlas, measure_flair, measure_lesion
 from chiasm.domains.stroke.outcome import KINDS, PLACES, Latents, bayes, blocks
 from chiasm.errors import InputError
+from chiasm.sources.registry import Source
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, State, Study
 
 ABOUT = "3-D MR volumes of strokes, lesion masks and charts made by a model with known truth and known best AUROC"
@@ -137,3 +138,6 @@ def _make_record(latents: Latents, row: int, rng: np.random.Generator) -> Record
             "glucose_mmol_l": float(latents.glucose_mmol_l[row]) if glucose else None,
         }
     )
+
+
+SOURCE = Source("phantom-stroke", ABOUT, read, atlas=find_atlas)

@@ -1,15 +1,8 @@
-"""The sources of studies: one module a layout, each with `ABOUT` and `read(path, *, options)`, an iterator of studies.
-
-A module may also have `NOTES`, sentences that everyone who uses such a cohort must know; `find_atlas` with parameters of
-`read`, the atlas of the space in which all volumes lie; and `preprocessing` with options of its own, what is to be done to the
-pixels of all images: {"intensity": rules, "crop": crop}. A `read` with the parameter `intensity` is given the rules of the
-import, for what it makes of a file depends on them.
-"""
+"""The sources of studies: one module a layout, each with a `SOURCE` that says how it is read; `chiasm.registry` names them."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,22 +10,8 @@ from typing import Any
 
 from chiasm.errors import InputError
 from chiasm.formats.atlas import Atlas
-from chiasm.registry import SOURCES as ADDED
+from chiasm.registry import SOURCES
 from chiasm.study import Rejected, Study
-
-NAMES = (
-    "chestxray14",
-    "covid-chestxray",
-    "mimic-cxr",
-    "openi",
-    "medpix",
-    "soop",
-    "bids",
-    "table",
-    "dicom",
-    "phantom-chest",
-    "phantom-stroke",
-)
 
 
 @dataclass(frozen=True)
@@ -41,10 +20,12 @@ class Source:
 
     Attributes:
         about: one sentence for `chiasm sources`.
-        read: `read(path, **options)`, or `read(**options)` for a source that makes its studies itself.
-        notes: sentences for cohort.json.
-        atlas: `atlas(path, **options)` or `atlas(**options)` with the atlas of all volumes, where there is one.
-        preprocessing: `preprocessing(**options)`, where the source says what is to be done to pixels.
+        read: `read(path, **options)`, or `read(**options)` for a source that makes its studies itself. With the parameter
+            `intensity` it is given the rules of the import, for what it makes of a file depends on them.
+        notes: sentences for cohort.json, which everyone who uses such a cohort must know.
+        atlas: `atlas(path, **options)` or `atlas(**options)` with the atlas in whose space all volumes lie, where there is one.
+        preprocessing: `preprocessing(**options)`, where the source says what is to be done to the pixels of all images:
+            {"intensity": rules, "crop": crop}.
     """
 
     name: str
@@ -65,42 +46,18 @@ class Source:
         return tuple(dict.fromkeys(name for names in asked for name in names if name not in ("path", "intensity")))
 
 
-class _Sources(Mapping[str, Source]):
-    """Name -> source; a module is imported when it is asked for."""
-
-    def __getitem__(self, name: str) -> Source:
-        if name in ADDED:
-            added: Source = ADDED[name]
-            return added
-        if name not in NAMES:
-            raise KeyError(name)
-        file = "table.read" if name == "table" else name.replace("-", "_")
-        module = importlib.import_module(f"chiasm.sources.{file}")
-        optional = (getattr(module, part, None) for part in ("find_atlas", "preprocessing"))
-        return Source(name, module.ABOUT, module.read, getattr(module, "NOTES", ()), *optional)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter((*NAMES, *ADDED))
-
-    def __len__(self) -> int:
-        return len(NAMES) + len(ADDED)
-
-
-SOURCES: Mapping[str, Source] = _Sources()
-
-
 def find_source(name: str) -> Source:
     """The source of a name.
 
     Raises:
         InputError: there is none; the nearest name is suggested.
     """
-    try:
-        return SOURCES[name]
-    except KeyError:
+    if name not in SOURCES:
         raise InputError(
             "no such source", expected=f"one of {', '.join(SOURCES)}", got=name, remedy=nearest(name, tuple(SOURCES))
-        ) from None
+        )
+    source: Source = SOURCES[name]
+    return source
 
 
 def nearest(name: str, known: tuple[str, ...]) -> str:

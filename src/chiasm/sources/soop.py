@@ -26,6 +26,7 @@ from chiasm.formats.cells import Row, check_folder, find_table, read_rows, reaso
 from chiasm.formats.nifti import read_nifti
 from chiasm.formats.pixels import read_image
 from chiasm.geometry import Geometry
+from chiasm.sources.registry import Source
 from chiasm.study import Image, Kind, Outcome, Record, Rejected, Study
 
 ABOUT = "stroke: lesion masks drawn by experts, FLAIR planes, chart, mRS at discharge (SOOP, OpenNeuro ds004889)"
@@ -182,3 +183,6 @@ def cut_planes(picture: Path) -> dict[str, Plane]:
         name: Plane(axis, index, pixels[slice(*rows), slice(*columns)])
         for name, (axis, index, rows, columns) in _LAYOUT.items()
     }
+
+
+SOURCE = Source("soop", ABOUT, read, notes=NOTES, atlas=find_atlas)

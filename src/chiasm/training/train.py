@@ -39,7 +39,6 @@ from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
 from chiasm.heads.head import Loss
 from chiasm.models.baseline import Baseline, Fit
 from chiasm.models.image.augment import augment, uniforms
-from chiasm.models.image.territories import TerritoryEncoder
 from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.progress import Progress, say
 from chiasm.recipe import Recipe, write_recipe
@@ -49,12 +48,22 @@ from chiasm.run.calibrate import calibrate, judge
 from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.fit_novelty import ask_apart, fit_disagreement, fit_novelty
 from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_model
-from chiasm.run.folder import Run, read_run, write_run
+from chiasm.run.folder import Init, Run, read_run, write_run
 from chiasm.run.model import Model
 from chiasm.run.novelty import write_novelty
+from chiasm.run.seen import digest_studies, read_seen
 from chiasm.splits import draw
 from chiasm.splits import folds as patient_folds
-from chiasm.tensors import Batch, Outputs
+from chiasm.tensors import MODALITIES, Batch, Outputs
+from chiasm.training.start import (
+    Start,
+    check_fit,
+    check_overlap,
+    find_start,
+    open_start,
+    shared_tokenizer,
+    starting_weights,
+)
 
 Rows = list[NDArray[np.int64]]  # rows of each cohort
 VALIDATION = 0.1
@@ -66,7 +75,14 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertis
 
 
 def train(
-    recipe: Recipe, cohorts: Sequence[Path], out: Path, *, resume: bool = False, folds: int = 1, repeats: int = 1
+    recipe: Recipe,
+    cohorts: Sequence[Path],
+    out: Path,
+    *,
+    resume: bool = False,
+    folds: int = 1,
+    repeats: int = 1,
+    init: Path | None = None,
 ) -> Run:
     """Train a recipe on cohorts and write a run.
 
@@ -77,36 +93,48 @@ def train(
         resume: go on from the last finished epoch of a run that was cut off.
         folds, repeats: K patient folds, R times, instead of the cohort's split, stratified by the recipe's first target. Each
             fold is a model; `evaluate` pools.
+        init: a finished run whose encoders those of the same modality begin with; what they read is then read by its words. Its
+            fold k begins fold k. To resume, the run folder knows it, and needs it only before the first checkpoint.
 
     Returns:
         what `run.json` says.
 
     Raises:
-        RunError: `out` exists (or, to resume, does not fit), CohortError, RecipeError: see the message; also where this
-            machine lacks the devices.
+        RunError: `out` exists (or, to resume, does not fit) or another training writes it; the encoders of `init` are other ones.
+        InputError: `init` has seen patients of the test part.
+        CohortError, RecipeError: see the message; also where this machine lacks the devices.
         TrainingError: a loss that is not finite, with the step named; no target left.
     """
     opened = [Cohort.open(path) for path in cohorts]
-    if _is_main():
-        _check_machine(recipe)
-        info = _resume(recipe, opened, out) if resume else _prepare(recipe, opened, out, folds, repeats)
-    else:
-        info = read_run(out)  # a further process of the same training: the first one has prepared everything
+    if not _is_main():  # a further process of the same training: the first one has prepared everything
+        info = read_run(out)
+        _fit_all(info, opened, out, init, resume)
+        return info
+    _check_machine(recipe)
+    if resume:
+        read_run(out)  # a folder that is no run gets no lock
+    with locked(out.with_name(f"{out.name}.lock"), RunError, "another training is writing this run"):
+        info = _resume(recipe, opened, out) if resume else _prepare(recipe, opened, out, folds, repeats, init)
+        _fit_all(info, opened, out, init, resume)
+        _calibrate(out, info, opened)
+        info = replace(info, status="finished")
+        write_run(out, info)
+    return info
+
+
+def _fit_all(info: Run, cohorts: Sequence[Cohort], out: Path, init: Path | None, resume: bool) -> None:
+    """Train every fold model that is not trained."""
+    start = find_start(info, init, out)
     for number, name in enumerate(info.fold_models):
         if not (out / name / "weights.safetensors").is_file():
             if len(info.fold_models) > 1 and _is_main():
                 say(f"fold {number + 1} of {len(info.fold_models)}")
             try:
-                _fit(out / name, opened)
+                _fit(out / name, cohorts, info.init, start)
             except TrainingError:
                 if _is_main() and not resume and not any(out.rglob("*.safetensors")):
                     shutil.rmtree(out)  # nothing was learned yet: the folder would only stand in the way
                 raise
-    if _is_main():
-        _calibrate(out, info, opened)
-        info = replace(info, status="finished")
-        write_run(out, info)
-    return info
 
 
 def _is_main() -> bool:
@@ -133,7 +161,7 @@ def _check_machine(recipe: Recipe) -> None:
 # --- before the first step: splits, plan, tokenizer --------------------------------------------------------------------
 
 
-def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, repeats: int) -> Run:
+def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, repeats: int, init: Path | None) -> Run:
     if out.exists() and any(out.iterdir()):
         raise RunError(
             "the run folder is not empty",
@@ -143,36 +171,51 @@ def _prepare(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, r
         )
     if len({cohort.hash for cohort in cohorts}) < len(cohorts):
         raise CohortError("the same cohort is named twice", remedy="name each cohort once")
-    lock = locked(out.with_name(f"{out.name}.lock"), RunError, "another training is beginning this run")
-    with lock, whole_folder(out, RunError) as home:
-        info = _begin(recipe, cohorts, home, folds, repeats)
+    start = open_start(init, recipe, folds, repeats) if init is not None else None
+    with whole_folder(out, RunError) as home:
+        info = _begin(recipe, cohorts, home, folds, repeats, start)
     for note in info.notes:
         say(note)
     return info
 
 
-def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, repeats: int) -> Run:
+def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, repeats: int, start: Start | None) -> Run:
     """Write what each model is trained by, and the run's own `run.json`."""
     fold_models: list[str] = []
+    started: list[str] = []
     notes: list[str] = []
     sections: set[str] = set()
     strata, stratified = find_strata(recipe, cohorts) if folds > 1 else (None, "")
     for name, rows, seed in _splits(cohorts, folds, repeats, recipe.train.seed, strata):
+        if start is not None:
+            check_overlap(start.folder(name), cohorts, [r["test"] for r in rows])
         plan, resolved, said = fit_plan(recipe, cohorts, [r["train"] for r in rows])
         notes += [note for note in said if note not in notes]  # a fold may lack what another has
         folder = home / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan.json").write_text(plan.to_json(), "utf-8")
         write_recipe(resolved, folder / "recipe.yaml")
-        texts = _training_texts(plan, resolved, cohorts, [r["train"] for r in rows])
-        (folder / "tokenizer.json").write_text(Tokenizer.train(texts).to_json(), "utf-8")
+        words = shared_tokenizer(resolved, start.folder(name)) if start is not None else None
+        if words is None:
+            texts = _training_texts(plan, resolved, cohorts, [r["train"] for r in rows])
+            words = Tokenizer.train(texts).to_json()
+        (folder / "tokenizer.json").write_text(words, "utf-8")
+        seen = digest_studies(cohorts, [np.concatenate([r["train"], r["validation"]]) for r in rows])
+        before: set[str] = set().union(*read_seen(start.folder(name))) if start is not None else set()
         split = {
             key: [f"{c}/{study}" for c, r in enumerate(rows) for study in cohorts[c].studies["study_id"].iloc[r[key]]]
             for key in ("train", "validation", "test")
         }
-        write_json(folder / "split.json", {"seed": seed, **split})
+        write_json(folder / "split.json", {"seed": seed, **split, "seen": sorted(seen), "seen_before": sorted(before)})
+        if start is not None:
+            own, said = check_fit(folder, cohorts, start.folder(name))
+            started += [m for m in own if m not in started]
+            notes += [note for note in said if note not in notes]
         fold_models.append(name)
         sections |= {*plan.text_sections, *plan.description_sections}
+    if start is not None:
+        began = f"Its encoders of {', '.join(started)} begin with those of the run {start.path.name}"
+        notes.insert(0, f"{began} (weights {start.hash[:12]}): chiasm train --init {start.path}.")
     if folds > 1:
         shutil.copy(home / fold_models[0] / "recipe.yaml", home / "recipe.yaml")
     info = Run(
@@ -187,6 +230,7 @@ def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, re
         versions={p: version(p) for p in ("chiasm", "torch", "lightning", "numpy")},
         requested=recipe.model_dump(mode="json"),
         status="training",
+        init=Init(str(start.path), start.hash, tuple(started)) if start is not None else None,
     )
     write_run(home, info)
     return info
@@ -253,13 +297,14 @@ def _training_texts(plan: Plan, recipe: Recipe, cohorts: Sequence[Cohort], rows:
 # --- one model ---------------------------------------------------------------------------------------------------------
 
 
-def _fit(folder: Path, cohorts: Sequence[Cohort]) -> None:
+def _fit(folder: Path, cohorts: Sequence[Cohort], init: Init | None, start: Path) -> None:
     """Train a fold model."""
-    fold_model = begin_fold_model(folder, cohorts)
+    fold_model = begin_fold_model(folder, cohorts, starting_weights(folder, init, start))
     if isinstance(fold_model.model, Baseline):
         _fit_classifiers(fold_model, fold_model.model)
     else:
-        _measure(fold_model, fold_model.model)
+        if init is None or "image" not in init.modalities:  # else it was measured where it learned
+            _measure(fold_model, fold_model.model)
         _optimize(fold_model, Trainee(fold_model, fold_model.model))
 
 
@@ -285,11 +330,11 @@ def _calibrate(out: Path, info: Run, cohorts: Sequence[Cohort]) -> None:
 
 
 def _measure(fold_model: FoldModelOver, model: Model) -> None:
-    """Territories are measured by what they hold in training studies."""
-    encoder = model.encoders["image"] if "image" in model.modalities else None
-    if isinstance(encoder, TerritoryEncoder):
+    """Territories are measured by what they hold in training studies; an encoder that measures nothing draws no batch."""
+    if "image" in model.modalities:
         rows = fold_model.split["train"]
-        encoder.standardize(fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
+        batches = (fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
+        model.image_encoder.standardize(batches)
 
 
 def _fit_classifiers(fold_model: FoldModelOver, model: Baseline) -> None:
@@ -518,12 +563,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
 
 def _is_pretrained(name: str, recipe: Recipe) -> bool:
     """Whether a weight begins with what it learned elsewhere: of a backbone, or of a text model."""
-    image, text = recipe.inputs.image, recipe.inputs.text
-    known = {
-        "image": image is not None and image.encoder.partition(":")[0] in ("efficientnet-lite0", "hf"),
-        "text": text is not None and text.pretrained is not None,
-    }
-    return any(name.startswith(f"encoders.{m}.backbone.") for m, pretrained in known.items() if pretrained)
+    inputs = {m: given for m in MODALITIES if (given := getattr(recipe.inputs, m)) is not None}
+    return any(name.startswith(f"encoders.{m}.backbone.") for m, given in inputs.items() if given.pretrained)
 
 
 def _counted(loss: Loss) -> tuple[float, float]:

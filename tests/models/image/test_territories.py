@@ -11,7 +11,7 @@ from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.fit import fit_plan
 from chiasm.errors import CohortError, RecipeError
-from chiasm.models.image.encoder import SmallCNN
+from chiasm.models.image.encoder import SmallCNN, Voxels
 from chiasm.models.image.territories import RARE, Territories
 from chiasm.recipe import read_recipe
 from chiasm.report.tokenizer import Tokenizer
@@ -29,7 +29,7 @@ def atlas() -> np.ndarray:
 
 
 def test_what_a_region_holds_of_the_voxels_by_a_slow_sum(atlas):
-    place = Territories(SHAPE, 0.5, None, REGIONS)
+    place = Territories(SHAPE, 0.5, Voxels(), REGIONS)
     place.place(atlas)
     pixels = torch.randint(0, 256, (3, 1, *SHAPE), generator=torch.Generator().manual_seed(0)).float()
     (level,) = place(pixels)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_bert import save_tiny_bert
 
-from chiasm.models.text.encoder import AttentionPool, BiLSTM, build_text_encoder
+from chiasm.models.text.encoder import AttentionPool, BiLSTM
 from chiasm.recipe import TextInput
 from chiasm.report.tokenizer import Tokenizer, build_tokenizer
 from chiasm.tensors import Tokens
@@ -75,11 +75,15 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor([[2, 4, 5, 3], [2, 4, 3, 0]]), torch.tensor([[True] * 4, [True] * 3 + [False]])
 
 
+def build(options):
+    return options.part.build(options, 0, 8, 0.0)
+
+
 def test_a_text_model_of_a_folder_reads_with_its_own_tokenizer(tmp_path, inputs):
     options = TextInput(encoder=save_tiny_bert(tmp_path))
     reader = build_tokenizer(options, Tokenizer.train([]))
     assert reader.encode_batch(["no effusion .", "", "no no no no"], 4) == [[2, 4, 5, 3], [], [2, 4, 4, 3]]
-    encoder = build_text_encoder(options, len(reader), 8, 0.0).train()
+    encoder = options.part.build(options, len(reader), 8, 0.0).train()
     ids, mask = inputs
     tokens = encoder(ids, mask)
     assert tokens.values.shape == (2, 4, 8)
@@ -92,7 +96,7 @@ def test_a_text_model_of_a_folder_reads_with_its_own_tokenizer(tmp_path, inputs)
 
 
 def test_states_that_are_given_are_not_read_again(tmp_path, inputs):
-    encoder = build_text_encoder(TextInput(encoder=save_tiny_bert(tmp_path)), 0, 8, 0.0)
+    encoder = build(TextInput(encoder=save_tiny_bert(tmp_path)))
     ids, mask = inputs
     states = encoder.extract(ids, mask)
     expected = encoder(ids, mask).values
@@ -105,7 +109,7 @@ def test_states_that_are_given_are_not_read_again(tmp_path, inputs):
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_a_text_model_learns_unless_it_is_frozen(tmp_path, inputs, freeze):
-    encoder = build_text_encoder(TextInput(encoder=save_tiny_bert(tmp_path), freeze=freeze), 0, 8, 0.0)
+    encoder = build(TextInput(encoder=save_tiny_bert(tmp_path), freeze=freeze))
     ids, mask = inputs
     one, two = (encoder.train()(ids, mask).values for _ in range(2))
     assert torch.equal(one, two) is freeze, "dropout acts where it learns"

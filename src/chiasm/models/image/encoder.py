@@ -1,25 +1,29 @@
 """Encoders of images: a backbone gives maps at several strides, a small top-down neck makes one grid of them.
 
-Backbones are named: `efficientnet-lite0` (ImageNet weights from its package), `small-cnn` (from scratch, for phantoms and
-small sizes), `hf:ID-or-folder` (any Hugging Face vision model) and `monai:NAME` (2-D or 3-D, from scratch).
+Backbones are named (`chiasm.registry`): `efficientnet-lite0` (ImageNet weights from its package), `small-cnn` (from scratch, for
+phantoms and small sizes), `hf:ID-or-folder` (any Hugging Face vision model), `monai:NAME` (2-D or 3-D, from scratch).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chiasm.errors import RecipeError
 from chiasm.models.image.efficientnet_lite import SameConv, read_pretrained
-from chiasm.recipe import ImageInput
+from chiasm.recipe import ImageInput, encoder_names
+from chiasm.registry import IMAGE_ENCODERS
 from chiasm.study import View
-from chiasm.tensors import Tokens
+from chiasm.tensors import Batch, Tokens
 
 
 class Backbone(nn.Module):
@@ -27,6 +31,9 @@ class Backbone(nn.Module):
 
     Attributes:
         channels, strides: of each level that `forward` returns.
+        pretrained: it begins with weights that were learned elsewhere. takes: what stands after the colon of its name in a
+            recipe, in a word or two; "" if nothing does. ndims: of the images that it reads, 2 of pictures and 3 of volumes.
+            tokens: what can be made of its maps (`inputs.image.tokens`).
 
     `forward` takes [n, C, *S] float in 0..255 and returns a list of [n, c, *s]. A pretrained network takes `inputs` channels,
     and one channel in their place (`three_of`); one that is made here takes as many as it was told.
@@ -34,6 +41,15 @@ class Backbone(nn.Module):
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    pretrained: ClassVar[bool] = False
+    takes: ClassVar[str] = ""
+    ndims: ClassVar[tuple[int, ...]] = (2, 3)
+    tokens: ClassVar[tuple[str, ...]] = ("grid", "territories")
+
+    @classmethod
+    def build(cls, taken: str, ndim: int, channels: int) -> Backbone:
+        """The network as a recipe names it, with `taken` after its colon, for images of these channels."""
+        return cls(ndim, channels)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         raise TypeError("Backbone is abstract")
@@ -48,7 +64,12 @@ class EfficientNetBackbone(Backbone):
 
     channels = (40, 112, 320)
     strides = (8, 16, 32)
+    pretrained, ndims = True, (2,)
     _last_block = (4, 10, 15)  # the last block of each stride
+
+    @classmethod
+    def build(cls, taken: str, ndim: int, channels: int) -> Backbone:
+        return cls()
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +127,7 @@ class SmallCNN(Backbone):
 
     strides = (8, 16, 32)
 
-    def __init__(self, ndim: int, width: int = 24, channels: int = 1) -> None:
+    def __init__(self, ndim: int, channels: int = 1, width: int = 24) -> None:
         super().__init__()
         conv = nn.Conv2d if ndim == 2 else nn.Conv3d
         widths = [channels, width, width * 2, width * 3, width * 4, width * 6]
@@ -136,6 +157,20 @@ class HuggingFaceBackbone(Backbone):
 
     mean: Tensor
     std: Tensor
+    pretrained, takes, ndims = True, "ID-or-folder", (2,)
+
+    @classmethod
+    def build(cls, taken: str, ndim: int, channels: int) -> Backbone:
+        try:
+            return cls(taken)
+        except OSError as error:
+            raise RecipeError(
+                "the Hugging Face model cannot be loaded",
+                expected="a model id of the hub or a local folder",
+                got=taken,
+                where="inputs.image.encoder",
+                remedy=f"check the name and the connection ({type(error).__name__})",
+            ) from None
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -185,6 +220,12 @@ def _normalization(name: str) -> tuple[list[float], list[float]]:
 class MonaiBackbone(Backbone):
     """`monai:resnet10` ... `monai:resnet50` or `monai:efficientnet-b0` ..., 2-D or 3-D, from scratch."""
 
+    takes = "NAME"
+
+    @classmethod
+    def build(cls, taken: str, ndim: int, channels: int) -> Backbone:
+        return cls(taken, ndim, channels)
+
     def __init__(self, name: str, ndim: int, channels: int = 1) -> None:
         super().__init__()
         from monai.networks.nets import EfficientNetBNFeatures, ResNetFeatures
@@ -210,6 +251,19 @@ class MonaiBackbone(Backbone):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         return self._stages((pixels - 127.0) / 64.0)
+
+
+class Voxels(Backbone):
+    """No network and no maps: what reads the regions of an atlas has the voxels themselves."""
+
+    channels, strides = (), ()
+    ndims, tokens = (3,), ("territories",)
+
+    def __init__(self, ndim: int = 3, channels: int = 1) -> None:
+        super().__init__()
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        return []
 
 
 def three_of(x: Tensor) -> Tensor:
@@ -240,29 +294,18 @@ def build_backbone(encoder: str, ndim: int, channels: int = 1) -> Backbone:
     Raises:
         RecipeError: no such name, or a 2-D network for volumes.
     """
-    family, _, name = encoder.partition(":")
-    if family == "small-cnn":
-        return SmallCNN(ndim, channels=channels)
-    if family == "monai":
-        return MonaiBackbone(name, ndim, channels)
-    if ndim != 2:
+    name, _, taken = encoder.partition(":")
+    part = IMAGE_ENCODERS[name]
+    if ndim not in part.ndims:
+        held = "volumes" if ndim == 3 else "2-D images"
         raise RecipeError(
-            "this image encoder takes 2-D images, the cohort holds volumes",
+            f"this image encoder takes {'2-D images' if ndim == 3 else 'volumes'}, the cohort holds {held}",
             got=encoder,
             where="inputs.image.encoder",
-            remedy="choose small-cnn or monai:resnet10",
+            remedy=f"choose {encoder_names(IMAGE_ENCODERS, ndims=ndim)}",
         )
-    try:
-        pretrained = EfficientNetBackbone() if family == "efficientnet-lite0" else HuggingFaceBackbone(name)
-        return pretrained if channels in (1, 3) else Mixed(pretrained, channels)
-    except OSError as error:
-        raise RecipeError(
-            "the Hugging Face model cannot be loaded",
-            expected="a model id of the hub or a local folder",
-            got=name,
-            where="inputs.image.encoder",
-            remedy=f"check the name and the connection ({type(error).__name__})",
-        ) from None
+    backbone: Backbone = part.build(taken, ndim, channels)
+    return Mixed(backbone, channels) if part.pretrained and channels not in (1, 3) else backbone
 
 
 class Extractor(nn.Module):
@@ -271,6 +314,7 @@ class Extractor(nn.Module):
     def __init__(self, backbone: Backbone, levels: int, frozen: bool) -> None:
         super().__init__()
         self.backbone, self.levels = backbone, levels
+        frozen = frozen or not any(True for _ in backbone.parameters())
         self.backbone.requires_grad_(not frozen).train(not frozen)
         if isinstance(backbone, Mixed):  # the layer before a frozen network learns, so its maps change
             backbone.mix.requires_grad_(True)
@@ -287,6 +331,12 @@ class Extractor(nn.Module):
             if self.frozen:
                 self.backbone.eval()
         return self
+
+    def place(self, regions: NDArray[np.uint8]) -> None:
+        """Take the atlas of a cohort [D, H, W], before the first step: nothing to one that reads no regions."""
+
+    def standardize(self, batches: Iterable[Batch]) -> None:
+        """Take from training images, before the first step, what is no weight: nothing to most."""
 
     def extract(self, pixels: Tensor) -> list[Tensor]:
         """The `levels` coarsest backbone maps of [n, C, *S] pixels in 0 .. 255, or of ones whose gradient is asked for."""
@@ -314,7 +364,7 @@ class ImageEncoder(Extractor):
     ) -> None:
         ndim = len(shape)
         backbone = build_backbone(options.encoder, ndim, channels)
-        frozen = options.freeze and options.encoder.partition(":")[0] in _PRETRAINED
+        frozen = options.freeze and options.pretrained
         super().__init__(backbone, _levels_needed(shape, backbone.strides, grid), frozen)
         self.grid = grid
         conv = nn.Conv2d if ndim == 2 else nn.Conv3d
@@ -364,9 +414,6 @@ class ImageEncoder(Extractor):
             order = last if isinstance(layer, (nn.Conv2d, nn.Conv3d)) else torch.contiguous_format
             merged = layer(merged.contiguous(memory_format=order))
         return merged
-
-
-_PRETRAINED = ("efficientnet-lite0", "hf")
 
 
 def _levels_needed(shape: tuple[int, ...], strides: tuple[int, ...], grid: tuple[int, ...]) -> int:

@@ -32,17 +32,17 @@ class Territories(Backbone):
     Of the voxels: log(1 + ml) of what is bright; for a lesion mask, the millilitres of lesion.
 
     Args:
-        shape: of the volumes. cell_ml: volume of a voxel as stored. inner: a 3-D backbone, or None for the voxels alone.
+        shape: of the volumes. cell_ml: volume of a voxel as stored. inner: a 3-D backbone, or `Voxels` for these alone.
         count: A, the regions; what lies outside is one too, the first.
     """
 
     regions: Tensor  # [D, H, W] uint8, set by `place`, kept with the weights
     cell_ml: Tensor
 
-    def __init__(self, shape: tuple[int, ...], cell_ml: float, inner: Backbone | None, count: int) -> None:
+    def __init__(self, shape: tuple[int, ...], cell_ml: float, inner: Backbone, count: int) -> None:
         super().__init__()
         self.inner, self.count = inner, count
-        self.channels = (1, *(inner.channels if inner is not None else ()))
+        self.channels = (1, *inner.channels)
         self.register_buffer("regions", torch.zeros(shape, dtype=torch.uint8))
         self.register_buffer("cell_ml", torch.tensor(cell_ml))  # both name a cache of features
 
@@ -52,7 +52,7 @@ class Territories(Backbone):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         maps = [self.hold(pixels)[:, None]]
-        return maps + [self._pool(level) for level in (self.inner(pixels) if self.inner is not None else [])]
+        return maps + [self._pool(level) for level in self.inner(pixels)]
 
     def hold(self, pixels: Tensor) -> Tensor:
         """[n, 1, D, H, W] -> [n, A] log(1 + ml)."""
@@ -90,10 +90,10 @@ class TerritoryEncoder(Extractor):
             )
         place = json.loads(plan.atlas)
         cell_mm3 = np.prod(np.divide(place["spacing_mm"], np.abs(place["scale"])))
-        inner = None if options.encoder == "voxels" else build_backbone(options.encoder, len(plan.image_shape))
+        inner = build_backbone(options.encoder, len(plan.image_shape))
         count = 1 + max(map(int, plan.regions))
         backbone = Territories(plan.image_shape, float(cell_mm3) / 1000, inner, count)
-        super().__init__(backbone, len(backbone.channels), frozen=inner is None)
+        super().__init__(backbone, len(backbone.channels), options.freeze and options.pretrained)
         self.grid = (count,)
         self.register_buffer("mean", torch.zeros(count))
         self.register_buffer("spread", torch.ones(count))
@@ -102,6 +102,10 @@ class TerritoryEncoder(Extractor):
         self.region = nn.Parameter(torch.randn(count, dim) * 0.02)
         self.laterals = nn.ModuleList(nn.Linear(c, dim) for c in backbone.channels[1:])
         self.view = nn.Embedding(len(View), dim)
+
+    def place(self, regions: NDArray[np.uint8]) -> None:
+        assert isinstance(self.backbone, Territories)
+        self.backbone.place(regions)
 
     @torch.no_grad()
     def standardize(self, batches: Iterable[Batch]) -> None:

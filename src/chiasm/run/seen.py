@@ -1,0 +1,59 @@
+"""Whom a model has seen: digests of patients and of pixels, so that a later training can tell without the cohort."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiasm.cohort.store import Cohort
+from chiasm.run.folder import readable
+
+
+def digest_studies(cohorts: Sequence[Cohort], rows: Sequence[NDArray[np.int64]]) -> set[str]:
+    """Of the patients of these studies of each cohort, and of the pixels of their images."""
+    found: set[str] = set()
+    for cohort, own in zip(cohorts, rows, strict=True):
+        found |= set(_people(cohort)[own].tolist())
+        found |= set(_pixels(cohort)[np.isin(cohort.image_study, own)].tolist())
+    return found
+
+
+def count_seen(cohorts: Sequence[Cohort], rows: Sequence[NDArray[np.int64]], seen: set[str]) -> int:
+    """Patients among these studies who were seen, by their name in the source or by an image, pixel by pixel."""
+    known: set[str] = set()
+    for cohort, own in zip(cohorts, rows, strict=True):
+        people = _people(cohort)
+        known |= set(people[own].tolist()) & seen
+        image = np.isin(cohort.image_study, own) & np.isin(_pixels(cohort), list(seen))
+        known |= set(people[cohort.image_study[image]].tolist())
+    return len(known)
+
+
+def read_seen(folder: Path) -> tuple[set[str], set[str]]:
+    """Digests of those that a fold model was trained or validated on; and of those that its encoders had seen before it began.
+
+    Raises:
+        RunError: the folder of the fold model does not say.
+    """
+    with readable(folder / "split.json"):
+        split = json.loads((folder / "split.json").read_text("utf-8"))
+        return set(split["seen"]), set(split["seen_before"])
+
+
+def _people(cohort: Cohort) -> NDArray[np.str_]:
+    """[n]: two cohorts of one source may hold the same person, two sources name theirs alike by chance."""
+    return np.array([_digest(f"patient {cohort.source}/{p}") for p in cohort.studies["patient_id"]], dtype=np.str_)
+
+
+def _pixels(cohort: Cohort) -> NDArray[np.str_]:
+    """[images]"""
+    return np.array([_digest(f"pixels {pixels}") for pixels in cohort.images["pixel_hash"]], dtype=np.str_)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
