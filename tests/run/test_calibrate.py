@@ -8,7 +8,7 @@ import pytest
 from asking import answer, fold_models_over
 from scipy.special import expit
 
-from chiasm.recipe import read_recipe
+from chiasm.recipe import Evaluate, read_recipe
 from chiasm.run import calibrate as module
 from chiasm.run.answers import read_calibration
 from chiasm.run.calibrate import Judged, LabelAnswers, calibrate
@@ -47,7 +47,7 @@ def folded(phantom, tmp_path_factory):
 def stated(fold_model):
     """target, label -> the fit, its known truths, the logits and the patients they belong to."""
     judged = module.judge(fold_model)
-    fitted, rows = module.calibrate([judged], fold_model.recipe.evaluate.coverage), fold_model.split["validation"]
+    fitted, rows = module.calibrate([judged], fold_model.recipe.evaluate), fold_model.split["validation"]
     logits = answer(fold_model, rows, maps=False).logits
     found = {}
     for target in ("findings", "outcome"):
@@ -111,10 +111,12 @@ def test_what_a_fold_tests_has_no_part_in_its_calibration():
             mine = np.isin(answers.people, list(own.tested))
             other = replace(answers, truth=np.where(mine, 1 - answers.truth, answers.truth))
             turned.append(replace(each, answers={"": {("t", "y"): other}, "image": {("t", "y"): other}}))
-        assert calibrate(turned, 0.9, own.tested) == calibrate(judged, 0.9, own.tested), k
-        assert calibrate(turned, 0.9) != calibrate(judged, 0.9), "new patients are calibrated by all of them"
-        alone = calibrate([each for each in judged if each is not judged[k - 1]], 0.9)
-        assert calibrate(judged, 0.9, own.tested) == alone, "the model that they validate is the one before"
+        assert calibrate(turned, Evaluate(), own.tested) == calibrate(judged, Evaluate(), own.tested), k
+        assert calibrate(turned, Evaluate()) != calibrate(judged, Evaluate()), (
+            "new patients are calibrated by all of them"
+        )
+        alone = calibrate([each for each in judged if each is not judged[k - 1]], Evaluate())
+        assert calibrate(judged, Evaluate(), own.tested) == alone, "the model that they validate is the one before"
 
 
 def test_levels_that_a_fold_lacks_are_left_out_of_the_others_temperature():
@@ -129,7 +131,7 @@ def test_levels_that_a_fold_lacks_are_left_out_of_the_others_temperature():
         return Judged(plan, frozenset(), {"": {("t", "y"): LabelAnswers(truth, logits, np.array(people))}}, {})
 
     common = [of(three), of(three)]
-    assert calibrate([of(two), *common], 0.9) == calibrate(common, 0.9)
+    assert calibrate([of(two), *common], Evaluate()) == calibrate(common, Evaluate())
 
 
 def test_a_run_of_folds_is_calibrated_for_each_fold_and_for_new_patients(folded):
@@ -140,6 +142,23 @@ def test_a_run_of_folds_is_calibrated_for_each_fold_and_for_new_patients(folded)
     assert not set.intersection(*tested)
     for k in range(len(judged)):
         assert validating[k] <= tested[(k + 1) % len(judged)]
-        assert read_calibration(folded / f"fold-0-{k}" / "calibration.json") == calibrate(judged, 0.9, judged[k].tested)
-    assert read_calibration(folded / "calibration.json") == calibrate(judged, 0.9)
+        assert read_calibration(folded / f"fold-0-{k}" / "calibration.json") == calibrate(
+            judged, Evaluate(), judged[k].tested
+        )
+    assert read_calibration(folded / "calibration.json") == calibrate(judged, Evaluate())
     assert max(map(len, validating)) - min(map(len, validating)) <= 1
+
+
+def test_the_threshold_is_where_the_recipe_wants_it():
+    rng = np.random.default_rng(2)
+    judged = [_judged(rng, [f"s/p{i}" for i in range(80)], [])]
+    answers = judged[0].answers[""]["t", "y"]
+    for name, share in (("sensitivity", 0.95), ("specificity", 0.9)):
+        fit = calibrate(judged, Evaluate(operating_point={name: share})).fit("t", "y")
+        yes = expit(answers.logits / fit.temperature) >= fit.threshold
+        which = answers.truth == (1 if name == "sensitivity" else 0)
+        reached = (yes == (name == "sensitivity"))[which].mean()
+        assert share <= reached < share + 0.06
+    assert calibrate(judged, Evaluate(operating_point={"probability": 0.2})).fit("t", "y").threshold == 0.2
+    with pytest.raises(ValueError, match="one of sensitivity, specificity and probability"):
+        Evaluate(operating_point={"sensitivity": 0.9, "specificity": 0.9})

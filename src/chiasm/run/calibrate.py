@@ -20,9 +20,10 @@ from chiasm.encoding.plan import Plan
 from chiasm.heads.localization import LocalizationHead
 from chiasm.metrics.attribution import subsets
 from chiasm.metrics.calibration import fit_softmax_temperature, fit_temperature
-from chiasm.metrics.classification import best_f1_threshold
+from chiasm.metrics.classification import best_f1_threshold, threshold_at
 from chiasm.metrics.conformal import radius, strangeness
 from chiasm.metrics.localization import MAP_THRESHOLDS, ious_by_threshold
+from chiasm.recipe import Evaluate, OperatingPoint
 from chiasm.run.answers import Answers, Calibration, Fit, LabelFit
 from chiasm.run.fold_model import FoldModelOver
 from chiasm.run.infer import Ask, infer
@@ -122,13 +123,13 @@ def _drawn_maps(
 # --- from answers to fits ----------------------------------------------------------------------------------------------
 
 
-def calibrate(judged: Sequence[Judged], coverage: float, without: Collection[str] = ()) -> Calibration:
-    """Temperature (Guo et al. 2017), best-F1 threshold and conformal radius of each label, and the threshold of its map.
+def calibrate(judged: Sequence[Judged], options: Evaluate, without: Collection[str] = ()) -> Calibration:
+    """Temperature (Guo et al. 2017), threshold and conformal radius of each label, and the threshold of its map.
 
     Once for studies as they come, and once for each set of inputs, where there were enough that have all of it.
 
     Args:
-        without: people whose answers do not count.
+        options: the operating point, and the coverage of prediction sets. without: people whose answers do not count.
     """
     targets: dict[str, dict[str, LabelFit]] = {}
     asked = [(target, label) for each in judged for target, labels in each.plan.targets.items() for label in labels]
@@ -137,9 +138,9 @@ def calibrate(judged: Sequence[Judged], coverage: float, without: Collection[str
         if place in asked:
             kind = next(each.plan.kinds[place[0]] for each in judged if place[0] in each.plan.kinds)
             found = {shown: own.without(without) for shown, own in _gather(judged, place).items()}
-            own = _fit(kind, coverage, found.pop(""))
+            own = _fit(kind, options, found.pop(""))
             shown = {
-                inputs: _fit(kind, coverage, answers)
+                inputs: _fit(kind, options, answers)
                 for inputs, answers in found.items()
                 if _enough(answers.truth, kind)
             }
@@ -174,14 +175,14 @@ def _enough(truth: NDArray[np.float32], kind: Kind) -> bool:
     return len(truth) >= ENOUGH
 
 
-def _fit(kind: Kind, coverage: float, answers: LabelAnswers) -> Fit:
+def _fit(kind: Kind, options: Evaluate, answers: LabelAnswers) -> Fit:
     """What can be fitted of a label: no temperature where one class alone is known."""
     truth, logits = answers.truth, answers.logits
     temperature = threshold = reach = None
     if kind is Kind.BINARY:
         temperature = fit_temperature(truth, logits)
         probability = expit(logits / (temperature or 1.0))
-        threshold = best_f1_threshold(truth, probability)
+        threshold = _threshold(truth, probability, options.operating_point)
         strange = np.abs(truth - probability)
     elif kind is Kind.REGRESSION:
         strange = np.abs(truth - logits)
@@ -191,8 +192,19 @@ def _fit(kind: Kind, coverage: float, answers: LabelAnswers) -> Fit:
         levels = answers_of(logits, kind, temperature or 1.0)
         strange = strangeness(levels, kind is Kind.ORDINAL)[np.arange(len(codes)), codes]
     if kind is not Kind.SURVIVAL:
-        reach = radius(strange, answers.people, coverage)
+        reach = radius(strange, answers.people, options.coverage)
     return Fit(temperature, threshold, reach)
+
+
+def _threshold(
+    truth: NDArray[np.float32], probability: NDArray[np.float64], point: OperatingPoint | None
+) -> float | None:
+    """Where a yes begins: at the operating point, else where F1 is highest."""
+    if point is None:
+        return best_f1_threshold(truth, probability)
+    if point.probability is not None:
+        return point.probability
+    return threshold_at(truth, probability, sensitivity=point.sensitivity, specificity=point.specificity)
 
 
 def _map_threshold(judged: Sequence[Judged], place: Place, without: Collection[str]) -> float | None:

@@ -41,7 +41,7 @@ from chiasm.models.baseline import Baseline, Fit
 from chiasm.models.image.augment import augment, uniforms
 from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.progress import Progress, say
-from chiasm.recipe import Recipe, write_recipe
+from chiasm.recipe import Evaluate, Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.answers import write_calibration
 from chiasm.run.calibrate import calibrate, judge
@@ -310,7 +310,7 @@ def _fit(folder: Path, cohorts: Sequence[Cohort], init: Init | None, start: Path
 
 def _calibrate(out: Path, info: Run, cohorts: Sequence[Cohort]) -> None:
     """Fit what validation decides: of each fold model for the patients it tests, and of the run for all others; and what is novel."""
-    coverage = info.requested["evaluate"]["coverage"]
+    options = Evaluate(**info.requested["evaluate"])
     judged, looked, apart = [], [], []
     with Progress("calibration", len(info.fold_models)) as bar:
         for name in info.fold_models:
@@ -321,8 +321,8 @@ def _calibrate(out: Path, info: Run, cohorts: Sequence[Cohort]) -> None:
             bar.advance()
     for number, name in enumerate(info.fold_models if info.folds > 1 else ()):
         repeat = judged[number // info.folds * info.folds :][: info.folds]
-        write_calibration(out / name / "calibration.json", calibrate(repeat, coverage, judged[number].tested))
-    everybody = calibrate(judged, coverage)
+        write_calibration(out / name / "calibration.json", calibrate(repeat, options, judged[number].tested))
+    everybody = calibrate(judged, options)
     write_calibration(out / "calibration.json", everybody)
     disagreement = fit_disagreement(apart, everybody)
     for name, (novelty, cloud) in zip(info.fold_models, looked, strict=True):
