@@ -8,10 +8,11 @@ import pytest
 from asking import answer, fold_models_over
 from scipy.special import expit
 
+from chiasm.metrics.calibration import FEWEST_TO_CALIBRATE
 from chiasm.recipe import Evaluate, read_recipe
 from chiasm.run import calibrate as module
 from chiasm.run.answers import read_calibration
-from chiasm.run.calibrate import Judged, LabelAnswers, calibrate
+from chiasm.run.calibrate import Judged, LabelAnswers, calibrate, tell_left_out
 from chiasm.run.infer import infer
 from chiasm.study import Kind
 from chiasm.training.train import train
@@ -54,10 +55,10 @@ def stated(fold_model):
         for k, label in enumerate(fold_model.plan.targets[target]):
             known = fold_model.loader.label_mask[target][rows, k]
             truth, z = fold_model.loader.labels[target][rows, k][known], SURE * logits[target][known, k].astype(float)
-            if 0 < truth.sum() < len(truth):
-                patients = np.asarray(fold_model.loader.patient_ids)[rows][known]
+            patients = np.asarray(fold_model.loader.patient_ids)[rows][known]
+            if min(len(set(patients[truth == value])) for value in (0, 1)) >= FEWEST_TO_CALIBRATE:
                 found[target, label] = (fitted.fit(target, label), truth.astype(bool), z, patients)
-    assert len(found) > 3
+    assert len(found) > 1
     assert all(fit.temperature > 2 for fit, *_ in found.values())
     return found
 
@@ -162,3 +163,23 @@ def test_the_threshold_is_where_the_recipe_wants_it():
     assert calibrate(judged, Evaluate(operating_point={"probability": 0.2})).fit("t", "y").threshold == 0.2
     with pytest.raises(ValueError, match="one of sensitivity, specificity and probability"):
         Evaluate(operating_point={"sensitivity": 0.9, "specificity": 0.9})
+
+
+@pytest.mark.parametrize(
+    ("positive", "temperature", "threshold"), [(4, False, False), (5, False, True), (9, False, True), (10, True, True)]
+)
+def test_too_few_patients_of_a_class_decide_nothing_and_it_is_said(positive, temperature, threshold):
+    """Each patient has two studies: patients count."""
+    people = np.repeat([f"s/p{i}" for i in range(40)], 2)
+    truth = np.repeat(np.arange(40) < positive, 2).astype(np.float32)
+    logits = truth + np.random.default_rng(3).normal(size=80)
+    plan = SimpleNamespace(targets={"t": ["y"]}, kinds={"t": Kind.BINARY}, localized=(), levels={})
+    judged = [Judged(plan, frozenset(), {"": {("t", "y"): LabelAnswers(truth, logits, people)}}, {})]
+    calibration = calibrate(judged, Evaluate())
+    fit = calibration.fit("t", "y")
+    assert (fit.temperature is not None, fit.threshold is not None) == (temperature, threshold)
+    said = tell_left_out(judged, calibration)
+    assert len(said) == (not temperature) + (not threshold)
+    assert all(f"y ({positive})." in sentence for sentence in said)
+    kept = calibrate(judged, Evaluate(operating_point={"probability": 0.3})).fit("t", "y").threshold
+    assert kept == 0.3, "what the user says is not for validation to decide"
