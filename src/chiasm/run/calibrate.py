@@ -83,7 +83,7 @@ class Judged:
 
 def judge(fold_model: FoldModelOver) -> Judged:
     """Ask a fold model about its validation patients: as they come, and with each set of inputs, those that have all of it."""
-    rows, people = fold_model.split["validation"], _people(fold_model)
+    rows, people = fold_model.split["validation"], people_of(fold_model)
     inputs = subsets(fold_model.model.modalities)[1:]
     everything, *rest = infer(
         fold_model, rows, [Ask(heads=(LocalizationHead.name,)), *(Ask(chosen) for chosen in inputs[:-1])]
@@ -102,7 +102,7 @@ def judge(fold_model: FoldModelOver) -> Judged:
     return Judged(fold_model.plan, frozenset(people[fold_model.split["test"]].tolist()), answers, maps)
 
 
-def _people(fold_model: FoldModelOver) -> NDArray[np.str_]:
+def people_of(fold_model: FoldModelOver) -> NDArray[np.str_]:
     """[studies] two cohorts of one source may hold the same person, two sources name theirs alike by chance."""
     loader = fold_model.loader
     sources = np.repeat([cohort.source for cohort in loader.cohorts], [len(cohort) for cohort in loader.cohorts])

@@ -14,11 +14,12 @@ from chiasm.heads.head import READER, Asked
 from chiasm.metrics.attribution import attribute, from_prior, numbers, subsets, told
 from chiasm.models.baseline import Baseline
 from chiasm.run.answers import Answers
+from chiasm.run.contradictions import check_description, check_inputs
 from chiasm.run.fold_model import FoldModel, FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.run.model import Model
 from chiasm.run.outcomes import read_outcome
-from chiasm.study import Finding, Outcome, Prediction, State
+from chiasm.study import Finding, Note, Outcome, Prediction, State
 from chiasm.tensors import MODALITIES
 
 Values = dict[str, NDArray[np.float64]]
@@ -36,6 +37,7 @@ class _Said:
         radii: target -> [n, L] of the prediction sets; NaN where validation could not say.
         added: target -> modality -> [n, numbers] as `told`; present: modality -> [n] bool.
         heads: name of a head -> what each fold model that has it said.
+        at_odds: [n] notes on labels on which the image alone and the report alone are at odds.
     """
 
     layout: Layout
@@ -48,6 +50,7 @@ class _Said:
     added: Mapping[str, Mapping[str, NDArray[np.float64]]]
     present: Mapping[str, NDArray[np.bool_]]
     heads: Mapping[str, Sequence[Asked]]
+    at_odds: Sequence[Sequence[Note]]
 
 
 def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.int64]) -> list[Prediction]:
@@ -83,6 +86,7 @@ def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.i
         added=attribute({s: from_prior(v, values[()], known[s]) for s, v in values.items()}, layout, modalities),
         present=present,
         heads=gather_heads(fold_models, full, indices),
+        at_odds=_at_odds(fold_models, chosen, values, layout),
     )
     return [_prediction(fold_models, said, i, int(index)) for i, index in enumerate(indices)]
 
@@ -129,6 +133,26 @@ def _mean(each: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     known = ~np.isnan(stacked)
     count = known.sum(axis=0)
     return np.where(count, np.where(known, stacked, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
+
+
+def _at_odds(
+    fold_models: Sequence[FoldModelOver],
+    chosen: Mapping[tuple[str, ...], Sequence[Answers]],
+    values: Mapping[tuple[str, ...], Values],
+    layout: Layout,
+) -> list[list[Note]]:
+    """[n] notes on labels on which the image alone and the report alone are at odds."""
+    image, text = ("image",), ("text",)
+    if image not in chosen or text not in chosen:
+        return [[] for _ in next(iter(chosen.values()))[0].indices]
+    return check_inputs(
+        layout.labels,
+        values[image],
+        values[text],
+        [_by_label(fold_models, chosen[alone], layout, FoldModel.thresholds) for alone in (image, text)],
+        fold_models[0].novelty.disagreement if fold_models[0].novelty else {},
+        _present(chosen[image], image)["image"] & _present(chosen[text], text)["text"],
+    )
 
 
 def head_names(fold_models: Sequence[FoldModel]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -187,6 +211,7 @@ def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index
         if any(image_id == own for own, _ in maps):
             geometries[image_id] = geometry
     used = tuple(m for m, here in said.present.items() if here[i])
+    description = next((each.description for each in heads.values() if each.description is not None), None)
     places = list(numbers(said.layout))
     return Prediction(
         study_id=str(loader.study_ids[index]),
@@ -194,7 +219,7 @@ def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index
         findings=tuple(findings),
         outcomes=tuple(outcomes),
         regions=tuple(region for each in heads.values() for region in each.regions),
-        description=next((each.description for each in heads.values() if each.description is not None), None),
+        description=description,
         heads={name: each.values for name, each in heads.items() if each.values is not None},
         maps=maps,
         geometries=geometries,
@@ -203,6 +228,7 @@ def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index
         },
         used=used,
         ignored=_unread(fold_models, index) if "text" in used else (),
+        notes=(*check_description(findings, description), *said.at_odds[i]),
         without_report={each.name: float(said.without[each.target][i, each.column]) for each in places}
         if "text" in used
         else {},

@@ -46,9 +46,11 @@ from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.answers import write_calibration
 from chiasm.run.calibrate import calibrate, judge, tell_left_out
 from chiasm.run.cohorts import open_recorded, record_cohort
+from chiasm.run.fit_novelty import ask_apart, fit_disagreement, fit_novelty
 from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_model
 from chiasm.run.folder import Init, Run, read_run, write_run
 from chiasm.run.model import Model
+from chiasm.run.novelty import write_novelty
 from chiasm.run.seen import digest_studies, read_seen
 from chiasm.splits import draw
 from chiasm.splits import folds as patient_folds
@@ -307,22 +309,29 @@ def _fit(folder: Path, cohorts: Sequence[Cohort], init: Init | None, start: Path
 
 
 def _calibrate(out: Path, info: Run, cohorts: Sequence[Cohort]) -> list[str]:
-    """Fit what validation decides: of each fold model for the patients it tests, and of the run for all others.
+    """Fit what validation decides: of each fold model for the patients it tests, and of the run for all others; and
+    what training looked like, for studies of another kind to be told.
 
     Returns:
         a sentence for what too few patients could decide.
     """
     options = Evaluate(**info.requested["evaluate"])
-    judged = []
+    judged, looked, apart = [], [], []
     with Progress("calibration", len(info.fold_models)) as bar:
         for name in info.fold_models:
-            judged.append(judge(load_fold_model(out / name).over(cohorts, own=True)))
+            fold_model = load_fold_model(out / name).over(cohorts, own=True)
+            judged.append(judge(fold_model))
+            looked.append(fit_novelty(fold_model))
+            apart.append(ask_apart(fold_model))
             bar.advance()
     for number, name in enumerate(info.fold_models if info.folds > 1 else ()):
         repeat = judged[number // info.folds * info.folds :][: info.folds]
         write_calibration(out / name / "calibration.json", calibrate(repeat, options, judged[number].tested))
     calibration = calibrate(judged, options)
     write_calibration(out / "calibration.json", calibration)
+    disagreement = fit_disagreement(apart, calibration)
+    for name, (novelty, cloud) in zip(info.fold_models, looked, strict=True):
+        write_novelty(out / name, replace(novelty, disagreement=disagreement), cloud)
     notes = tell_left_out(judged, calibration)
     for note in notes:
         say(note)
