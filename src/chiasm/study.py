@@ -63,6 +63,7 @@ class Finding:
             text-mined labels) stand in a target of their own and are never merged.
         reader: who says so ("nih", "rsna", "phantom").
         probability: only in predictions: calibrated P(present).
+        likely, coverage: only in predictions: the states that hold the truth in `coverage` of patients, as of an `Outcome`.
         span: character range (start, end) of the report text that says so, when a text says so.
     """
 
@@ -72,6 +73,8 @@ class Finding:
     reader: str = ""
     probability: float | None = None
     span: tuple[int, int] | None = None
+    likely: tuple[State, ...] | None = None
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -282,6 +285,8 @@ class Prediction:
             what the study is unlike them; what of the answer contradicts itself.
         heads: name of a further head -> what it answers, as JSON.
         without_report: "target/label" -> the same number when the report is hidden; empty where no report was used.
+        thresholds: "target/label" -> probability from which a finding is present, or a binary outcome a yes; .5 where
+            validation was too small to say.
     """
 
     study_id: str
@@ -299,6 +304,7 @@ class Prediction:
     ignored: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     without_report: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     heads: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -28,10 +28,11 @@ from chiasm.run.fold_model import FoldModel, FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.run.model import Model
 from chiasm.run.outcomes import read_outcome
-from chiasm.study import Finding, Note, Outcome, Prediction, State
+from chiasm.study import Finding, Kind, Note, Outcome, Prediction, State
 from chiasm.tensors import MODALITIES
 
 Values = dict[str, NDArray[np.float64]]
+_STATES = (State.ABSENT, State.PRESENT)
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,17 @@ def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index
         without_report={each.name: float(said.without[each.target][i, each.column]) for each in places}
         if "text" in used
         else {},
+        thresholds={
+            f"{target}/{label}": _threshold(said.cuts[target][i, k])
+            for target, labels in said.layout.labels.items()
+            if said.layout.kinds[target] is Kind.BINARY
+            for k, label in enumerate(labels)
+        },
     )
+
+
+def _threshold(cut: float) -> float:
+    return 0.5 if np.isnan(cut) else float(cut)
 
 
 def _unread(fold_models: Sequence[FoldModelOver], index: int) -> tuple[str, ...]:
@@ -321,7 +332,10 @@ def _decide(
             outcome = read_outcome(target, label, said.layout.kinds[target], answer, levels[k], cut, radius, coverage)
             if target in are_findings:
                 state = State.PRESENT if outcome.value else State.ABSENT
-                findings.append(Finding(label, state, target, READER, probability=outcome.probability))
+                likely = None if outcome.likely is None else tuple(_STATES[bool(value)] for value in outcome.likely)
+                findings.append(
+                    Finding(label, state, target, READER, outcome.probability, likely=likely, coverage=outcome.coverage)
+                )
             else:
                 outcomes.append(outcome)
     return findings, outcomes

@@ -167,6 +167,7 @@ def overlay(
     names: Sequence[str] = (),
     mask_truth: NDArray[np.bool_] | None = None,
     max_side: int | None = None,
+    min_side: int = 0,
     format: str = "PNG",
     warning: str = "",
 ) -> bytes:
@@ -179,6 +180,7 @@ def overlay(
         names: of the predicted boxes, written beside them.
         mask_truth: [H, W]; its outline is drawn where a reader drew a mask instead of a box.
         max_side: shrink so that the longer side has at most this many pixels; None keeps the original size.
+        min_side: enlarge so that it has at least this many: lines and names are drawn after that.
         format: "PNG", or "JPEG" for a page that must stay small.
         warning: written in the upper left corner.
 
@@ -198,8 +200,8 @@ def overlay(
     if mask_truth is not None:
         rgb[_outline(mask_truth)] = TRUTH_RGB
     picture = Image.fromarray(np.round(rgb).astype(np.uint8))
-    scale = min(1.0, (max_side or max(picture.size)) / max(picture.size))
-    if scale < 1:
+    scale = max(min(1.0, (max_side or max(picture.size)) / max(picture.size)), min_side / max(picture.size))
+    if scale != 1:
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     draw, width = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 200))
