@@ -263,6 +263,20 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """A sentence of the text that the model read, and what it changed.
+
+    Attributes:
+        start, end: characters of that text: the report's sections that the model reads, joined by newlines.
+        changes: "target/label" -> the answer minus the one without this sentence, on the scale of `Prediction.contributions`.
+    """
+
+    start: int
+    end: int
+    changes: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The answer to one study, in the nouns of a study.
 
@@ -287,6 +301,7 @@ class Prediction:
         without_report: "target/label" -> the same number when the report is hidden; empty where no report was used.
         thresholds: "target/label" -> probability from which a finding is present, or a binary outcome a yes; .5 where
             validation was too small to say.
+        statements: of the report, as far as it was read, each sentence and what it changed.
     """
 
     study_id: str
@@ -305,6 +320,7 @@ class Prediction:
     notes: tuple[Note, ...] = ()
     without_report: Mapping[str, float] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    statements: tuple[Statement, ...] = ()
     heads: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -11,8 +11,8 @@ import numpy as np
 from chiasm.cohort.store import cohort_from_studies
 from chiasm.geometry import Geometry
 from chiasm.prediction.folder import predict_inputs
-from chiasm.prediction.page import draw_images, tell_patient
-from chiasm.study import About, Finding, Kind, Note, Outcome, Prediction, Record, Region, State
+from chiasm.prediction.page import draw_images, tell_patient, tell_report
+from chiasm.study import About, Finding, Kind, Note, Outcome, Prediction, Record, Region, State, Statement
 
 
 def _text(page: str) -> str:
@@ -36,6 +36,8 @@ def test_a_study_has_a_page_beside_its_json(keen_run, folders, tmp_path):
     for finding in found.findings:
         assert finding.state is State.PRESENT and f"{finding.name.replace('_', ' ')} present" in text
     assert found.description and " ".join(found.description.split()) in text
+    report = " ".join((folders[0] / "report.txt").read_text("utf-8").split())
+    assert written["statements"] and _text(page.partition("Report</h2>")[2].partition("<blockquote>")[2])[:12] in report
     assert "Read: image, text, record." in text and "run · report-fusion" in text
 
 
@@ -119,3 +121,24 @@ def test_of_a_volume_the_slice_where_the_map_is_highest_is_shown(make_study, mak
     assert shown.heat is not None and shown.heat.max() > 0.8 and shown.pixels.shape == (8, 8)
     (plain,) = draw_images(Prediction("s", "p"), cohort, 0).values()
     assert plain.heat is None and "slice 5 of 6" in plain.caption
+
+
+def test_the_three_sentences_that_change_an_answer_most_are_key_and_say_which():
+    text = "A. Bb. Ccc. Dd. E."
+    spans = [(0, 2), (3, 6), (7, 11), (12, 15), (16, 18)]
+    changes = [(0.2, 0.0), (-3.0, 1.0), (0.05, 0.04), (0.5, 2.0), (0.3, -0.25)]
+    statements = tuple(
+        Statement(*span, {"findings/mass": a, "findings/nodule": b, "outcome/nihss": 40.0})
+        for span, (a, b) in zip(spans, changes, strict=True)
+    )
+    findings = tuple(Finding(name, State.ABSENT, probability=0.1) for name in ("mass", "nodule"))
+    outcome = Outcome("nihss", 3.0, Kind.REGRESSION)
+    pieces = tell_report(Prediction("s", "p", findings, (outcome,), statements=statements), text)
+    assert "".join(piece.text for piece in pieces) == text
+    assert [(p.text, p.rank, p.changed) for p in pieces if p.rank] == [
+        ("Bb.", 1, ["mass -3.00", "nodule +1.00"]),
+        ("Dd.", 2, ["nodule +2.00", "mass +0.50"]),
+        ("E.", 3, ["mass +0.30", "nodule -0.25"]),
+    ]
+    weak = (Statement(0, 2, {"findings/mass": 0.09, "findings/nodule": 0.0}),)
+    assert [p.rank for p in tell_report(Prediction("s", "p", findings, statements=weak), text)] == [0]

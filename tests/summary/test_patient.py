@@ -6,14 +6,18 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from chiasm.summary.patient import Answer, Patient, Shown, render_patient
+from chiasm.summary.patient import Answer, Passage, Patient, Shown, render_patient
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
 
 @pytest.fixture
 def patient() -> Patient:
-    explained = {"unit": "log-odds", "shares": {"image": 1.25, "record": -0.5}, "columns": {"age_years 67": (-0.4, 0.02)}}
+    explained = {
+        "unit": "log-odds",
+        "shares": {"image": 1.25, "record": -0.5},
+        "columns": {"age_years 67": (-0.4, 0.02)},
+    }
     heat = np.zeros((40, 60), np.float32)
     heat[10:20, 10:30] = 0.9
     return Patient(
@@ -33,6 +37,11 @@ def patient() -> Patient:
             Shown(np.zeros((40, 60), np.uint8), np.array([[10.0, 10, 30, 20]]), heat, f"pa {ATTACK}", [("mass", "83%")])
         ],
         description=f"A mass {ATTACK}",
+        report=[
+            Passage("FINDINGS: "),
+            Passage(f"Small mass {ATTACK}", 2, [f"mass +0.50 {ATTACK}"]),
+            Passage("Large effusion.", 1, ["effusion +2.00"]),
+        ],
     )
 
 
@@ -60,7 +69,13 @@ def test_nothing_runs_and_nothing_is_loaded(patient) -> None:
 
 def test_what_must_be_known_stands_before_the_answers(patient) -> None:
     text = _text(render_patient(patient))
-    order = ["Not for clinical use", "Holds patient data", "Unlike the training data:", "An expert drew it", "Not read:"]
+    order = [
+        "Not for clinical use",
+        "Holds patient data",
+        "Unlike the training data:",
+        "An expert drew it",
+        "Not read:",
+    ]
     places = [text.index(words) for words in [*order, "Answers", "event", "mass", "What each input added"]]
     assert places == sorted(places)
 
@@ -77,5 +92,21 @@ def test_an_answer_is_a_row_with_its_threshold_and_set_and_its_inputs_beside_the
 def test_what_a_model_does_not_say_has_no_place(patient) -> None:
     bare = Patient("s1", "image", {}, [Answer("age", "outcome", "63")])
     text = _text(render_patient(bare))
-    for words in ("Read this first", "probability", "yes from", "prediction set", "without the report", "Image", "Generated"):
+    for words in (
+        "Read this first",
+        "probability",
+        "yes from",
+        "prediction set",
+        "without the report",
+        "Image",
+        "Generated",
+    ):
         assert words not in text
+
+
+def test_key_statements_are_marked_in_the_report_and_told_in_order(patient) -> None:
+    page = render_patient(patient)
+    assert "<mark>Large effusion.<sup>1</sup></mark>" in page
+    assert page.index("<li>effusion +2.00</li>") < page.index("<li>mass +0.50 ")
+    text = _text(page)
+    assert text.index("FINDINGS: Small mass") < text.index("Large effusion.")

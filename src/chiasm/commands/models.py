@@ -63,7 +63,10 @@ def predict(
         list[Path],
         Argument(help="Images, DICOM or NIfTI files, study folders (images/, report.txt, record.json), or cohorts."),
     ],
-    out: Annotated[Path, Option(help="Folder for the results: of each study a page and a JSON file, and pictures of what was located.")],
+    out: Annotated[
+        Path,
+        Option(help="Folder for the results: of each study a page and a JSON file, and pictures of what was located."),
+    ],
     report: Annotated[
         Path | None, Option(help="Text file with the radiology report, where there is a single input.")
     ] = None,

@@ -18,6 +18,7 @@ from chiasm.evaluation.cases import choose_cases, draw_cases
 from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass
 from chiasm.evaluation.protocol import to_metrics
 from chiasm.evaluation.score import Scores, score
+from chiasm.evaluation.shift import find_shift, tell_shift
 from chiasm.evaluation.spec import Evidence, read_truth
 from chiasm.evaluation.store import file_hash, read_evidence, write_evidence
 from chiasm.evaluation.warnings import compute_warnings, leading_arms, report_leaks, tell_added
@@ -25,16 +26,17 @@ from chiasm.heads.head import Head, Section, open_heads
 from chiasm.heads.spec import Case
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import Metric
+from chiasm.metrics.name import parse_name
 from chiasm.progress import Progress
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.ensemble import predict_together
 from chiasm.run.fold_model import FoldModelOver, load_fold_models, over_own_cohorts
 from chiasm.run.folder import Run, read_run
-from chiasm.run.records import Evaluated, read_compared, read_evaluated
+from chiasm.run.records import Difference, Evaluated, read_compared, read_evaluated
 from chiasm.run.seen import count_seen, read_seen
 from chiasm.summary.page import Summary, write_page
-from chiasm.summary.tables import Names
+from chiasm.summary.tables import Names, leading
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
         before: set[str] = set().union(*(read_seen(run / name)[1] for name in info.fold_models))
         if patients := count_seen([other], [np.arange(len(other))], before):
             shared = [*shared, f"{patients} of the tested patients were seen by the run that the encoders begin with."]
-    return write_evaluation(run, evidence, fold_models[0].recipe, folder, notes, shared)
+    shift = find_shift(fold_models, taught) if other is not None and taught is not None else ()
+    return write_evaluation(run, evidence, fold_models[0].recipe, folder, notes, shared, shift)
 
 
 def _explain_cases(
@@ -132,17 +135,36 @@ def write_evaluation(
     folder: Path,
     notes: Sequence[str] = (),
     shared: Sequence[str] = (),
+    shift: Sequence[Difference] = (),
 ) -> Evaluation:
     """Store the evidence, score what was stored, and write evaluation.json and the page.
 
     Args:
         notes: what was switched off; shared: what training and test have in common, and should not.
+        shift: in what the studies of another cohort differ from those of training.
     """
     _check(evidence, recipe, run)
     folder.mkdir(parents=True, exist_ok=True)
     write_evidence(evidence, folder / "predictions")
-    record = replace(_record(run, read_run(run), evidence, recipe, folder), notes=tuple(notes), shared=tuple(shared))
+    record = replace(
+        _record(run, read_run(run), evidence, recipe, folder),
+        notes=tuple(notes),
+        shared=tuple(shared),
+        shift=tuple(shift),
+    )
+    record = replace(record, internal=_internal(run, record))
     return _publish(run, evidence.pool.cohorts, recipe, folder, record)
+
+
+def _internal(run: Path, record: Evaluated) -> dict[str, Metric]:
+    """Of an external cohort, the leading figures of the same weights on the run's own patients; none before they are made."""
+    if not record.external or not (run / "evaluation" / "evaluation.json").is_file():
+        return {}
+    own = read_evaluated(run / "evaluation")
+    if own.weights != record.weights:
+        return {}
+    names = {parse_name(name): metric for name, metric in own.metrics.items()}
+    return {str(name): names[name] for name in leading(names)}
 
 
 def publish(run: Path) -> Evaluation:
@@ -289,6 +311,7 @@ def _summarize(
         cases=cases,
         cases_chosen=cases_chosen,
         glass=draw_glass(evidence),
+        shift=tell_shift(record.shift, record.internal, record.metrics) if record.external else None,
         coverage=evidence.question.coverage if any(name.metric == "coverage" for name in metrics) else None,
     )
 

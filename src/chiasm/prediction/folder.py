@@ -73,7 +73,7 @@ def answer_inputs(
     rejects = _Rejects(alone=len(inputs) == 1)
     answered: list[Written] = []
     out.mkdir(parents=True, exist_ok=True)
-    writer = Writer(run, out)
+    writer = Writer(run, out, predictor.plan.text_sections)
     for cohort, row, prediction in chain(
         _answer_files(predictor, files, report, record, rejects), _answer_cohorts(predictor, cohorts, rejects)
     ):

@@ -13,10 +13,12 @@ from chiasm.cohort.store import Cohort
 from chiasm.geometry import Geometry
 from chiasm.run.folder import hash_weights, read_run
 from chiasm.study import About, Finding, Kind, Outcome, Prediction, State
-from chiasm.summary.patient import Answer, Patient, Shown
+from chiasm.summary.patient import Answer, Passage, Patient, Shown
 from chiasm.summary.tables import pretty
 from chiasm.summary.volumes import brightest
 
+KEY_STATEMENTS, MOVED, LEAST_CHANGE = 3, 2, 0.1
+"""Sentences that are marked at most, answers named beside each, and the change of an answer below which no sentence is marked."""
 MOST_IMAGES = 4
 """Images of a study that a page shows."""
 
@@ -34,16 +36,25 @@ def describe_run(run: Path) -> dict[str, str]:
 
 
 def tell_patient(
-    prediction: Prediction, cohort: Cohort, row: int, images: Sequence[Shown], facts: Mapping[str, str]
+    prediction: Prediction,
+    cohort: Cohort,
+    row: int,
+    images: Sequence[Shown],
+    facts: Mapping[str, str],
+    sections: Sequence[str] = (),
 ) -> Patient:
     """What the page shows of a prediction.
 
     Args:
         cohort, row: where the study stands as it was looked at. images: of `draw_images`. facts: of `describe_run`.
+        sections: of the report, that the model reads.
     """
+    text = cohort.texts(sections)[row] if sections else ""
     titles = {column: f"{column} {read_value(cohort, row, column)}" for column in prediction.record_contributions}
     outcomes = [_tell_outcome(outcome, prediction, titles) for outcome in prediction.outcomes]
-    findings = sorted(prediction.findings, key=lambda f: (f.target, f.state is not State.PRESENT, -(f.probability or 0)))
+    findings = sorted(
+        prediction.findings, key=lambda f: (f.target, f.state is not State.PRESENT, -(f.probability or 0))
+    )
     answers: list[Finding | Outcome] = [*prediction.outcomes, *findings]
     return Patient(
         study=prediction.study_id,
@@ -57,6 +68,7 @@ def tell_patient(
         coverage=next((answer.coverage for answer in answers if answer.coverage is not None), None),
         images=images,
         description=prediction.description,
+        report=tell_report(prediction, text) if "text" in prediction.used else (),
     )
 
 
@@ -153,6 +165,30 @@ def _parts(prediction: Prediction, name: str, titles: Mapping[str, str], unit: s
         if name in own and "record" in prediction.used
     }
     return {"unit": unit, "shares": shares, "columns": columns}
+
+
+# --- the report --------------------------------------------------------------------------------------------------------
+
+
+def tell_report(prediction: Prediction, text: str) -> list[Passage]:
+    """The text that was read, in pieces: its key statements, ranked by the answer that each changes most, and what lies between."""
+    binary = {f"{f.target}/{f.name}" for f in prediction.findings}
+    binary |= {f"{o.target}/{o.name}" for o in prediction.outcomes if o.kind is Kind.BINARY}
+    names = [name for s in prediction.statements[:1] for name in s.changes if name in binary] or [
+        name for s in prediction.statements[:1] for name in s.changes
+    ]  # changes of one unit can be ranked
+    strength = [max((abs(s.changes[name]) for name in names), default=0.0) for s in prediction.statements]
+    order = sorted(range(len(strength)), key=lambda i: -strength[i])[:KEY_STATEMENTS]
+    rank = {i: place + 1 for place, i in enumerate(order) if strength[i] >= LEAST_CHANGE}
+    pieces, at = [], 0
+    for i, statement in enumerate(prediction.statements):
+        if i not in rank:
+            continue
+        moved = sorted(names, key=lambda name: -abs(statement.changes[name]))[:MOVED]
+        said = [f"{pretty(name.partition('/')[2])} {statement.changes[name]:+.2f}" for name in moved]
+        pieces += [Passage(text[at : statement.start]), Passage(text[statement.start : statement.end], rank[i], said)]
+        at = statement.end
+    return [piece for piece in [*pieces, Passage(text[at:])] if piece.text]
 
 
 # --- images ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ class Written:
 class Writer:
     """Writes predictions of one run into one folder; no two files have one name."""
 
-    def __init__(self, run: Path, out: Path) -> None:
-        self.out, self.facts = out, describe_run(run)
+    def __init__(self, run: Path, out: Path, sections: Sequence[str]) -> None:
+        """Args: sections: of the report, that the models read."""
+        self.out, self.facts, self.sections = out, describe_run(run), sections
         self._names: set[str] = set()
 
     def write(self, prediction: Prediction, cohort: Cohort, row: int) -> Written:
@@ -53,7 +55,7 @@ class Writer:
                 write_bytes(self.out / overlays[image_id], picture)
         file = self._free_name(prediction.study_id, ".json")
         page = self._free_name(prediction.study_id, ".html")
-        patient = tell_patient(prediction, cohort, row, list(images.values()), self.facts)
+        patient = tell_patient(prediction, cohort, row, list(images.values()), self.facts, self.sections)
         write_patient(patient, self.out / page)
         document = {**to_json(prediction), "overlays": overlays, "page": page}
         write_json(self.out / file, document)
@@ -115,5 +117,6 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
         "record_errors": {m: dict(c) for m, c in prediction.record_errors.items()},
         "without_report": dict(prediction.without_report),
         "thresholds": dict(prediction.thresholds),
+        "statements": [{"start": s.start, "end": s.end, "changes": dict(s.changes)} for s in prediction.statements],
         "heads": dict(prediction.heads),
     }

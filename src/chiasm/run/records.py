@@ -18,6 +18,27 @@ def _with_metrics(document: Document, metrics: Mapping[str, Metric]) -> dict[str
 
 
 @dataclass(frozen=True)
+class Difference:
+    """In what tested studies differ from those of training.
+
+    Attributes:
+        group: "labels", "record", "missing" or "images". training, tested: both sides in words; "" of a histogram.
+        measure: "share", "mean" or "words": the size is a difference of shares, of means in standard deviations, or the total
+            variation of shares. n: how many studies or images of each side it rests on.
+    """
+
+    __pydantic_config__ = STRICT
+
+    group: str
+    name: str
+    training: str
+    tested: str
+    measure: str
+    size: float
+    n: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Evaluated(Document):
     """What evaluation.json says; no identifier and no report text.
 
@@ -28,6 +49,8 @@ class Evaluated(Document):
         notes: what was switched off; shared: what training and test have in common, and should not.
         leads: prefixes of the arms that lead the page; data_notes: what users of the cohorts must know; added: what a written
             text added. init: path of the run whose encoders the training began with; "" of one that began anew.
+        internal: of an external cohort, the run's figures on its own patients, where they were known when it was evaluated.
+        shift: in what its studies differ from those of training.
         warnings: sentences, the gravest first. metrics: by the names of `chiasm.metrics.name`.
     """
 
@@ -55,11 +78,14 @@ class Evaluated(Document):
     data_notes: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     init: str = ""
+    internal: dict[str, Metric] = field(default_factory=dict)
+    shift: tuple[Difference, ...] = ()
     warnings: tuple[str, ...] = ()
     metrics: dict[str, Metric] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return _with_metrics(self, self.metrics)
+        internal = {name: metric.to_json() for name, metric in self.internal.items()}
+        return {**_with_metrics(self, self.metrics), "internal": internal}
 
 
 def read_evaluated(folder: Path) -> Evaluated:

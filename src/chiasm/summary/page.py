@@ -14,6 +14,7 @@ from chiasm.heads.head import Section
 from chiasm.summary import tables
 from chiasm.summary.cases import Case, Glass, bar
 from chiasm.summary.figures import Confusion, Curves, decision_svg, overlay, pr_svg, reliability_svg, roc_svg, thumbnail
+from chiasm.summary.shift import Shift
 
 SIDE = 480
 """Pixels of the longer side of a picture."""
@@ -36,7 +37,7 @@ class Summary:
         data_notes: sentences of the cohorts that everyone who reads the page must know. added: what a written text added.
         opted_in: record columns of unknown time that are inputs.
         cases: single patients; glass: what the model looked at, or None.
-        cases_chosen: how, one sentence.
+        cases_chosen: how, one sentence. shift: in what an external cohort differs; None of the run's own.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Summary:
     cases: Sequence[Case] = ()
     cases_chosen: str = ""
     glass: Glass | None = None
+    shift: Shift | None = None
 
 
 def write_page(summary: Summary, path: Path) -> Path:
@@ -146,7 +148,7 @@ def render_template(name: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=tables.number, data=_data)
+    environment.filters.update(number=tables.number, data=_data, capitalize_first=lambda s: s[:1].upper() + s[1:])
     environment.globals.update(pretty=tables.pretty, bar=bar)
     return environment.get_template(name).render(**values).lstrip()
 

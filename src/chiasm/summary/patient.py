@@ -60,6 +60,15 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """A piece of the report. rank: 1 of the sentence that changes an answer most, 0 of no key statement; changed: what it changes."""
+
+    text: str
+    rank: int = 0
+    changed: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Patient:
     """All that the page of one patient shows. Every text is untrusted and is escaped.
 
@@ -67,7 +76,7 @@ class Patient:
         study: its name; arm: the inputs in words. facts: run, model, date. unlike: in what the study is unlike the training data.
         notes: what else must be known; ignored: what was handed in and not read.
         answers: those that are a yes first. coverage: of the prediction sets, None where there are none.
-        images: with what was located in them. description: generated from the image, None of a model that writes none.
+        report: that was read, in pieces. images: with what was located in them. description: generated from the image, None of a model that writes none.
     """
 
     study: str
@@ -80,6 +89,7 @@ class Patient:
     coverage: float | None = None
     images: Sequence[Shown] = ()
     description: str | None = None
+    report: Sequence[Passage] = ()
 
 
 def write_patient(patient: Patient, path: Path) -> Path:
@@ -105,6 +115,7 @@ def render_patient(patient: Patient) -> str:
             for name in ("probability", "threshold", "likely", "without_report")
         },
         explained=explained,
+        key=sorted((piece for piece in patient.report if piece.rank), key=lambda piece: piece.rank),
         shown=OPEN,
         largest=max(sizes, default=1.0),
     )
