@@ -14,6 +14,7 @@ from chiasm.atomic import write_json
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.arms import collect
+from chiasm.evaluation.case_maps import map_cases
 from chiasm.evaluation.cases import choose_cases, draw_cases
 from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass
 from chiasm.evaluation.protocol import to_metrics
@@ -99,7 +100,7 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
         taught = None
         notes.append("The cohort of the training is gone: there are no controls that need its patients.")
     evidence, shared = collect(fold_models, taught)
-    evidence = replace(evidence, columns=_explain_cases(fold_models, evidence, fold_models[0].recipe))
+    evidence = _explain_cases(fold_models, evidence, fold_models[0].recipe)
     if other is not None and info.init is not None:
         before: set[str] = set().union(*(read_seen(run / name)[1] for name in info.fold_models))
         if patients := count_seen([other], [np.arange(len(other))], before):
@@ -108,13 +109,12 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
     return write_evaluation(run, evidence, fold_models[0].recipe, folder, notes, shared, shift)
 
 
-def _explain_cases(
-    fold_models: Sequence[FoldModelOver], evidence: Evidence, recipe: Recipe
-) -> dict[int, list[tuple[str, float, float]]]:
-    """Of the example cases, what each column of the record added, by the fold models that answered them."""
+def _explain_cases(fold_models: Sequence[FoldModelOver], evidence: Evidence, recipe: Recipe) -> Evidence:
+    """With what each column of the record and each place of the image added, of the example cases, by who answered them."""
     truth = read_truth(evidence.question, evidence.pool, recipe.evaluate.age_bands)
     number, places = choose_cases(evidence, truth)
-    pool, offsets, found = evidence.pool, fold_models[0].loader.offsets, {}
+    pool, offsets = evidence.pool, fold_models[0].loader.offsets
+    found: dict[int, list[tuple[str, float, float]]] = {}
     for place in places:
         index = np.array([offsets[pool.cohort[place]] + pool.row[place]], np.int64)
         (told,) = predict_together([fold_models[m] for m in pool.fold_model[place]], index)
@@ -125,7 +125,7 @@ def _explain_cases(
         }
         if own:
             found[place] = [(column, share, error) for column, (share, error) in own.items()]
-    return found
+    return replace(evidence, columns=found, maps=map_cases(fold_models, evidence, number, places))
 
 
 def write_evaluation(

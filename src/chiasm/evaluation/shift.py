@@ -155,8 +155,8 @@ def _column(side: Side, column: str) -> list[Any]:
 
 def _share(group: str, name: str, old: NDArray[Any], new: NDArray[Any]) -> Difference:
     shares = float(old.mean()), float(new.mean())
-    told = (f"{100 * share:.0f}%" for share in shares)
-    return Difference(group, name, *told, "share", abs(shares[1] - shares[0]), (len(old), len(new)))
+    before, after = (f"{100 * share:.0f}%" for share in shares)
+    return Difference(group, name, before, after, "share", abs(shares[1] - shares[0]), (len(old), len(new)))
 
 
 def _mean(group: str, name: str, old: NDArray[np.float64], new: NDArray[np.float64]) -> Difference:
@@ -164,8 +164,8 @@ def _mean(group: str, name: str, old: NDArray[np.float64], new: NDArray[np.float
     spread = float(np.sqrt((old.var() + new.var()) / 2))
     gap = abs(float(new.mean() - old.mean()))
     size = gap / spread if spread else float(gap > 0)
-    told = (f"{own.mean():.3g} ± {own.std():.2g}" for own in (old, new))
-    return Difference(group, name, *told, "mean", size, (len(old), len(new)))
+    before, after = (f"{own.mean():.3g} ± {own.std():.2g}" for own in (old, new))
+    return Difference(group, name, before, after, "mean", size, (len(old), len(new)))
 
 
 def _words(group: str, name: str, old: Sequence[str], new: Sequence[str]) -> Difference:
@@ -173,8 +173,8 @@ def _words(group: str, name: str, old: Sequence[str], new: Sequence[str]) -> Dif
     counts = [Counter(own) for own in (old, new)]
     shares = [{word: count / own.total() for word, count in own.items()} for own in counts]
     size = sum(abs(shares[0].get(w, 0.0) - shares[1].get(w, 0.0)) for w in shares[0].keys() | shares[1].keys()) / 2
-    told = (", ".join(f"{word} {100 * share:.0f}%" for word, share in _largest(own)) for own in shares)
-    return Difference(group, name, *told, "words", size, (len(old), len(new)))
+    before, after = (", ".join(f"{word} {100 * share:.0f}%" for word, share in _largest(own)) for own in shares)
+    return Difference(group, name, before, after, "words", size, (len(old), len(new)))
 
 
 def _largest(shares: Mapping[str, float]) -> list[tuple[str, float]]:

@@ -16,7 +16,7 @@ from chiasm.errors import CohortError, InputError
 from chiasm.formats.cells import reason
 from chiasm.prediction.predictor import AT_ONCE, Predictor, load_predictor
 from chiasm.prediction.read import name_of, read_study
-from chiasm.prediction.write import Written, Writer
+from chiasm.prediction.write import Writer, Written
 from chiasm.study import Prediction, Study
 
 
