@@ -98,8 +98,8 @@ def test_large_differences_are_said_in_sentences():
     shift = tell_shift(rows, internal, {"outcome/event/auroc": Metric(0.6, 0.5, 0.7, 80, "p")})
     assert shift is not None and shift.said == [
         "findings · mass is present in 30% of the tested studies and in 10% of the training studies.",
-        "crp mg l is missing in 100% of the tested studies and in 0% of the training studies.",
         "age years is 60 ± 9 in the tested studies and 50 ± 9 in training: 1.10 standard deviations apart.",
+        "Missing in so many of the tested studies (of training): crp mg l 100% (0%).",
     ]
     (table,) = shift.figures
     assert [(row.name, row.cells[0].value, row.note) for row in table.rows] == [
@@ -121,4 +121,4 @@ def test_external_figures_stand_beside_the_internal_ones_and_are_stored(tiny_run
     assert stored.shift == found.record.shift != ()
     assert stored.internal and all(own.metrics[name] == metric for name, metric in stored.internal.items())
     page = found.page.read_text("utf-8")
-    assert page.count('id="shift"') == 1 and "Crp mg l is missing in 100%" in page
+    assert page.count('id="shift"') == 1 and "crp mg l 100% (" in page

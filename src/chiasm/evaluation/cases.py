@@ -84,7 +84,7 @@ def _tell_maps(evidence: Evidence) -> str:
     verdict = (
         "they follow the image more than what was learned, and should not be read as evidence"
         if abs(alike) > ALIKE
-        else "they are other maps"
+        else "they are other maps, as they must be, which is no proof that these are right"
     )
     return (
         " What raised the answer is gradient times input of the image, smoothed. Maps of the same models with random weights "
@@ -179,7 +179,7 @@ def _pictures(cohort: Cohort, row: int, heat: NDArray[np.float32] | None) -> lis
     nothing = np.zeros((0, 4))
     for i in flat:
         picture = overlay(cohort.pixels(i), nothing, nothing, min_side=SIDE, max_side=SIDE, format="JPEG")
-        found.append((str(names.iloc[i]) if names is not None else "", picture))
+        found.append((str((names is not None and names.iloc[i]) or cohort.images["view"].iloc[i]), picture))
     if heat is not None and flat:
         shown = overlay(
             cohort.pixels(flat[0]),

@@ -192,19 +192,17 @@ def tell_shift(
         return None
     names = {parse_name(name): metric for name, metric in external.items()}
     before = {parse_name(name): metric for name, metric in internal.items()}
-    return Shift([*map(_sentence, filter(_is_large, differences))], list(differences), side_by_side(before, names))
-
-
-def _is_large(difference: Difference) -> bool:
-    return difference.size >= LARGE[difference.measure]
+    large = [d for d in differences if d.size >= LARGE[d.measure]]
+    said = [_sentence(d) for d in large if d.group != "missing"]
+    if missing := [f"{pretty(d.name)} {d.tested} ({d.training})" for d in large if d.group == "missing"]:
+        said.append(f"Missing in so many of the tested studies (of training): {', '.join(missing)}.")
+    return Shift(said, list(differences), side_by_side(before, names))
 
 
 def _sentence(difference: Difference) -> str:
     d = difference
     if d.group == "labels":
         return f"{pretty(d.name)} is present in {d.tested} of the tested studies and in {d.training} of the training studies."
-    if d.group == "missing":
-        return f"{pretty(d.name)} is missing in {d.tested} of the tested studies and in {d.training} of the training studies."
     if not d.training:
         return f"The gray values are distributed differently: {100 * d.size:.0f}% of the {d.name} would have to move."
     if d.measure == "mean":

@@ -178,8 +178,11 @@ def tell_report(prediction: Prediction, text: str) -> list[Passage]:
         name for s in prediction.statements[:1] for name in s.changes
     ]  # changes of one unit can be ranked
     strength = [max((abs(s.changes[name]) for name in names), default=0.0) for s in prediction.statements]
-    order = sorted(range(len(strength)), key=lambda i: -strength[i])[:KEY_STATEMENTS]
-    rank = {i: place + 1 for place, i in enumerate(order) if strength[i] >= LEAST_CHANGE}
+    strongest: dict[str, int] = {}  # what is said twice in the same words is marked once
+    for i in sorted(range(len(strength)), key=lambda i: -strength[i]):
+        if strength[i] >= LEAST_CHANGE:
+            strongest.setdefault(text[prediction.statements[i].start : prediction.statements[i].end].lower(), i)
+    rank = {i: place + 1 for place, i in enumerate(list(strongest.values())[:KEY_STATEMENTS])}
     pieces, at = [], 0
     for i, statement in enumerate(prediction.statements):
         if i not in rank:
@@ -215,7 +218,10 @@ def _draw(prediction: Prediction, cohort: Cohort, image_row: int, image_id: str,
         caption += f" · slice {z + 1} of {len(pixels)}"
         pixels, heat = pixels[z], None if heat is None else heat[z]
     gray = np.clip(pixels, 0, 255).astype(np.uint8)
-    chances = {(f.target, f.name): f.probability for f in prediction.findings}
+    chances = {  # a report moves no box: beside it stands the answer without one
+        (f.target, f.name): prediction.without_report.get(f"{f.target}/{f.name}", f.probability)
+        for f in prediction.findings
+    }
     located = [(pretty(r.label), percent(p) if (p := chances.get((r.target, r.label))) else "") for r in regions]
     boxes = np.array([region.box for region in regions]).reshape(-1, 4)
     return Shown(gray, boxes, heat, caption, located)
