@@ -214,13 +214,14 @@ class Train(Options):
 
 
 class Baseline(Options):
-    """A plain classifier in the network's place: logistic regression (ridge for numbers) or gradient boosting.
+    """A plain classifier in the network's place: `logistic` regression (ridge for numbers), gradient boosting (`lightgbm`), or a
+    `blend` of boosting and of a curve for each column, in shares that held-out training patients choose.
 
     One is fitted for every subset of the inputs. Images and texts come in as embeddings of frozen pretrained encoders.
     `facts` adds what the source measured on the images; they are an input of no network.
     """
 
-    model: Literal["logistic", "lightgbm"] = "lightgbm"
+    model: Literal["logistic", "lightgbm", "blend"] = "lightgbm"
     facts: bool = False
 
 
