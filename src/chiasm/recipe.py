@@ -126,7 +126,8 @@ class TextInput(EncodedInput):
 
 class RecordInput(EncodedInput):
     """The chart. `columns: null` takes every column known at prediction time but those of `leave_out`; `opt_in` adds ones of
-    unknown time.
+    unknown time. `column_dropout` is the chance that an observed column is hidden in training: no column is leaned on alone,
+    and one that a patient lacks is no surprise.
     """
 
     encoders = RECORD_ENCODERS
@@ -135,6 +136,7 @@ class RecordInput(EncodedInput):
     columns: tuple[str, ...] | None = None
     leave_out: tuple[str, ...] = ()
     opt_in: tuple[str, ...] = ()
+    column_dropout: Share = 0.3
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

@@ -116,7 +116,9 @@ def test_a_constant_answers_the_same_for_everybody():
 
 def test_a_rank_scores_the_normal_quantile_and_ties_score_their_mean():
     """Of 1 .. 9999 the median scores 0 and the 84th percentile about 1; half zeros score the mean of the lower half."""
-    x = np.stack([np.exp(np.linspace(-5, 5, 9999)), np.maximum(np.linspace(-1, 1, 9999), 0), np.arange(9999) % 2], axis=1)
+    x = np.stack(
+        [np.exp(np.linspace(-5, 5, 9999)), np.maximum(np.linspace(-1, 1, 9999), 0), np.arange(9999) % 2], axis=1
+    )
     columns, knots, scores = find_ranks(x)
     assert columns.tolist() == [0, 1], "two values have no rank worth a term"
     wide = widen(x, columns, knots, scores)

@@ -729,7 +729,10 @@ def test_a_published_table_reads_as_its_own_source_does(shared_data: Path) -> No
     [
         (["-1.2", "0.5", "0.7", "-0.3"], ("age", [-1.2, 0.5, 0.7, -0.3])),  # standardized
         (["-12", "5", "", "21"], ("age", [-12.0, 5.0, None, 21.0])),  # centred
-        (["54", "18 months", "89+", "-3"] + ["60"] * 16, ("age_years", [54.0, 1.5, 89.0, None] + [60.0] * 16)),  # a slip
+        (
+            ["54", "18 months", "89+", "-3"] + ["60"] * 16,
+            ("age_years", [54.0, 1.5, 89.0, None] + [60.0] * 16),
+        ),  # a slip
     ],
 )
 def test_ages_that_are_no_years_are_plain_numbers_and_are_said_to_be(

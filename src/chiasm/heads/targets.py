@@ -44,6 +44,20 @@ class TargetLayers(nn.Module):
             self.joint = LateHeads(self.sizes, shape.modalities, rule)
         else:
             self.joint = FusedHeads(shape.dim, self.sizes, shape.modalities, shape.dropout)
+            self._start(plan)
+        self.columns = ColumnTerms(shape.dim, self.sizes) if "record" in shape.modalities else None
+
+    def _start(self, plan: Plan) -> None:
+        """Begin with what training says of a patient of whom nothing is known; of leveled targets `levels` does."""
+        assert isinstance(self.joint, FusedHeads)
+        for name, head in self.joint.heads.items():
+            last = cast(nn.Linear, cast(nn.Sequential, head)[-1])
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            if name in plan.prevalence:
+                last.bias.data += torch.tensor(plan.prevalence[name]).clamp(1e-3, 1 - 1e-3).logit()
+            for own in cast(nn.ModuleDict, self.joint.own[name]).values():
+                nn.init.zeros_(cast(nn.Linear, own).weight)
 
     def watch(self) -> None:
         """Let each modality answer alone as well: for monitoring and balance, for as long as training lasts."""
@@ -54,13 +68,16 @@ class TargetLayers(nn.Module):
         self, tokens: dict[str, Tokens], fused: Fused, evidence: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """-> target -> logits, and modality -> target -> logits. `evidence`: target -> [B, L], what the image's maps say."""
-        unimodal = self.unimodal(tokens, evidence) if self.unimodal is not None else {}
+        own = {"image": evidence} if evidence else {}
+        own |= {"record": self.columns(tokens["record"])} if self.columns is not None else {}
+        unimodal = self.unimodal(tokens, own) if self.unimodal is not None else {}
         if isinstance(self.joint, LateHeads):
             logits = self.joint(unimodal, torch.stack([t.mask.any(dim=1) for t in tokens.values()], dim=1))
         else:
             logits = self.joint(fused)
-            logits = {name: x + evidence[name] if name in evidence else x for name, x in logits.items()}
-        return self.levels(logits), {m: self.levels(each, watched=True) for m, each in unimodal.items()}
+            for each in own.values():
+                logits |= {name: logits[name] + x for name, x in each.items()}
+        return self.levels(logits), {m: self.levels(x, watched=True) for m, x in unimodal.items()}
 
 
 class TargetsHead:
@@ -124,6 +141,25 @@ class FusedHeads(nn.Module):
             # an absent modality's vector is zeros, and a linear map without bias leaves them so
             logits[name] = head(x) + sum(own[m](vector) for m, vector in fused.vectors.items())
         return logits
+
+
+class ColumnTerms(nn.Module):
+    """What each column of the record says by itself, added up: a curve for each number, a step for each word.
+
+    Where columns are independent given the answer, log-odds of their evidence add up, and what adds up is learned from a few
+    hundred patients; attention and the gate, which only average, need many more. It begins at nothing.
+    """
+
+    def __init__(self, dim: int, targets: dict[str, int]) -> None:
+        super().__init__()
+        self.terms = nn.ModuleDict({name: nn.Linear(dim, labels, bias=False) for name, labels in targets.items()})
+        for term in self.terms.values():
+            nn.init.zeros_(cast(nn.Linear, term).weight)
+
+    def forward(self, record: Tokens) -> dict[str, Tensor]:
+        """[B, columns, D] -> target -> [B, L]."""
+        total = record.values.masked_fill(~record.mask[..., None], 0.0).sum(dim=1)
+        return {name: term(total) for name, term in self.terms.items()}
 
 
 class Levels(nn.Module):
@@ -210,14 +246,16 @@ class UnimodalHeads(nn.Module):
             {m: nn.ModuleDict({name: nn.Linear(dim, n) for name, n in targets.items()}) for m in modalities}
         )
 
-    def forward(self, tokens: dict[str, Tokens], evidence: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """-> modality -> target -> [B, L]. `evidence`: target -> [B, L] of the maps, which are the image's own."""
+    def forward(
+        self, tokens: dict[str, Tokens], evidence: dict[str, dict[str, Tensor]]
+    ) -> dict[str, dict[str, Tensor]]:
+        """-> modality -> target -> [B, L]. `evidence`: modality -> target -> [B, L], what adds to its answers: maps, columns."""
         logits: dict[str, dict[str, Tensor]] = {}
         for m, pool in self.pool.items():
             x = self.hidden[m](pool(Tokens(self._part(tokens[m].values), tokens[m].mask))[0])
             logits[m] = {name: head(x) for name, head in cast(nn.ModuleDict, self.heads[m]).items()}
-        for name, values in evidence.items():
-            logits["image"][name] = logits["image"][name] + self._part(values)
+        for m, own in evidence.items():
+            logits[m] |= {name: logits[m][name] + self._part(values) for name, values in own.items()}
         return logits
 
     def _part(self, x: Tensor) -> Tensor:

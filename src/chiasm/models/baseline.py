@@ -266,7 +266,9 @@ class Baseline(nn.Module):
         numbers, rows = np.nonzero(asked)
         repeated = at_interval(x[rows], numbers, intervals)
         copies = len(rows) / max(1, len(truth))
-        each, _, chosen = self._fit_question(repeated, (truth[rows] == numbers) * 1.0, patients[rows], True, seed, copies)
+        each, _, chosen = self._fit_question(
+            repeated, (truth[rows] == numbers) * 1.0, patients[rows], True, seed, copies
+        )
         return Hazards(intervals, each), len(truth), chosen
 
     # --- on disk -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +39,7 @@ from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
 from chiasm.heads.head import Loss
 from chiasm.models.baseline import Baseline, Fit
 from chiasm.models.image.augment import augment, uniforms
+from chiasm.models.record.encoder import RecordEncoder
 from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.progress import Progress, say
 from chiasm.recipe import Recipe, write_recipe
@@ -301,8 +302,7 @@ def _fit(folder: Path, cohorts: Sequence[Cohort], init: Init | None, start: Path
     if isinstance(fold_model.model, Baseline):
         _fit_classifiers(fold_model, fold_model.model)
     else:
-        if init is None or "image" not in init.modalities:  # else it was measured where it learned
-            _measure(fold_model, fold_model.model)
+        _measure(fold_model, fold_model.model, init.modalities if init is not None else ())
         _optimize(fold_model, Trainee(fold_model, fold_model.model))
 
 
@@ -320,12 +320,17 @@ def _calibrate(out: Path, info: Run, cohorts: Sequence[Cohort]) -> None:
     write_calibration(out / "calibration.json", calibrate(judged, coverage))
 
 
-def _measure(fold_model: FoldModelOver, model: Model) -> None:
-    """Territories are measured by what they hold in training studies; an encoder that measures nothing draws no batch."""
-    if "image" in model.modalities:
-        rows = fold_model.split["train"]
+def _measure(fold_model: FoldModelOver, model: Model, measured: Collection[str]) -> None:
+    """What encoders take from training studies beside weights; those of `measured` took it where they learned.
+
+    Territories are measured by what they hold; an encoder that measures nothing draws no batch. Numbers get their ranks.
+    """
+    rows = fold_model.split["train"]
+    if "image" in model.modalities and "image" not in measured:
         batches = (fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
         model.image_encoder.standardize(batches)
+    if "record" not in measured and isinstance(record := dict(model.encoders.items()).get("record"), RecordEncoder):
+        record.standardize(*fold_model.loader.numbers(rows))
 
 
 def _fit_classifiers(fold_model: FoldModelOver, model: Baseline) -> None:
@@ -457,6 +462,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         keys = batch.indices.cpu().numpy()
         kept = keep_modalities(batch, self.recipe.fusion.modality_dropout, self.seed_, self.current_epoch, keys)
         batch = batch.keep(kept)
+        if (record := self.recipe.inputs.record) is not None:
+            batch = hide_columns(batch, record.column_dropout, self.seed_, self.current_epoch, keys)
         image = self.recipe.inputs.image
         if batch.images is not None and image is not None and image.augment and not self.plan.atlas:
             batch = augment(batch, self.seed_, self.current_epoch)
@@ -585,6 +592,18 @@ def keep_modalities(batch: Batch, share: float, seed: int, epoch: int, keys: NDA
     chance = torch.where(here, draws, -1.0)
     kept = (chance >= share) | (chance == chance.amax(dim=1, keepdim=True))
     return {m: kept[:, i] for i, m in enumerate(present)}
+
+
+def hide_columns(batch: Batch, share: float, seed: int, epoch: int, keys: NDArray[np.int64]) -> Batch:
+    """Each observed record column hidden with chance `share`, but never the last one left of a study."""
+    if not share or batch.record_observed is None or batch.record_codes is None:
+        return batch
+    here = torch.cat([batch.record_observed, batch.record_codes > 0], dim=1)
+    draws = torch.from_numpy(uniforms(seed + 2, epoch, keys, here.shape[1])).to(here.device)
+    chance = torch.where(here, draws, -1.0)
+    kept = here & ((chance >= share) | (chance == chance.amax(dim=1, keepdim=True)))
+    numbers, words = kept.split([batch.record_observed.shape[1], batch.record_codes.shape[1]], dim=1)
+    return replace(batch, record_observed=numbers, record_codes=batch.record_codes.where(words, 0))
 
 
 class EpochLog(Callback):  # type: ignore[misc]
