@@ -59,7 +59,7 @@ HELD_OUT = ("veterans", "flchain")
 TARGETS = {Kind.BINARY: "outcome", Kind.MULTICLASS: "category", Kind.REGRESSION: "severity", Kind.SURVIVAL: "survival"}
 FIGURES = {Kind.BINARY: "AUROC", Kind.MULTICLASS: "macro AUROC", Kind.REGRESSION: "r", Kind.SURVIVAL: "C-index"}
 MODELS = {"network": "report-fusion", "baseline": "baseline-record"}
-FLCHAIN, FOLDS, RESAMPLES = 1500, 5, 500
+FLCHAIN, FOLDS, RESAMPLES = 1500, 5, 200
 
 
 def load(name: str) -> tuple[pd.DataFrame, Kind]:

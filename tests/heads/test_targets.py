@@ -8,7 +8,7 @@ import torch
 from chiasm.encoding.levels import NEVER
 from chiasm.encoding.plan import Plan
 from chiasm.heads.head import Shape
-from chiasm.heads.targets import ColumnTerms, Levels, TargetLayers, TargetsHead, UnimodalHeads
+from chiasm.heads.targets import Levels, TargetLayers, TargetsHead, Terms, UnimodalHeads
 from chiasm.recipe import parse_recipe
 from chiasm.study import Kind
 from chiasm.tensors import Batch, Fused, Outputs, Tokens
@@ -48,13 +48,18 @@ def test_each_modality_answers_from_its_own_tokens_alone():
 
 
 def test_the_terms_of_columns_add_up_over_what_was_observed_and_begin_at_nothing():
-    terms, tokens = ColumnTerms(8, {"outcome": 1}), torch.randn(3, 4, 8)
+    terms, tokens = Terms(8, {"outcome": 1}, many=False), torch.randn(3, 4, 8)
     everything = torch.ones(3, 4, dtype=torch.bool)
     assert not terms(Tokens(tokens, everything))["outcome"].any()
     torch.nn.init.normal_(terms.terms["outcome"].weight)
     alone = [terms(Tokens(tokens, torch.arange(4).eq(k).expand(3, 4)))["outcome"] for k in range(4)]
     assert torch.allclose(sum(alone), terms(Tokens(tokens, everything))["outcome"], atol=1e-5)
     assert not terms(Tokens(tokens, ~everything))["outcome"].any(), "a hidden record adds nothing"
+    many = Terms(8, {"outcome": 1}, many=True)
+    many.load_state_dict(terms.state_dict())
+    half = torch.arange(4).lt(2).expand(3, 4)
+    expected = terms(Tokens(tokens, half))["outcome"] / 2**0.5
+    assert torch.allclose(many(Tokens(tokens, half))["outcome"], expected)
 
 
 def test_before_the_first_step_the_answer_is_the_prevalence():

@@ -45,7 +45,7 @@ class TargetLayers(nn.Module):
         else:
             self.joint = FusedHeads(shape.dim, self.sizes, shape.modalities, shape.dropout)
             self._start(plan)
-        self.columns = ColumnTerms(shape.dim, self.sizes) if "record" in shape.modalities else None
+        self.terms = nn.ModuleDict({m: Terms(shape.dim, self.sizes, m != "record") for m in shape.modalities})
 
     def _start(self, plan: Plan) -> None:
         """Begin with what training says of a patient of whom nothing is known; of leveled targets `levels` does."""
@@ -68,8 +68,9 @@ class TargetLayers(nn.Module):
         self, tokens: dict[str, Tokens], fused: Fused, evidence: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """-> target -> logits, and modality -> target -> logits. `evidence`: target -> [B, L], what the image's maps say."""
-        own = {"image": evidence} if evidence else {}
-        own |= {"record": self.columns(tokens["record"])} if self.columns is not None else {}
+        own: dict[str, dict[str, Tensor]] = {m: terms(tokens[m]) for m, terms in self.terms.items()}
+        if evidence:
+            own["image"] |= {name: own["image"][name] + x for name, x in evidence.items()}
         unimodal = self.unimodal(tokens, own) if self.unimodal is not None else {}
         if isinstance(self.joint, LateHeads):
             logits = self.joint(unimodal, torch.stack([t.mask.any(dim=1) for t in tokens.values()], dim=1))
@@ -143,22 +144,29 @@ class FusedHeads(nn.Module):
         return logits
 
 
-class ColumnTerms(nn.Module):
-    """What each column of the record says by itself, added up: a curve for each number, a step for each word.
+class Terms(nn.Module):
+    """What each token of a modality says by itself, added up: a curve for each column, a step for each word in its place.
 
-    Where columns are independent given the answer, log-odds of their evidence add up, and what adds up is learned from a few
-    hundred patients; attention and the gate, which only average, need many more. It begins at nothing.
+    Where parts of the evidence are independent given the answer, their log-odds add up, and what adds up is learned from a few
+    hundred patients; attention and the gate, which average, must first find where to look. It begins at nothing.
+
+    Args:
+        many: the sum over n tokens is divided by the root of n, for words and cells of an image are many; columns are few, and
+            one that is missing must not make the others louder.
     """
 
-    def __init__(self, dim: int, targets: dict[str, int]) -> None:
+    def __init__(self, dim: int, targets: dict[str, int], many: bool) -> None:
         super().__init__()
+        self.many = many
         self.terms = nn.ModuleDict({name: nn.Linear(dim, labels, bias=False) for name, labels in targets.items()})
         for term in self.terms.values():
             nn.init.zeros_(cast(nn.Linear, term).weight)
 
-    def forward(self, record: Tokens) -> dict[str, Tensor]:
-        """[B, columns, D] -> target -> [B, L]."""
-        total = record.values.masked_fill(~record.mask[..., None], 0.0).sum(dim=1)
+    def forward(self, tokens: Tokens) -> dict[str, Tensor]:
+        """[B, T, D] -> target -> [B, L]."""
+        total = tokens.values.masked_fill(~tokens.mask[..., None], 0.0).sum(dim=1)
+        if self.many:
+            total = total / tokens.mask.sum(dim=1, keepdim=True).clamp(min=1).to(total.dtype).sqrt()
         return {name: term(total) for name, term in self.terms.items()}
 
 
