@@ -1,9 +1,10 @@
 """Evidence on disk: one .npz per arm, maps with their geometry, descriptions. No pickle, every digit kept.
 
 PREDICTIONS/index.json          what was asked (`Question`), by which fold models, of which cohorts
-PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold_model, shown, values|logits|cuts|radii/<target>; "full" is the model
+PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold_model, shown, values|logits|cuts|radii|each/<target>; "full" is the model
 PREDICTIONS/heads/NAME*         evidence of a head, as the head writes it; NAME.CONTROL* of its controls
 PREDICTIONS/look.npz            values, target, label, studies: what the model looked at
+PREDICTIONS/columns.json        of the example cases, what each column of the record added
 PREDICTIONS/shares.parquet      a row for each study and number told of it: what each modality added (made of the arms)
 """
 
@@ -31,7 +32,7 @@ from chiasm.heads.spec import Pool, Question
 from chiasm.registry import HEADS
 from chiasm.study import Kind
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def write_evidence(evidence: Evidence, folder: Path) -> None:
@@ -62,6 +63,7 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         arrays |= {f"logits/{target}": logits for target, logits in arm.logits.items()}
         arrays |= {f"cuts/{target}": cuts for target, cuts in arm.cuts.items()}
         arrays |= {f"radii/{target}": radii for target, radii in arm.radii.items()}
+        arrays |= {f"each/{target}": each for target, each in arm.each.items()}
         arrays |= {} if arm.shown is None else {"shown": arm.shown}
         _save(folder / f"{prefix or 'full'}.npz", arrays)
     for name, by_control in evidence.heads.items():
@@ -74,6 +76,9 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
     if (shares := share_table(evidence)) is not None:
         with whole_file(folder / "shares.parquet") as partial:
             pq.write_table(shares, partial)
+    if evidence.columns:
+        keys = pool.keys
+        write_json(folder / "columns.json", {str(keys[at]): own for at, own in evidence.columns.items()})
     index = {
         "schema": SCHEMA,
         "question": asdict(evidence.question),
@@ -121,7 +126,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
                 keys, fold_model = arrays["study_ids"], arrays["fold_model"]
             elif not np.array_equal(keys, arrays["study_ids"]):
                 raise RunError("two arms answered different studies", where=str(folder / f"{prefix}.npz"))
-            parts: dict[str, dict[str, Any]] = {"values": {}, "logits": {}, "cuts": {}, "radii": {}}
+            parts: dict[str, dict[str, Any]] = {"values": {}, "logits": {}, "cuts": {}, "radii": {}, "each": {}}
             for name in arrays.files:
                 kind, _, target = name.partition("/")
                 if target:
@@ -136,6 +141,8 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
         name: {control: HEADS[name].load(_stem(folder, name, control)) for control in controls}
         for name, controls in index["heads"].items()
     }
+    columns = json.loads((folder / "columns.json").read_text("utf-8")) if (folder / "columns.json").is_file() else {}
+    place = {key: at for at, key in enumerate(keys.tolist())}
     return Evidence(
         Question(**raw),
         Pool.find(cohorts, keys.tolist(), fold_model),
@@ -143,6 +150,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
         heads,
         index["neighbour"],
         _read_look(folder / "look.npz"),
+        {place[key]: [tuple(each) for each in own] for key, own in columns.items()},
     )
 
 

@@ -21,13 +21,18 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
+from scipy import sparse, stats
 
 from chiasm.metrics.metric import Metric
 
 Floats = NDArray[np.float64]
 Statistics = Floats | sparse.csr_array
 Interval = Literal["percentile", "basic", "none"]
+FEWEST = 5
+"""Patients of a class below which a binary figure is not reported. Intervals within folds are reported from here on: they are
+wide and hold the truth in at least nine samples of ten (benchmarks/fold_ranking.py)."""
+ROUNDING = 1e-12
+"""Numbers whose difference is a smaller share of them than this differ by rounding alone."""
 _CACHED = 2**18  # numbers of a block of sums: small enough to stay in the cache of a core
 
 
@@ -102,13 +107,26 @@ class Resamples:
             return np.concatenate(list(pool.map(block, starts)), axis=-1)
 
     def estimate(
-        self, draws: Floats, protocol: str, *, detail: str = "", undefined: str = "", interval: Interval = "percentile"
+        self,
+        draws: Floats,
+        protocol: str,
+        *,
+        detail: str = "",
+        undefined: str = "",
+        interval: Interval = "percentile",
+        classes: Sequence[NDArray[np.bool_]] = (),
     ) -> Estimate:
-        """Give draws [R + 1] of these rows a protocol. `undefined` is the reason should the sample's value be NaN."""
-        reason = undefined if len(self) else "no patient here has this truth"
-        return Estimate(draws, np.unique(self.patients), protocol, detail, reason, interval, self.key)
+        """Give draws [R + 1] of these rows a protocol.
 
-    def mean(self, values: ArrayLike, protocol: str) -> Estimate:
+        Args:
+            undefined: the reason should the sample's value be NaN.
+            classes: [n] bool each, the rows of every class that the figure needs; first the positives, or the events.
+        """
+        reason = undefined if len(self) else "no patient here has this truth"
+        counts = tuple(len(np.unique(self.patients[here])) for here in classes)
+        return Estimate(draws, np.unique(self.patients), protocol, detail, reason, interval, self.key, counts)
+
+    def mean(self, values: ArrayLike, protocol: str, classes: Sequence[NDArray[np.bool_]] = ()) -> Estimate:
         """The mean of a value per row [n], every row of equal weight. NaN is an undefined row: left out and counted."""
         values = np.asarray(values, np.float64)
         defined = ~np.isnan(values)
@@ -116,7 +134,7 @@ class Resamples:
         draws = rows.draws(np.stack([kept, np.ones_like(kept)]), lambda sums: sums[0] / sums[1])
         lost = len(values) - len(kept)
         detail = f"{lost:,} of {len(values):,} undefined and left out" if lost else ""
-        return rows.estimate(draws, protocol, detail=detail)
+        return rows.estimate(draws, protocol, detail=detail, classes=[here[defined] for here in classes])
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +150,9 @@ class Estimate:
         interval: "percentile"; "basic" (2 value - percentiles, cut at 0) for figures that resampling inflates (a
             calibration error); "none" for figures that resampling makes meaningless (a share of distinct texts).
         key: of the resamples.
+        classes: patients of each class that the figure needs, first the positives or the events; () of any other figure.
+        error: standard error of a share of pairs, where its interval is made of that (`chiasm.metrics.folds`); None where it
+            is made of the draws.
     """
 
     draws: Floats
@@ -141,13 +162,25 @@ class Estimate:
     reason: str
     interval: Interval
     key: str
+    classes: tuple[int, ...] = ()
+    error: float | None = None
+
+    @property
+    def undefined(self) -> str:
+        """Why there is no value to report, or "": it is NaN, or a class has fewer than `FEWEST` patients."""
+        if np.isnan(self.draws[0]):
+            return self.reason or "undefined"
+        if min(self.classes, default=FEWEST) < FEWEST:
+            return f"{min(self.classes)} patients of a class; at least {FEWEST} are needed"
+        return ""
 
     def metric(self) -> Metric:
         """Value and 95% interval. Resamples in which the figure is undefined are left out; the protocol counts them."""
         value, draws, n = float(self.draws[0]), self.draws[1:], len(self.patients)
         protocol = "; ".join(filter(None, [self.protocol, self.detail]))
-        if np.isnan(value):
-            return Metric(None, None, None, n, protocol, self.reason or "undefined")
+        events = self.classes[0] if self.classes else None
+        if self.undefined:
+            return Metric(None, None, None, n, protocol, self.undefined, events)
         defined = draws[~np.isnan(draws)]
         lost = len(draws) - len(defined)
         why_not = {
@@ -157,14 +190,19 @@ class Estimate:
         }
         for why, applies in why_not.items():
             if applies:
-                return Metric(value, None, None, n, f"{protocol}; no interval: {why}")
+                return Metric(value, None, None, n, f"{protocol}; no interval: {why}", events=events)
+        if self.error is not None:
+            few = min(self.classes)
+            low, high = share_interval(value, self.error, few)
+            made = f"95% interval: Wilson's at the standard error {self.error:.4f} of patients, t of {few - 1} degrees"
+            return Metric(value, low, high, n, f"{protocol}; {made}", events=events)
         low, high = np.percentile(defined, [2.5, 97.5]).tolist()
         if self.interval == "basic":
             low, high = max(0.0, 2 * value - high), max(0.0, 2 * value - low)
         how = "percentiles" if self.interval == "percentile" else "2 value - percentiles, cut at 0,"
         left_out = f", {lost:,} of them undefined and left out" if lost else ""
         resampled = f"95% interval: {how} of {len(draws):,} resamples of patients{left_out}"
-        return Metric(value, low, high, n, f"{protocol}; {resampled}")
+        return Metric(value, low, high, n, f"{protocol}; {resampled}", events=events)
 
     def __sub__(self, other: Estimate) -> Estimate:
         """The paired difference over the same resamples.
@@ -173,29 +211,35 @@ class Estimate:
             ValueError: the two rest on different resamples or follow different protocols.
         """
         _check_alike([self, other])
+        difference = self.draws - other.draws
+        rounding = np.abs(difference) <= ROUNDING * np.maximum(np.abs(self.draws), np.abs(other.draws))
         return replace(
             self,
-            draws=self.draws - other.draws,
+            draws=np.where(rounding, 0.0, difference),
             patients=np.union1d(self.patients, other.patients),
             protocol=f"paired difference of {self.protocol}",
             detail=" minus ".join(e.detail for e in (self, other)) if self.detail or other.detail else "",
             reason=next((e.reason for e in (self, other) if np.isnan(e.draws[0])), ""),
             interval="percentile" if self.interval == "basic" else self.interval,
+            classes=tuple(map(min, self.classes, other.classes)),
+            error=None,
         )
 
 
 def macro(estimates: Mapping[str, Estimate]) -> Estimate:
-    """The mean over the labels on which the figure is defined; the protocol names them.
+    """The mean over the labels on which the figure is defined; the protocol names them, and those left out.
 
-    A resample in which one of them is undefined is undefined, so that all resamples average the same labels.
+    A resample in which one of them is undefined is undefined, so that all resamples average the same labels. Where no label has
+    enough patients of a class, the mean of those with any is computed, and not reported.
 
     Raises:
         ValueError: there are no estimates, or they rest on different resamples or follow different protocols.
     """
     _check_alike(list(estimates.values()))
-    kept = {label: e for label, e in estimates.items() if not np.isnan(e.draws[0])}
-    undefined = [label for label in estimates if label not in kept]
-    used = list((kept or estimates).values())
+    kept = {label: e for label, e in estimates.items() if not e.undefined}
+    undefined = [f"{label} ({e.undefined})" for label, e in estimates.items() if e.undefined]
+    some = {label: e for label, e in estimates.items() if not np.isnan(e.draws[0])}
+    used = list((kept or some or estimates).values())
     return replace(
         used[0],
         draws=np.mean([e.draws for e in used], axis=0),
@@ -203,13 +247,37 @@ def macro(estimates: Mapping[str, Estimate]) -> Estimate:
         protocol=f"mean over {', '.join(kept) or 'no label'} of {used[0].protocol}",
         detail=f"undefined and left out: {', '.join(undefined)}" if undefined else "",
         reason="undefined for every label",
+        classes=() if kept else (max(min(e.classes, default=0) for e in used),),
+        error=None,
     )
+
+
+def share_interval(value: float, error: float, few: int) -> tuple[float, float]:
+    """95% interval of a share of pairs from its standard error: Wilson's (1927) at the sample size that has this error.
+
+    The size is value (1 - value) / error^2 (Korn & Graubard 1998), or the `few` patients of the rarer class where nothing
+    varies; the quantile is t's with few - 1 degrees. Unlike value -+ t * error it stays within 0..1 and is no point where all
+    pairs are in order.
+    """
+    spread, q = value * (1 - value), float(stats.t.ppf(0.975, few - 1))
+    size = spread / error**2 if spread > 0 and error > 0 else float(few)
+    middle = (value + q**2 / (2 * size)) / (1 + q**2 / size)
+    reach = q * np.sqrt(spread / size + q**2 / (4 * size**2)) / (1 + q**2 / size)
+    return float(max(0.0, middle - reach)), float(min(1.0, middle + reach))
 
 
 def indicator(groups: NDArray[np.integer], n_groups: int, values: Floats | None = None) -> sparse.csr_array:
     """[n_groups, n] sparse statistics: row j of the data adds values[j] (default 1) to the sum of its group."""
     n = len(groups)
     return sparse.csr_array((np.ones(n) if values is None else values, (groups, np.arange(n))), (n_groups, n))
+
+
+def varies(values: NDArray[np.floating]) -> bool:
+    """Do they differ by more than rounding? The mean of .1, .1 and .1 is not .1, and a variance of 1e-34 is none."""
+    if not len(values):
+        return False
+    rounding = max(ROUNDING, 16 * float(np.finfo(values.dtype).eps) if values.dtype != np.float64 else 0.0)
+    return bool(np.ptp(values) > rounding * np.abs(values).max())
 
 
 def _check_alike(estimates: Sequence[Estimate]) -> None:

@@ -1,7 +1,8 @@
 """Binary labels against scores: ranking, decisions at a threshold, curves with bands.
 
 Everywhere: labels [n] 0 or 1; scores or probabilities [n]; `resamples` over the same n rows; mask [n], True where the
-label is known (None: everywhere). What stands under a False is never read.
+label is known (None: everywhere). What stands under a False is never read. A figure of fewer than
+`chiasm.metrics.bootstrap.FEWEST` patients of a class is computed, and not reported (`Estimate.undefined`).
 """
 
 from __future__ import annotations
@@ -64,19 +65,22 @@ def ranking(
         one_class = np.where(n_negative * n_positive > 0, 0.0, np.nan)
         return np.stack([1 - lost / (n_positive * n_negative), precision_sum / n_positive]) + one_class
 
-    draws, why = rows.draws(_threshold_counts(y, s), both), _one_class(y)
+    draws, why, classes = rows.draws(_threshold_counts(y, s), both), _one_class(y), (y, ~y)
+    area, precision = "area under the ROC curve, a tie counts one half", "average precision, not interpolated"
     return {
-        "auroc": rows.estimate(draws[0], "area under the ROC curve, a tie counts one half", undefined=why),
-        "auprc": rows.estimate(draws[1], "average precision, not interpolated", undefined=why),
+        "auroc": rows.estimate(draws[0], area, undefined=why, classes=classes),
+        "auprc": rows.estimate(draws[1], precision, undefined=why, classes=classes),
     }
 
 
 def decisions(
     labels: ArrayLike, scores: ArrayLike, threshold: float, resamples: Resamples, mask: ArrayLike | None = None
 ) -> dict[str, Estimate]:
-    """`f1`, `sensitivity`, `specificity` and `balanced_accuracy` (the mean of the two) where score >= threshold means yes. The threshold is not chosen here.
+    """`f1`, `sensitivity`, `specificity`, `balanced_accuracy` (the mean of the two), `ppv` and `npv`, where score >= threshold means
+    yes. The threshold is not chosen here.
 
-    F1 and sensitivity are undefined without a positive, specificity without a negative.
+    F1 and sensitivity are undefined without a positive, specificity without a negative, the predictive values where nobody is
+    called so. The detail holds the counts.
     """
     y, s, rows = known_rows(labels, scores, resamples, mask)
     yes = s >= threshold
@@ -88,12 +92,24 @@ def decisions(
             "sensitivity": tp / (tp + fn),
             "specificity": tn / (tn + fp),
             "balanced_accuracy": (tp / (tp + fn) + tn / (tn + fp)) / 2,
+            "ppv": tp / (tp + fp),
+            "npv": tn / (tn + fn),
         }
-    names = {"f1": "F1", "balanced_accuracy": "mean of sensitivity and specificity"}
+    names = {
+        "f1": "F1",
+        "balanced_accuracy": "mean of sensitivity and specificity",
+        "ppv": "positive predictive value, at this prevalence,",
+        "npv": "negative predictive value, at this prevalence,",
+    }
+    nobody = {"ppv": "nobody is called positive", "npv": "nobody is called negative"}
     detail = f"threshold {threshold:.4g}"
     return {
         key: rows.estimate(
-            value, f"{names.get(key, key)} at a threshold fixed beforehand", detail=detail, undefined=_one_class(y)
+            value,
+            f"{names.get(key, key)} at a threshold fixed beforehand",
+            detail=detail,
+            undefined=_one_class(y) or nobody.get(key, ""),
+            classes=(y, ~y),
         )
         for key, value in draws.items()
     }
@@ -102,13 +118,13 @@ def decisions(
 def brier(labels: ArrayLike, probabilities: ArrayLike, resamples: Resamples, mask: ArrayLike | None = None) -> Estimate:
     """Mean squared difference of probability and label (Brier 1950, one class): 0 is best, .25 is a coin."""
     y, p, rows = known_rows(labels, probabilities, resamples, mask)
-    return rows.mean((p - y) ** 2, "Brier score: mean of (probability - label)^2")
+    return rows.mean((p - y) ** 2, "Brier score: mean of (probability - label)^2", (y, ~y))
 
 
 def prevalence(labels: ArrayLike, resamples: Resamples, mask: ArrayLike | None = None) -> Estimate:
     """The share of positives: the AUPRC of a model that knows nothing."""
     y, _, rows = known_rows(labels, np.zeros(np.shape(labels)), resamples, mask)
-    return rows.mean(y, "share of positives")
+    return rows.mean(y, "share of positives", (y, ~y))
 
 
 def best_f1_threshold(labels: ArrayLike, scores: ArrayLike, mask: ArrayLike | None = None) -> float | None:
@@ -124,6 +140,27 @@ def best_f1_threshold(labels: ArrayLike, scores: ArrayLike, mask: ArrayLike | No
     called = np.bincount(groups).cumsum()
     best = int(np.argmax(2 * tp / (called + y.sum())))
     return float(-(values[best] + values[min(best + 1, len(values) - 1)]) / 2)
+
+
+def threshold_at(
+    labels: ArrayLike, scores: ArrayLike, *, sensitivity: float | None = None, specificity: float | None = None
+) -> float | None:
+    """The highest threshold that reaches a sensitivity, or the lowest that reaches a specificity, halfway to the next score.
+
+    None without a patient of the class that it is counted on.
+    """
+    y, s = np.asarray(labels).astype(bool), np.asarray(scores, np.float64)
+    counted = np.sort(s[y] if sensitivity is not None else s[~y])
+    if not len(counted):
+        return None
+    if sensitivity is not None:
+        last = counted[len(counted) - int(np.ceil(sensitivity * len(counted) - 1e-9))]  # the lowest score called yes
+        below = s[s < last]
+        return float((last + below.max()) / 2 if len(below) else last)
+    assert specificity is not None
+    first = counted[int(np.ceil(specificity * len(counted) - 1e-9)) - 1]  # the highest score called no
+    above = s[s > first]
+    return float((first + above.min()) / 2 if len(above) else np.nextafter(first, np.inf))
 
 
 @dataclass(frozen=True)

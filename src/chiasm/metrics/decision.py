@@ -34,6 +34,7 @@ def net_benefit(
             draw,
             f"net benefit of acting from a probability of {t:g} on, per patient",
             detail=f"acting on everybody: {all_:.4f}",
+            classes=(y, ~y),
         )
         for t, draw, all_ in zip(at, draws, everybody, strict=True)
     }

@@ -52,14 +52,17 @@ def describe(candidates: Sequence[str], references: Sequence[str], resamples: Re
     against = f"against the untruncated reference; tokens: {TOKENIZATION}"
 
     bleu = rows.draws(bleu_counts(said, truth), bleu_of)
-    protocols = {f"bleu{n}": f"BLEU-{n} of the corpus {against}" for n in range(1, N + 1)}
-    found = {
-        name: rows.estimate(draws, protocols[name], detail=detail) for name, draws in zip(protocols, bleu, strict=True)
-    }
+    longest, found = max(map(len, truth), default=0), {}
+    for n, draws in enumerate(bleu, start=1):
+        known = draws if n <= longest else np.full_like(draws, np.nan)  # no n-gram to find is not none found
+        why = f"no reference has {n} words"
+        found[f"bleu{n}"] = rows.estimate(known, f"BLEU-{n} of the corpus {against}", detail=detail, undefined=why)
     mean = rows.draws(np.stack([rouge_l(said, truth), cider(said, truth), np.ones(len(rows))]), lambda s: s[:2] / s[2])
     texts = f"CIDEr-D, document frequencies of these references, mean over studies {against}"
     found["rouge_l"] = rows.estimate(mean[0], f"ROUGE-L, beta 1.2, mean over studies {against}", detail=detail)
-    found["cider"] = rows.estimate(mean[1], texts, detail=detail)
+    alike = "one reference, or all hold the same n-grams: none of them tells one study from another, and all weigh 0"
+    weighed = mean[1] if informative(truth) else np.full_like(mean[1], np.nan)
+    found["cider"] = rows.estimate(weighed, texts, detail=detail, undefined=alike)
     distinct = np.full_like(mean[0], np.nan)
     distinct[0] = len(set(map(tuple, said))) / len(said) if said else np.nan
     texts = f"share of distinct texts among the generated; tokens: {TOKENIZATION}"
@@ -115,6 +118,12 @@ def cider(candidates: Sequence[Tokens], references: Sequence[Tokens]) -> Floats:
         overlap = (said.minimum(truth) * truth).sum(axis=1)
         cosines += np.divide(overlap, norms, out=np.zeros(n), where=norms > 0)
     return np.asarray(10 * penalty * cosines / N)
+
+
+def informative(references: Sequence[Tokens]) -> bool:
+    """Is there an n-gram that not every reference holds? CIDEr weighs those alone."""
+    held = [np.asarray((counts > 0).sum(axis=0)) for counts in ngram_counts(references)]
+    return any(((each > 0) & (each < len(references))).any() for each in held)
 
 
 def finding_f1(predicted: NDArray[np.str_], reference: NDArray[np.str_], resamples: Resamples) -> Estimate:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from chiasm.geometry import Geometry
-from chiasm.metrics.bootstrap import Estimate, Floats, Resamples
+from chiasm.metrics.bootstrap import Estimate, Floats, Resamples, varies
 
 Mask = NDArray[np.bool_]
 T_IOU = (0.1, 0.3, 0.5)
@@ -75,9 +75,7 @@ def pointing(values: NDArray[np.floating], truth: Mask) -> float:
 def cnr(values: NDArray[np.floating], truth: Mask) -> float:
     """|mean in - mean out| / sqrt(var in + var out) (Boecking et al. 2022); NaN for an even map or a truth without edge."""
     inside, outside = values[truth].astype(np.float64), values[~truth].astype(np.float64)
-    if (
-        not (inside.size and outside.size) or np.ptp(inside) == np.ptp(outside) == 0
-    ):  # a variance of 0 may compute to 1e-33
+    if not (inside.size and outside.size and (varies(values[truth]) or varies(values[~truth]))):
         return float("nan")
     return _ratio(abs(inside.mean() - outside.mean()), np.sqrt(inside.var() + outside.var()))
 

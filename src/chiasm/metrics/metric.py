@@ -22,6 +22,7 @@ class Metric:
         value: the figure on the sample itself; None where it is undefined.
         low, high: its 95% interval; None where there is none (the protocol says why).
         n: patients it rests on.
+        events: of a binary figure the patients with a positive (of times, with an event); None of any other.
         protocol: what was computed, on what, and how the interval was drawn.
         reason: why the value is undefined; None exactly where it is defined.
 
@@ -35,6 +36,7 @@ class Metric:
     n: int
     protocol: str
     reason: str | None = None
+    events: int | None = None
 
     def __post_init__(self) -> None:
         numbers = [x for x in (self.value, self.low, self.high) if x is not None]
@@ -48,11 +50,9 @@ class Metric:
             raise ValueError(f"low <= high expected, got {self.low} > {self.high}")
 
     def to_json(self) -> dict[str, Any]:
-        """`value`, `low`, `high`, `n`, `protocol`, and `reason` where the value is null."""
-        fields: dict[str, Any] = dict(self.__dict__)
-        if self.reason is None:
-            del fields["reason"]
-        return fields
+        """`value`, `low`, `high`, `n`, `protocol`; `reason` where the value is null, `events` of a binary figure."""
+        optional = ("reason", "events")
+        return {key: each for key, each in self.__dict__.items() if each is not None or key not in optional}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:

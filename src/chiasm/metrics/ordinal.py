@@ -6,7 +6,7 @@ known (None: everywhere). A truth that is none of the levels is scored like any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,11 +39,14 @@ def ordinal(
     return {
         "mae": rows.mean(np.abs(y - median), "mean absolute error of the median level"),
         "qwk": _kappa(y, nearest, rows),
-        "balanced_accuracy": _balanced(y, scale[p.argmax(axis=1)], rows),
+        "balanced_accuracy": _balanced(y, scale[p.argmax(axis=1)], rows, {level: f"{level:g}" for level in levels}),
         "r": agreement(y, expected, rows)["r"],
-        "rps": rows.mean(
-            reached.sum(axis=1) / max(len(scale) - 1, 1),
-            "ranked probability score: mean over levels of squared differences",
+        "rps": replace(
+            rows.mean(
+                reached.sum(axis=1) / (len(scale) - 1) if len(scale) > 1 else np.full(len(y), np.nan),
+                "ranked probability score: mean over levels of squared differences",
+            ),
+            reason="one level alone has no order" if len(y) else "no patient here has this truth",
         ),
     }
 
@@ -80,15 +83,22 @@ def multiclass(
     each = {word: ranking(y == k, p[:, k], rows)["auroc"] for k, word in enumerate(words)}
     missed = ((p - (y[:, None] == np.arange(len(words)))) ** 2).sum(axis=1) + (y >= len(words))
     return {
-        "auroc": replace(
-            macro(each),
-            protocol="mean over classes of the AUROC of one against the rest",
-            detail=f"classes: {', '.join(each)}",
-        ),
-        "balanced_accuracy": _balanced(y, chosen, rows),
+        "auroc": mean_over_classes(each, len(y) > 0),
+        "balanced_accuracy": _balanced(y, chosen, rows, dict(enumerate(words))),
         "accuracy": rows.mean(y == chosen, "accuracy of the most probable class"),
         "brier": rows.mean(missed, "Brier score of all classes: mean of the sum of (probability - truth)^2, 0 to 2"),
     }
+
+
+def mean_over_classes(each: Mapping[str, Estimate], known: bool) -> Estimate:
+    """The mean of the AUROC of each class against the rest; the protocol names the classes. `known`: is there any truth?"""
+    area, used = macro(each), [word for word, estimate in each.items() if not estimate.undefined]
+    return replace(
+        area,
+        protocol="mean over classes of the AUROC of one against the rest",
+        detail="; ".join(filter(None, [f"classes: {', '.join(used) or 'none'}", area.detail])),
+        reason="undefined for every class" if known else "no patient here has this truth",
+    )
 
 
 def confusion(truth: ArrayLike, probabilities: Floats, levels: Sequence[float]) -> NDArray[np.int64]:
@@ -135,14 +145,26 @@ def _kappa(y: Floats, said: Floats, rows: Resamples) -> Estimate:
     return rows.estimate(draws, "quadratic weighted kappa of the level nearest to the expected one", undefined=why)
 
 
-def _balanced(y: Floats, said: NDArray[np.generic], rows: Resamples) -> Estimate:
-    """The mean recall over the levels that occur; a resample in which one of them does not is undefined."""
+def _balanced(y: Floats, said: NDArray[np.generic], rows: Resamples, names: Mapping[float, str]) -> Estimate:
+    """The mean recall over the levels that occur; a resample in which one of them does not is undefined.
+
+    Args:
+        names: of the levels that the model knows.
+    """
     here = np.unique(y)
 
     def recall(table: Floats, values: Floats) -> Floats:
         own = np.isin(values, here)
         hits = np.einsum("iir->ir", table)[own]
-        return np.asarray((hits / table.sum(axis=1)[own]).mean(axis=0))
+        balanced = (hits / table.sum(axis=1)[own]).mean(axis=0)
+        return np.asarray(balanced if len(here) > 1 else np.full_like(balanced, np.nan))
 
     protocol = "mean recall over the levels or classes that occur, of the most probable one"
-    return rows.estimate(_cells(y, said, rows, recall), protocol, detail=f"{len(here)} occur")
+    absent = [name for level, name in names.items() if level not in here]
+    unknown = sum(level not in names for level in here)
+    detail = [
+        f"{len(here)} occur" + (f", {unknown} of them unknown to the model" if unknown else ""),
+        f"left out, as no patient has it: {', '.join(absent)}" if absent else "",
+    ]
+    draws = _cells(y, said, rows, recall)
+    return rows.estimate(draws, protocol, detail="; ".join(filter(None, detail)), undefined="one level or class only")

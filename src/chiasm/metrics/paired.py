@@ -13,17 +13,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from chiasm.metrics.bootstrap import ROUNDING, Floats, varies
+
 
 @dataclass(frozen=True)
 class FoldTest:
-    """A difference over folds: mean, 95% interval, t with its degrees of freedom, two-sided p."""
+    """A difference over folds: mean, 95% interval, t with its degrees of freedom, two-sided p; None where folds do not differ."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     t: float | None
     df: int
-    p: float
+    p: float | None
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -40,16 +42,17 @@ def corrected_t(differences: ArrayLike, test_share: float) -> FoldTest | None:
         test_share: n_test / n_train.
 
     Returns:
-        None where fewer than two folds are defined. Where all agree, t is None: the interval is one point.
+        None where fewer than two folds are defined. Where all agree, but for rounding, there is nothing to test by: interval, t and
+        p are None.
     """
-    d = np.asarray(differences, np.float64)
+    d = _without_rounding(differences)
     d = d[~np.isnan(d)]
     if len(d) < 2:
         return None
-    mean, df = float(d.mean()), len(d) - 1
-    error = float(np.sqrt((1 / len(d) + test_share) * d.var(ddof=1)))
-    if error == 0:
-        return FoldTest(mean, mean, mean, None, df, 1.0 if mean == 0 else 0.0)
+    df = len(d) - 1
+    if not varies(d):
+        return FoldTest(float(d[0]), None, None, None, df, None)
+    mean, error = float(d.mean()), float(np.sqrt((1 / len(d) + test_share) * d.var(ddof=1)))
     t, reach = mean / error, float(stats.t.ppf(0.975, df)) * error
     return FoldTest(mean, mean - reach, mean + reach, t, df, float(2 * stats.t.sf(abs(t), df)))
 
@@ -59,12 +62,18 @@ def bootstrap_p(draws: ArrayLike) -> float | None:
 
     (Efron & Tibshirani 1993, section 15.4.) Never below 2 / (R + 1); None where most resamples are undefined.
     """
-    d = np.asarray(draws, np.float64)
+    d = _without_rounding(draws)
     known = d[~np.isnan(d)]
     if 2 * len(known) <= len(d):
         return None
     below, above = (known <= 0).sum(), (known >= 0).sum()
     return float(min(1.0, 2 * (min(below, above) + 1) / (len(known) + 1)))
+
+
+def _without_rounding(differences: ArrayLike) -> Floats:
+    """Differences of figures that are equal but for the order of their sums are 0."""
+    d = np.asarray(differences, np.float64)
+    return np.asarray(np.where(np.abs(d) <= ROUNDING, 0.0, d))
 
 
 def holm(p_values: ArrayLike) -> list[float]:

@@ -18,6 +18,10 @@ GRID = 100
 """Times at which the Brier score is computed to be integrated."""
 BLOCK = 1024
 """Studies that are paired with all others at once."""
+CONCORDANCE = {
+    "c_index": "Harrell's C: a tie counts one half",
+    "c_index_ipcw": "Uno's C: pairs weighted by inverse censoring, whole follow-up",
+}
 
 
 def concordance(times: ArrayLike, expected: ArrayLike, resamples: Resamples) -> dict[str, Estimate]:
@@ -29,6 +33,27 @@ def concordance(times: ArrayLike, expected: ArrayLike, resamples: Resamples) -> 
     Args:
         expected: [n] expected times: the smaller, the earlier.
     """
+    signed = np.asarray(times, np.float64)
+    sums = concordant_sums(signed, expected, inverse_censoring(signed), resamples)
+    with np.errstate(invalid="ignore"):
+        draws = sums[:2] / sums[2:]
+    return {
+        name: resamples.estimate(
+            draw, protocol, undefined="no pair in which one is known to be first", classes=(~np.signbit(signed),)
+        )
+        for (name, protocol), draw in zip(CONCORDANCE.items(), draws, strict=True)
+    }
+
+
+def inverse_censoring(times: ArrayLike) -> Floats:
+    """[n] 1 / G(t-)^2, what a pair weighs by its earlier time (Uno et al. 2011)."""
+    t, event = np.abs(np.asarray(times, np.float64)), ~np.signbit(np.asarray(times, np.float64))
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.where(event, censoring_curve(t, event, t) ** -2.0, 0.0))
+
+
+def concordant_sums(times: ArrayLike, expected: ArrayLike, weight: Floats, resamples: Resamples) -> Floats:
+    """[4, R + 1]: pairs in the right order, counted and weighted by `weight` [n] of the earlier; then all pairs, likewise."""
     t, event = np.abs(np.asarray(times, np.float64)), ~np.signbit(np.asarray(times, np.float64))
     x = np.asarray(expected, np.float64)
     everybody = sparse.eye_array(len(t), format="csr")
@@ -39,16 +64,9 @@ def concordance(times: ArrayLike, expected: ArrayLike, resamples: Resamples) -> 
             (t[first, None] == t) & ~event
         )  # an event comes before a censoring at its time
         right = before * ((x[first, None] < x) + 0.5 * (x[first, None] == x))
-        weight = np.stack([np.ones(len(first)), censoring_curve(t, event, t[first]) ** -2.0])
-        sums += resamples.draws(everybody, partial(_pairs, first, before.astype(np.float64), right, weight))
-    with np.errstate(invalid="ignore"):
-        draws = sums[:2] / sums[2:]
-    why = "no pair in which one is known to be first"
-    harrell, uno = "Harrell's C: a tie counts one half", "Uno's C: pairs weighted by inverse censoring, whole follow-up"
-    return {
-        "c_index": resamples.estimate(draws[0], harrell, undefined=why),
-        "c_index_ipcw": resamples.estimate(draws[1], uno, undefined=why),
-    }
+        each = np.stack([np.ones(len(first)), weight[first]])
+        sums += resamples.draws(everybody, partial(_pairs, first, before.astype(np.float64), right, each))
+    return sums
 
 
 def _pairs(first: NDArray[np.intp], before: Floats, right: Floats, weight: Floats, w: Floats) -> Floats:
@@ -69,7 +87,8 @@ def integrated_brier(times: ArrayLike, survival: Floats, grid: ArrayLike, resamp
     at = np.asarray(grid, np.float64)
     if len(at) < 2 or not event.any():
         nothing = np.full(resamples.weights.shape[1], np.nan)
-        return resamples.estimate(nothing, "integrated Brier score", undefined="no event")
+        why = "no event" if len(at) >= 2 else "nobody was followed up over any time that the model tells"
+        return resamples.estimate(nothing, "integrated Brier score", undefined=why, classes=(event,))
     own, later = censoring_curve(t, event, t), censoring_curve(t, event, at, right=True)
     had = (t[:, None] <= at) & event[:, None]
     left = t[:, None] > at
@@ -77,7 +96,7 @@ def integrated_brier(times: ArrayLike, survival: Floats, grid: ArrayLike, resamp
         each = np.where(had, survival**2 / own[:, None], 0.0) + np.where(left, (1 - survival) ** 2 / later, 0.0)
     mean = np.trapezoid(each, at, axis=1) / (at[-1] - at[0])
     protocol = "integrated Brier score, weighted by inverse censoring"
-    return resamples.mean(mean, f"{protocol}; the censoring curve is that of the sample")
+    return resamples.mean(mean, f"{protocol}; the censoring curve is that of the sample", (event,))
 
 
 def censoring_curve(t: Floats, event: NDArray[np.bool_], at: Floats, right: bool = False) -> Floats:

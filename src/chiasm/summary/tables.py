@@ -20,11 +20,12 @@ from chiasm.tensors import MODALITIES
 T = TypeVar("T")
 
 SCORES = (
-    ("", ("auroc", "auprc", "f1", "balanced_accuracy", "accuracy", "brier", "ece", "ece_uncalibrated")),
+    ("", ("auroc", "auroc_pooled", "auprc", "f1", "balanced_accuracy", "accuracy", "brier", "ece", "ece_uncalibrated")),
     ("", ("qwk", "mae", "balanced_accuracy", "r", "rps")),
     ("", ("mae", "r")),
     ("", ("c_index", "c_index_ipcw", "ibs")),
     ("above a level", ("auroc_gt_",)),
+    ("at the threshold", ("sensitivity", "specificity", "ppv", "npv")),
     ("calibration and net benefit", ("calibration_slope", "calibration_intercept", "net_benefit_")),
     ("prediction sets", ("coverage", "set_size", "interval_width")),
 )
@@ -57,6 +58,7 @@ ADDED = {
 """After `added_` in the name of a control -> what was added."""
 TITLES = {
     "auroc": "AUROC",
+    "auroc_pooled": "AUROC pooled",
     "auprc": "AUPRC",
     "f1": "F1",
     "brier": "Brier",
@@ -66,6 +68,10 @@ TITLES = {
     "r": "Pearson r",
     "balanced_accuracy": "Balanced accuracy",
     "accuracy": "Accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
     "qwk": "Quadratic kappa",
     "rps": "RPS",
     "c_index": "C-index",
