@@ -228,14 +228,8 @@ def fit_linear(x: Floats, y: Floats, folds: Folds, binary: bool, seed: int, copi
     z, method = (x - mean) / std, "decision_function" if binary else "predict"
     chosen = Chosen(PENALTIES[-1], None)
     if folds:
-        chosen = min(
-            (
-                Chosen(p, _loss(y, held_out, binary), held_out)
-                for p in PENALTIES
-                for held_out in (cross_val_predict(make(p), z, y, cv=folds, method=method),)
-            ),
-            key=lambda one: one[1],
-        )
+        found = {p: cross_val_predict(make(p), z, y, cv=folds, method=method) for p in PENALTIES}
+        chosen = _least(found, y, binary)
     model = make(chosen.strength).fit(z, y)
     weights = model.coef_.ravel() / std
     return Linear(np.append(weights, float(np.ravel(model.intercept_)[0]) - weights @ mean)), chosen
@@ -289,15 +283,15 @@ def fit_blend(
         return curves, Chosen(0.0, None)
     trees, rough = fit_trees(x, y, folds, binary, seed, copies)
     assert rough.held_out is not None
-    chosen = min(
-        (
-            Chosen(share, _loss(y, held_out, binary), held_out)
-            for share in SHARES
-            for held_out in ((1 - share) * smooth.held_out + share * rough.held_out,)
-        ),
-        key=lambda one: one[1],
-    )
+    chosen = _least({s: (1 - s) * smooth.held_out + s * rough.held_out for s in SHARES}, y, binary)
     return Blend(chosen.strength, curves, trees), chosen
+
+
+def _least(held_out: dict[float, Floats], y: Floats, binary: bool) -> Chosen:
+    """Of strength -> held-out answers [n], the one with the least loss."""
+    losses = {strength: _loss(y, answers, binary) for strength, answers in held_out.items()}
+    best = min(losses, key=lambda strength: losses[strength])
+    return Chosen(best, losses[best], held_out[best])
 
 
 def _loss(y: Floats, answers: Floats, binary: bool) -> float:

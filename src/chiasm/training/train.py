@@ -620,8 +620,9 @@ def hide_columns(batch: Batch, share: float, seed: int, epoch: int, keys: NDArra
     draws = torch.from_numpy(uniforms(seed + 2, epoch, keys, here.shape[1])).to(here.device)
     chance = torch.where(here, draws, -1.0)
     kept = here & ((chance >= share) | (chance == chance.amax(dim=1, keepdim=True)))
-    numbers, words = kept.split([batch.record_observed.shape[1], batch.record_codes.shape[1]], dim=1)
-    return replace(batch, record_observed=numbers, record_codes=batch.record_codes.where(words, 0))
+    numbers = batch.record_observed.shape[1]
+    words = batch.record_codes.where(kept[:, numbers:], 0)
+    return replace(batch, record_observed=kept[:, :numbers], record_codes=words)
 
 
 class EpochLog(Callback):  # type: ignore[misc]

@@ -128,7 +128,7 @@ def _show(cell: str) -> str:
 def centred(cells: pd.Series[Any], missing: Collection[str], decimal: str | None = None) -> bool:
     """Whether more than a tenth of the numbers of a column are below 0: a scale about its mean, not slips of the pen."""
     numbers = [value for value in parse_numbers(cells, missing, decimal).values if value is not None]
-    return sum(value < 0 for value in numbers) > len(numbers) / 10
+    return bool(sum(value < 0 for value in numbers) > len(numbers) / 10)
 
 
 def parse_ages(cells: pd.Series[Any], missing: Collection[str]) -> Cells:
