@@ -327,7 +327,7 @@ def _varies_not(facts: dict[str, Any]) -> bool:
     if not facts["known"]:
         return False
     if "classes" in facts:
-        return sum(count > 0 for count in facts["classes"].values()) < 2
+        return len([word for word, count in facts["classes"].items() if count]) < 2
     if "events" in facts:
         return int(facts["events"]) == 0
     return float(facts["min"]) == float(facts["max"])
