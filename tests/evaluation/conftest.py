@@ -6,6 +6,7 @@ Study i shows pneumonia where i is odd (the image is then bright), patient 14 ha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,14 @@ def a_study(i: int) -> Study:
         split="test" if i in TEST else "train",
         bayes={"image": 0.9 if i in (6, 7, 14) else 0.2},
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_are_enough() -> Iterator[None]:
+    """The hand-made evidence is of eight studies: figures of fewer than five of a class are shown here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chiasm.metrics.bootstrap.FEWEST", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

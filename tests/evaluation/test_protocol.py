@@ -10,8 +10,14 @@ from chiasm.metrics.bootstrap import Resamples
 from chiasm.run.records import Evaluated
 
 
+def recorded(**more: Any) -> Evaluated:
+    """An evaluation of which no more is known than who answered."""
+    known = {field.name: None for field in fields(Evaluated)} | {"external": False, "fold_models": 1, "repeats": 1}
+    return Evaluated(**(known | more))  # type: ignore[arg-type]
+
+
 def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
-    metrics = to_metrics(score_all(evidence, truth, resamples), evidence.question, "test split", evidence.neighbour)
+    metrics = to_metrics(score_all(evidence, truth, resamples), evidence.question, recorded(), evidence.neighbour)
     said = {str(name): metric.protocol for name, metric in metrics.items()}
     full = "image + text + record; report-conditioned (sections history, findings); test split; uncertain findings left out; "
     assert said["findings/pneumonia/auroc"].startswith(full)
@@ -37,8 +43,7 @@ def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples:
 
 def test_who_answered_is_said() -> None:
     def who(**more: Any) -> str:
-        known = {field.name: None for field in fields(Evaluated)} | {"external": False, "fold_models": 1, "repeats": 1}
-        return who_answered(Evaluated(**(known | more)))  # type: ignore[arg-type]
+        return who_answered(recorded(**more))
 
     assert who() == "test split"
     assert who(fold_models=5, folds=5) == "5 patient folds pooled"
@@ -46,3 +51,5 @@ def test_who_answered_is_said() -> None:
     assert who(fold_models=10, folds=5, repeats=2) == f"5 patient folds pooled, {each} 2 models (one a repeat)"
     assert who(fold_models=5, folds=5, external=True) == f"external cohort, {each} 5 models"
     assert who(external=True) == "external cohort"
+    within = who_answered(recorded(fold_models=10, folds=5, repeats=2), within=True)
+    assert within == "5 patient folds, 2 times", "no answers are put together"

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 from scoring import by_name, locate_all, score_all
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
@@ -190,3 +191,54 @@ def test_texts_are_scored_beside_their_controls(scores: Scores) -> None:
 def test_without_text(evidence: Evidence) -> None:
     assert without_text(evidence.question) == "image+record"
     assert without_text(replace(evidence.question, modalities=["image"])) == ""
+
+
+def test_over_folds_patients_are_ranked_among_those_whom_one_model_answered(
+    evidence: Evidence, truth: Truth, resamples: Resamples
+) -> None:
+    """The second model answers every label 10 log-odds higher: pooled that harms, within folds it does not."""
+    arm = evidence.arms[""]
+    shifted = {target: own.copy() for target, own in arm.values.items()}
+    shifted["findings"][4:] = expit(logit(arm.values["findings"][4:]) + 10)
+    pool = replace(evidence.pool, fold_model=np.repeat([[0], [1]], 4, axis=0))
+    moved = replace(evidence, pool=pool, arms={"": replace(arm, values=shifted)}, heads={})
+    found = by_name(score_all(moved, truth, resamples))
+    y, p = truth.labels["findings"][:, 0], shifted["findings"][:, 0]
+    pairs = [(i, j) for i in np.flatnonzero(y == 1) for j in np.flatnonzero(y == 0) if (i < 4) == (j < 4)]
+    within = np.mean([(p[i] > p[j]) + 0.5 * (p[i] == p[j]) for i, j in pairs])
+    assert value(found, "findings/pneumonia/auroc") == pytest.approx(within)
+    pooled = value(found, "findings/pneumonia/auroc_pooled")
+    assert pooled == pytest.approx(roc_auc_score(y, p))
+    assert pooled < within
+    again = replace(moved, pool=replace(pool, fold_model=np.zeros((8, 1), np.int64)))
+    assert "findings/pneumonia/auroc_pooled" not in by_name(score_all(again, truth, resamples)), (
+        "one model has one scale"
+    )
+
+
+def test_repeats_are_averaged_as_figures_and_not_as_answers(
+    evidence: Evidence, truth: Truth, resamples: Resamples
+) -> None:
+    """Two models of one fold each, one right and one wrong: their mean answers are ties, the mean of their AUROC is .5."""
+    right = np.tile([0.1, 0.9], 4)
+    both = np.stack([right, 1 - right], axis=1)[:, :, None]
+    arm = Arm.of({"findings": np.concatenate([both, both], axis=2), "outcome": both, "severity": both})
+    assert (arm.values["findings"] == 0.5).all()
+    pool = replace(evidence.pool, fold_model=np.tile([[0, 1]], (8, 1)))
+    found = by_name(
+        score_all(
+            replace(evidence, pool=pool, arms={"": replace(arm, shown=evidence.arms[""].shown)}, heads={}),
+            truth,
+            resamples,
+        )
+    )
+    assert value(found, "findings/pneumonia/auroc") == 0.5
+    keen = replace(arm, each={**arm.each, "findings": np.stack([right, right], axis=1)[:, :, None].repeat(2, axis=2)})
+    found = by_name(
+        score_all(
+            replace(evidence, pool=pool, arms={"": replace(keen, shown=evidence.arms[""].shown)}, heads={}),
+            truth,
+            resamples,
+        )
+    )
+    assert value(found, "findings/pneumonia/auroc") == 1.0, "whatever their mean is said to be"

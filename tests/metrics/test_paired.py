@@ -53,6 +53,19 @@ def test_equal_models_differ_by_nothing_and_undefined_folds_are_left_out():
     assert corrected_t([0.5, 0.5], 1).p == 0
 
 
+@pytest.mark.parametrize("d", [[0.1, 0.1, 0.1], [0.1 + 0.2, 0.3, 0.3], [0.7, 0.7 + 1e-16, 0.7]])
+def test_differences_that_are_equal_but_for_rounding_have_no_t(d):
+    found = corrected_t(d, 0.25)
+    assert found.t is None
+    assert found.low == found.value == found.high == pytest.approx(d[0])
+
+
+def test_what_differs_from_nothing_by_rounding_is_nothing():
+    found = corrected_t([1e-17, -3e-17, 5e-17], 0.25)
+    assert (found.value, found.t, found.p) == (0, None, 1)
+    assert bootstrap_p(np.full(999, 1e-17)) == 1
+
+
 def test_its_error_of_the_first_kind_is_held_where_the_plain_t_is_not():
     """Scores of overlapping trainings: correlation rho = n_test / (n_test + n_train) between folds, no true difference."""
     rng, j, rho = np.random.default_rng(0), 10, 0.2

@@ -17,7 +17,7 @@ from chiasm.comparison.folds import fold_scores
 from chiasm.errors import RunError
 from chiasm.evaluation.evaluate import publish
 from chiasm.evaluation.protocol import to_metrics, who_answered
-from chiasm.evaluation.score import Scores, score
+from chiasm.evaluation.score import Scores, score, within_folds
 from chiasm.heads.head import open_heads
 from chiasm.heads.spec import Case
 from chiasm.metrics.bootstrap import Resamples
@@ -137,12 +137,14 @@ def compare(runs: Sequence[Path | str], out: Path | str | None = None, *, baseli
         say(note)
     first, *others = answered
     resamples = Resamples.draw(first.patients, first.recipe.evaluate.resamples, seed=0)
-    scored = {run.name: _score(run, resamples) for run in answered}
+    pooled = any(within_folds(run.evidence) is None for run in answered)  # one of them has no folds to rank within
+    scored = {run.name: _score(run, resamples, pooled) for run in answered}
     found: dict[str, dict[MetricName, Difference]] = {}
     for other in others:
         found[other.name], said = _compare_two(first, other, scored)
         notes += said
     found = adjust(found)
+    notes += _at_odds(found)
     folder = first.path / "comparison" if out is None else Path(out)
     comparison = Comparison(_record(answered, resamples, scored[first.name][1], found, notes), found, folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,12 +161,12 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
-def _score(run: Answered, resamples: Resamples) -> tuple[Scores, dict[MetricName, Metric]]:
+def _score(run: Answered, resamples: Resamples, pooled: bool) -> tuple[Scores, dict[MetricName, Metric]]:
     """Every figure of the run and of its modality subsets."""
     case = Case(run.evidence.question, run.evidence.pool, run.truth, resamples)
-    every = score(run.evidence, case, open_heads(run.evidence.question))
+    every = score(run.evidence, case, open_heads(run.evidence.question), pooled)
     scores = {n: e for n, e in every.items() if n.control is None and n.subgroup is None}
-    return scores, to_metrics(scores, run.evidence.question, who_answered(run.record))
+    return scores, to_metrics(scores, run.evidence.question, run.record)
 
 
 def _compare_two(
@@ -236,6 +238,21 @@ def _better(name: MetricName, found: Difference) -> str:
     return "first" if (low > 0) != (name.metric in LOWER_IS_BETTER) else "other"
 
 
+def _at_odds(others: Mapping[str, Mapping[MetricName, Difference]]) -> list[str]:
+    """A sentence for each leading figure whose difference has one sign over patients and the other over folds."""
+    found = []
+    for other, differences in others.items():
+        for name in leading({name: d.difference for name, d in differences.items()}):
+            d, folds = differences[name].difference, differences[name].folds
+            if d.value is not None and isinstance(folds, FoldTest) and d.value * folds.value < 0:
+                found.append(
+                    f"{pretty(*name[:2]).capitalize()}, minus {other}: {number(d.value)} over patients and {number(folds.value)} over "
+                    "folds. Over patients a fold counts by its pairs of patients, over folds each counts the same: the "
+                    "difference is too small to have a sign."
+                )
+    return found
+
+
 def _unbeaten(runs: Sequence[Answered], others: Mapping[str, Mapping[MetricName, Difference]]) -> list[str]:
     """A sentence for each baseline and target on which the first run, itself no baseline, is not better."""
     first, *rest = runs
@@ -255,10 +272,15 @@ def _unbeaten(runs: Sequence[Answered], others: Mapping[str, Mapping[MetricName,
                 f", {number(d.difference.low)} to {number(d.difference.high)}" if d.difference.low is not None else ""
             )
             verdict = "is worse than the plain" if d.better == "other" else "does not beat the plain"
+            low, high, p = d.difference.low, d.difference.high, d.p_adjusted
+            clear = low is not None and high is not None and not low <= 0 <= high
+            corrected = (
+                f", p = {p:.3f} after Holm's correction" if clear and d.better == "neither" and p is not None else ""
+            )
             found.append(
                 f"{pretty(target, label).capitalize()}: the model {verdict} {run.recipe.name} "
                 f"({TITLES.get(metric, metric)} {number(d.values[0].value)} against {number(d.values[1].value)}: difference "
-                f"{number(d.difference.value)}{interval}, on the same {d.difference.n:,} patients)."
+                f"{number(d.difference.value)}{interval}{corrected}, on the same {d.difference.n:,} patients)."
             )
     return found
 

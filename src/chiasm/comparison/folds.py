@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from chiasm.comparison.answered import Answered
 from chiasm.evaluation.score import score_arm
 from chiasm.evaluation.spec import Arm
-from chiasm.evaluation.verify import fold_model_values
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.name import MetricName
 from chiasm.run.folder import read_run
@@ -54,7 +53,8 @@ def _by_fold(run: Answered) -> FoldScores:
     evidence, truth = run.evidence, run.truth
     fold_models = read_run(run.path).fold_models
     found: FoldScores = {}
-    for prefix, values in fold_model_values(run.path, fold_models, evidence).items():
+    for prefix, arm in evidence.arms.items():
+        values = {target: arm.by_model(target) for target in arm.values}
         for fold_model in range(len(fold_models)):
             rows, slot = np.nonzero(evidence.pool.fold_model == fold_model)
             own = Arm({target: each[rows, slot] for target, each in values.items()})

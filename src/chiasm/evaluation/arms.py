@@ -211,8 +211,8 @@ def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers
             values[target][at] = layout.place(plan, target, calibrated[target])
             cuts[target][at] = layout.place_labels(plan, target, fold_model.thresholds(target, said.shown))
             radii[target][at] = layout.place_labels(plan, target, fold_model.radii(target, said.shown))
-    mean, cut, radius = ({t: mean_known(v, axis=1) for t, v in parts.items()} for parts in (values, cuts, radii))
-    return Arm(mean, logits, cut, shown, radius)
+    cut, radius = ({t: mean_known(v, axis=1) for t, v in parts.items()} for parts in (cuts, radii))
+    return Arm.of(values, logits=logits, cuts=cut, shown=shown, radii=radius)
 
 
 def _nothing(question: Question, pool: Pool, plans: Sequence[Plan]) -> Arm:
@@ -224,7 +224,7 @@ def _nothing(question: Question, pool: Pool, plans: Sequence[Plan]) -> Arm:
         for target in plan.targets:
             prior = np.repeat(plan.prior(target)[None], len(at[0]), axis=0)
             values[target][at] = layout.place(plan, target, prior)
-    return Arm({target: mean_known(own, axis=1) for target, own in values.items()})
+    return Arm.of(values)
 
 
 def _taught(fold_models: Sequence[FoldModelOver], taught: Sequence[FoldModelOver], pool: Pool) -> Taught:

@@ -14,7 +14,7 @@ from chiasm.cohort.store import Cohort
 from chiasm.encoding.images import Shown
 from chiasm.encoding.levels import find_rates
 from chiasm.evaluation.spec import Arm
-from chiasm.heads.spec import Floats, Pool, Question, mean_known
+from chiasm.heads.spec import Floats, Pool, Question
 from chiasm.metrics.controls import metadata_features, pixel_statistics, probe, thumbnails
 from chiasm.metrics.description import tokenize
 from chiasm.registry import CONTROLS
@@ -115,8 +115,8 @@ def prior_arm(question: Question, taught: Taught, fold_model: NDArray[np.int64])
                     means[number, k, : len(levels)] = np.cumprod(1 - rates) if kind is Kind.SURVIVAL else rates
                 elif len(known):
                     means[number, k] = known.mean(dtype=np.float64)
-        values[target] = mean_known(means[fold_model], axis=1)
-    return Arm(values)
+        values[target] = means[fold_model]
+    return Arm.of(values)
 
 
 class Prior(Control):
@@ -138,14 +138,14 @@ class Shortcut(Control):
             return None
         needed = np.unique(np.concatenate([*taught.train, taught.tested]))
         rows, tested = self.features(taught.pool(needed), taught.ndim), np.searchsorted(needed, taught.tested)
-        values = {t: np.full((len(tested), *question.layout.shape(t)), np.nan) for t in question.targets}
+        values = {t: np.full((*pool.fold_model.shape, *question.layout.shape(t)), np.nan) for t in question.targets}
         for target, labels in question.targets.items():
             truth, mask = (part[needed] for part in taught.labels(question, target))
             for k in range(len(labels)):
                 if question.kinds[target] is Kind.BINARY:
                     own = truth[:, k], mask[:, k]
-                    values[target][:, k] = _probed(rows, *own, taught, needed, tested, pool.fold_model)
-        return Arm(values)
+                    values[target][:, :, k] = _probed(rows, *own, taught, needed, tested, pool.fold_model)
+        return Arm.of(values)
 
     def features(self, pool: Pool, ndim: int) -> Floats:
         """[n, d] numbers of each study; NaN is missing."""
@@ -207,7 +207,7 @@ def _probed(
     tested: NDArray[np.int64],
     fold_model: NDArray[np.int64],
 ) -> Floats:
-    """[n] mean probability of the fold models that answer a study; NaN where the training labels have one class."""
+    """[n, M] probability by the training of each fold model that answers; NaN where its labels have one class."""
     said = np.full(fold_model.shape, np.nan)
     for number, train in enumerate(taught.train):
         asked, slot = np.nonzero(fold_model == number)
@@ -215,7 +215,7 @@ def _probed(
         scores = probe(rows[own], truth[own], rows[tested[asked]], mask[own]) if len(asked) else None
         if scores is not None:
             said[asked, slot] = expit(scores)
-    return mean_known(said, axis=1)
+    return said
 
 
 def _metadata(pool: Pool) -> Floats:

@@ -16,7 +16,7 @@ from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.arms import collect
 from chiasm.evaluation.cases import draw_cases
 from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass
-from chiasm.evaluation.protocol import to_metrics, who_answered
+from chiasm.evaluation.protocol import to_metrics
 from chiasm.evaluation.score import Scores, score
 from chiasm.evaluation.spec import Evidence, read_truth
 from chiasm.evaluation.store import file_hash, read_evidence, write_evidence
@@ -145,7 +145,7 @@ def _publish(run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path,
         scores = score(evidence, case, heads)
     question, pool = evidence.question, evidence.pool
     leaks = report_leaks(question, truth, pool)
-    metrics = to_metrics(scores, question, who_answered(record), evidence.neighbour)
+    metrics = to_metrics(scores, question, record, evidence.neighbour)
     record = replace(
         record,
         leads=leading_arms(question, leaks),
@@ -278,8 +278,11 @@ def _protocol(record: Evaluated) -> str:
         many = f"; answers are the mean of {record.fold_models} models" if record.fold_models > 1 else ""
         return f"External validation: {who} of a cohort that took no part in training{many}."
     if record.fold_models > 1:
-        many = f"the mean of {record.repeats} models" if record.repeats > 1 else "a model"
-        return f"{who}, each answered by {many} that never saw the patient: {record.folds} patient folds, pooled."
+        many = f"{record.repeats} models" if record.repeats > 1 else "a model"
+        return (
+            f"{who}, each answered by {many} that never saw the patient: {record.folds} patient folds. Ranking is measured "
+            "among patients whom one model answered; all else of the answers put together."
+        )
     return f"{who} of the test split: no part of training, calibration or the choice of a threshold saw them."
 
 

@@ -13,12 +13,13 @@ from scipy.special import logit
 from chiasm.encoding.levels import Levels, curve_at, expectation
 from chiasm.evaluation.spec import Arm
 from chiasm.heads.spec import Floats, Question, Truth
+from chiasm.metrics import folds
 from chiasm.metrics.bootstrap import Estimate, Resamples
 from chiasm.metrics.calibration import calibration_line, ece
 from chiasm.metrics.classification import brier, decisions, prevalence, ranking
 from chiasm.metrics.conformal import least_patients, likely
 from chiasm.metrics.decision import net_benefit
-from chiasm.metrics.ordinal import dichotomized, multiclass, ordinal
+from chiasm.metrics.ordinal import dichotomized, mean_over_classes, multiclass, ordinal
 from chiasm.metrics.regression import agreement
 from chiasm.metrics.survival import concordance, horizon, integrated_brier
 from chiasm.study import Kind
@@ -35,6 +36,8 @@ class Column:
     Attributes:
         cut, radius, raw: [n] where it is decided, how far the prediction set reaches, the answer before calibration; None for an
             arm that has none.
+        each, tested_by: [n, M] (or [n, M, Q]) what each fold model says, and its number: ranking is within folds. None where one
+            model, or all models together, answered everybody.
     """
 
     truth: NDArray[np.float32]
@@ -44,6 +47,8 @@ class Column:
     cut: Floats | None = None
     radius: Floats | None = None
     raw: Floats | None = None
+    each: Floats | None = None
+    tested_by: NDArray[np.int64] | None = None
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.truth, self.values, self.resamples, self.known))
@@ -54,9 +59,16 @@ class Column:
 
 
 def read_column(
-    question: Question, truth: Truth, arm: Arm, resamples: Resamples, target: str, k: int, rows: NDArray[np.intp]
+    question: Question,
+    truth: Truth,
+    arm: Arm,
+    resamples: Resamples,
+    target: str,
+    k: int,
+    rows: NDArray[np.intp],
+    tested_by: NDArray[np.int64] | None = None,
 ) -> Column:
-    """Label k of a target, of these rows."""
+    """Label k of a target, of these rows. `tested_by`: [all rows, M] fold models, where ranking is within folds."""
     values = arm.values[target][rows, k]
     known = truth.mask[target][rows, k] & np.isfinite(values).reshape(len(rows), -1).all(axis=1)
     raw = arm.uncalibrated(target) if question.kinds[target] is Kind.BINARY else None
@@ -68,6 +80,8 @@ def read_column(
         arm.cuts[target][rows, k] if target in arm.cuts else None,
         arm.radii[target][rows, k] if target in arm.radii else None,
         None if raw is None else raw[rows, k],
+        None if tested_by is None else arm.by_model(target)[rows, :, k],
+        None if tested_by is None else tested_by[rows],
     )
 
 
@@ -90,6 +104,9 @@ def score_label(question: Question, target: str, k: int, column: Column, whole: 
         found = _score_levels(column, question.levels[target][k], kind, whole)
     if prior:
         return {name: figure for name, figure in found.items() if name.partition("_gt_")[0] not in RANKS}
+    if column.tested_by is not None:
+        within = _within_folds(column, kind, question.levels[target][k] if target in question.levels else (), whole)
+        found |= {f"{name}_pooled": found[name] for name in within} | within
     if column.radius is not None and kind is not Kind.SURVIVAL:
         found |= _cover(column, question, target, k)
     return found
@@ -107,6 +124,30 @@ def score_binary(column: Column, whole: bool) -> Figures:
         found["ece_uncalibrated"] = ece(*replace(column, values=column.raw))
         line = calibration_line(*replace(column, values=logit(np.clip(column.values, 1e-9, 1 - 1e-9))))
         found |= {f"calibration_{name}": figure for name, figure in line.items()}
+    return found
+
+
+def _within_folds(column: Column, kind: Kind, levels: Levels, whole: bool) -> Figures:
+    """The ranking figures of each kind, over pairs of patients whom one fold model tested."""
+    assert column.each is not None and column.tested_by is not None
+    known = np.isfinite(column.each.reshape(*column.each.shape[:2], -1)).all(axis=2)
+    asked = (np.where(known, column.tested_by, -1), column.resamples, column.known)
+    each = np.where(known.reshape(*known.shape, *[1] * (column.each.ndim - 2)), column.each, 0.0)
+    if kind is Kind.BINARY:
+        return folds.ranking(column.truth, each, *asked)
+    if kind is Kind.REGRESSION:
+        return {"r": folds.correlation(column.truth, each, *asked)}
+    each = each[:, :, : len(levels)]
+    if kind is Kind.MULTICLASS:
+        areas = {str(w): folds.ranking(column.truth == q, each[:, :, q], *asked)["auroc"] for q, w in enumerate(levels)}
+        return {"auroc": mean_over_classes(areas, bool(column.known.any()))}
+    expected = expectation(each, levels, kind)
+    if kind is Kind.SURVIVAL:
+        return folds.concordance(column.truth, expected, *asked)
+    found = {"r": folds.correlation(column.truth, expected, *asked)}
+    above = each[:, :, ::-1].cumsum(axis=2)[:, :, -2::-1]  # P(y > level) of each level but the last
+    for q, level in enumerate(levels[:-1] if whole else ()):
+        found[f"auroc_gt_{level:g}"] = folds.ranking(column.truth > float(level), above[:, :, q], *asked)["auroc"]
     return found
 
 

@@ -18,15 +18,16 @@ _ADDED = {
 }
 
 
-def to_metrics(scores: Scores, question: Question, who: str, neighbour: str = "") -> dict[MetricName, Metric]:
+def to_metrics(scores: Scores, question: Question, record: Evaluated, neighbour: str = "") -> dict[MetricName, Metric]:
     """Estimates as metrics, each with its whole protocol.
 
     Args:
-        who: of `who_answered`. neighbour: how the nearest neighbour was found.
+        record: of the run's evaluation: which models answered whom. neighbour: how the nearest neighbour was found.
     """
     metrics = {}
     for name, estimate in scores.items():
         metric = estimate.metric()
+        who = who_answered(record, "fold" in metric.protocol)
         said = [_arm(name, question, neighbour), who, _labels(name, question), metric.protocol]
         metrics[name] = replace(metric, protocol="; ".join(filter(None, said)))
     return metrics
@@ -56,13 +57,19 @@ def _arm(name: MetricName, question: Question, neighbour: str) -> str:
     return f"{seen}; {sections}" if "text" in inputs else seen
 
 
-def who_answered(record: Evaluated) -> str:
-    """Which models answered whom: "5 patient folds pooled, each answer ... the mean of 2 models (one a repeat)"."""
+def who_answered(record: Evaluated, within: bool = False) -> str:
+    """Which models answered whom: "5 patient folds pooled, each answer ... the mean of 2 models (one a repeat)".
+
+    Args:
+        within: the figure says itself that it is one within folds.
+    """
     mean = ", each answer, threshold and radius of a prediction set the mean of {} models"
     if record.external:
         return "external cohort" + (mean.format(record.fold_models) if record.fold_models > 1 else "")
     if record.fold_models == 1:
         return "test split"
+    if within:
+        return f"{record.folds} patient folds" + (f", {record.repeats} times" if record.repeats > 1 else "")
     again = f"{mean.format(record.repeats)} (one a repeat)" if record.repeats > 1 else ""
     return f"{record.folds} patient folds pooled{again}"
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.evaluation.contributions import COMPLETE, score_added, score_shares
-from chiasm.evaluation.labels import Column, read_column, score_binary, score_label
+from chiasm.evaluation.labels import Column, read_column, score_label
 from chiasm.evaluation.spec import FULL, NOTHING, WITHOUT_OPT_IN, Arm, Evidence
 from chiasm.heads.head import Head
 from chiasm.heads.spec import Case, Question, Truth
@@ -23,29 +25,43 @@ BAYES_LABELS = {"outcome": ("event", "mrs_gt_2")}
 """The labels of a target whose true probability a phantom, of the chest or of a stroke, knows."""
 
 
-def score(evidence: Evidence, case: Case, heads: Mapping[str, Head]) -> Scores:
-    """Every figure of an evaluation. `heads`: of `chiasm.heads.head.open_heads`."""
+def score(evidence: Evidence, case: Case, heads: Mapping[str, Head], pooled: bool = False) -> Scores:
+    """Every figure of an evaluation.
+
+    Args:
+        heads: of `chiasm.heads.head.open_heads`. pooled: rank all patients together, whoever answered them.
+    """
     truth, resamples = case.truth, case.resamples
     question = evidence.question
     scores: Scores = {}
-    whole = complete(evidence)
+    whole, tested_by = complete(evidence), None if pooled else within_folds(evidence)
+    ask = partial(score_arm, question, truth, resamples=resamples, tested_by=tested_by)
     for prefix, arm in evidence.arms.items():
         if prefix == NOTHING:
             continue
-        scores |= score_arm(question, truth, arm, resamples, prefix)
+        scores |= ask(arm, prefix=prefix)
         if whole.any() and not whole.all():  # what a modality adds is best seen where all of them are there
-            scores |= score_arm(question, truth, arm, resamples, prefix, COMPLETE, whole)
+            scores |= ask(arm, prefix=prefix, group=COMPLETE, who=whole)
         if prefix in (FULL, WITHOUT_OPT_IN, without_text(question)):
             for group, who in truth.groups.items():
-                scores |= score_arm(question, truth, arm, resamples, prefix, group, who)
+                scores |= ask(arm, prefix=prefix, group=group, who=who)
     scores |= score_added(question, scores)
     everything = "+".join(question.modalities)
     scores |= {n._replace(subset=everything): own for n, own in scores.items() if n[3:] == (None,) * 3}
-    scores |= score_shares(evidence, resamples) | _score_bayes(question, truth, resamples)
+    scores |= score_shares(evidence, resamples) | _score_bayes(question, truth, resamples, tested_by)
     for name, by_control in evidence.heads.items():
         for control, own in by_control.items():
             scores |= heads[name].score(own, case, control)
     return scores
+
+
+def within_folds(evidence: Evidence) -> NDArray[np.int64] | None:
+    """[n, M] the fold models that tested each study, where several did: ranking compares what one of them says.
+
+    None where one model answered everybody, and of another cohort, which the mean of all models answers.
+    """
+    tested_by = evidence.pool.fold_model
+    return None if evidence.question.external or not tested_by.any() else tested_by
 
 
 def complete(evidence: Evidence) -> NDArray[np.bool_]:
@@ -72,14 +88,19 @@ def score_arm(
     prefix: str = FULL,
     group: str | None = None,
     who: NDArray[np.bool_] | None = None,
+    tested_by: NDArray[np.int64] | None = None,
 ) -> Scores:
-    """The figures of one arm, or of those `who` ([n] bool) belong to one group, by label and averaged over labels."""
+    """The figures of one arm, or of those `who` ([n] bool) belong to one group, by label and averaged over labels.
+
+    Args:
+        tested_by: of `within_folds`.
+    """
     rows = np.arange(len(resamples)) if who is None else np.flatnonzero(who)
     scores: Scores = {}
     for target, labels in question.targets.items():
         by_metric: dict[str, dict[str, Estimate]] = {}
         for k, label in enumerate(labels):
-            column = read_column(question, truth, arm, resamples, target, k, rows)
+            column = read_column(question, truth, arm, resamples, target, k, rows, tested_by)
             for metric, estimate in score_label(question, target, k, column, group is None, prefix == PRIOR).items():
                 by_metric.setdefault(metric, {})[label] = estimate
         for metric, estimates in by_metric.items():
@@ -91,7 +112,7 @@ def score_arm(
     return scores
 
 
-def _score_bayes(question: Question, truth: Truth, resamples: Resamples) -> Scores:
+def _score_bayes(question: Question, truth: Truth, resamples: Resamples, tested_by: NDArray[np.int64] | None) -> Scores:
     """What the best reader of each subset reaches on the same patients, as an arm `bayes:SUBSET`."""
     asked = [
         (target, label, k)
@@ -99,10 +120,12 @@ def _score_bayes(question: Question, truth: Truth, resamples: Resamples) -> Scor
         for k, label in enumerate(question.targets.get(target, ()))
         if label in known_labels
     ]
-    scores: Scores = {}
+    scores, best = Scores(), replace(question, net_benefit_at=())
     for (target, label, k), (subset, probability) in product(asked, truth.bayes.items()):
         known = truth.mask[target][:, k] & np.isfinite(probability)
-        column = Column(truth.labels[target][:, k], np.where(known, probability, 0.5), known, resamples)
-        for metric, estimate in score_binary(column, whole=True).items():
+        values = np.where(known, probability, 0.5)
+        each = None if tested_by is None else np.repeat(values[:, None], tested_by.shape[1], axis=1)
+        column = Column(truth.labels[target][:, k], values, known, resamples, each=each, tested_by=tested_by)
+        for metric, estimate in score_label(best, target, k, column, whole=True, prior=False).items():
             scores[metric_name(target, question.name_of(target, label), metric, "bayes", subset)] = estimate
     return scores

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ class Arm:
             for controls, which decide nothing.
         shown: [n, M] what a study showed the fold model: "image+record"; None for controls.
         radii: target -> [n, L] how strange a truth may be to be held likely, as `cuts`.
+        each: target -> [n, M, L] or [n, M, L, Q] of `values` what each of the M fold models says; empty where there is one.
     """
 
     values: Mapping[str, Floats]
@@ -45,6 +46,17 @@ class Arm:
     cuts: Mapping[str, Floats] = field(default_factory=dict)
     shown: NDArray[np.str_] | None = None
     radii: Mapping[str, Floats] = field(default_factory=dict)
+    each: Mapping[str, Floats] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, each: Mapping[str, Floats], **more: Any) -> Self:
+        """An arm of what each fold model says: its values are their mean."""
+        values = {target: mean_known(own, axis=1) for target, own in each.items()}
+        return cls(values, **more, each=each if any(own.shape[1] > 1 for own in each.values()) else {})
+
+    def by_model(self, target: str) -> Floats:
+        """[n, M, L] or [n, M, L, Q] what each fold model says."""
+        return self.each[target] if target in self.each else self.values[target][:, None]
 
     def uncalibrated(self, target: str) -> Floats | None:
         """[n, L] mean over fold models of sigmoid(logit), temperature 1; None without logits."""

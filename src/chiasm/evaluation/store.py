@@ -1,7 +1,7 @@
 """Evidence on disk: one .npz per arm, maps with their geometry, descriptions. No pickle, every digit kept.
 
 PREDICTIONS/index.json          what was asked (`Question`), by which fold models, of which cohorts
-PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold_model, shown, values|logits|cuts|radii/<target>; "full" is the model
+PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold_model, shown, values|logits|cuts|radii|each/<target>; "full" is the model
 PREDICTIONS/heads/NAME*         evidence of a head, as the head writes it; NAME.CONTROL* of its controls
 PREDICTIONS/look.npz            values, target, label, studies: what the model looked at
 PREDICTIONS/shares.parquet      a row for each study and number told of it: what each modality added (made of the arms)
@@ -31,7 +31,7 @@ from chiasm.heads.spec import Pool, Question
 from chiasm.registry import HEADS
 from chiasm.study import Kind
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def write_evidence(evidence: Evidence, folder: Path) -> None:
@@ -62,6 +62,7 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         arrays |= {f"logits/{target}": logits for target, logits in arm.logits.items()}
         arrays |= {f"cuts/{target}": cuts for target, cuts in arm.cuts.items()}
         arrays |= {f"radii/{target}": radii for target, radii in arm.radii.items()}
+        arrays |= {f"each/{target}": each for target, each in arm.each.items()}
         arrays |= {} if arm.shown is None else {"shown": arm.shown}
         _save(folder / f"{prefix or 'full'}.npz", arrays)
     for name, by_control in evidence.heads.items():
@@ -121,7 +122,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
                 keys, fold_model = arrays["study_ids"], arrays["fold_model"]
             elif not np.array_equal(keys, arrays["study_ids"]):
                 raise RunError("two arms answered different studies", where=str(folder / f"{prefix}.npz"))
-            parts: dict[str, dict[str, Any]] = {"values": {}, "logits": {}, "cuts": {}, "radii": {}}
+            parts: dict[str, dict[str, Any]] = {"values": {}, "logits": {}, "cuts": {}, "radii": {}, "each": {}}
             for name in arrays.files:
                 kind, _, target = name.partition("/")
                 if target:

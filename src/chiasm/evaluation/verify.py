@@ -11,7 +11,7 @@ import numpy as np
 from chiasm.encoding.plan import Plan
 from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.evaluate import read_case
-from chiasm.evaluation.protocol import to_metrics, who_answered
+from chiasm.evaluation.protocol import to_metrics
 from chiasm.evaluation.score import score
 from chiasm.evaluation.spec import Evidence
 from chiasm.evaluation.store import file_hash, read_evidence
@@ -71,7 +71,7 @@ def _verify(folder: Path, run: Path | None) -> list[str]:
     found += _recalibrated(run, read_run(run).fold_models, evidence)
     recipe = read_recipe(run / "recipe.yaml")
     scores = score(evidence, read_case(evidence, recipe), open_heads(evidence.question))
-    again = to_metrics(scores, evidence.question, who_answered(record), evidence.neighbour)
+    again = to_metrics(scores, evidence.question, record, evidence.neighbour)
     return found + compare(record.metrics, {str(name): metric for name, metric in again.items()})
 
 
@@ -92,8 +92,14 @@ def _recalibrated(run: Path, fold_models: Sequence[str], evidence: Evidence) -> 
     found: list[str] = []
     for prefix, each in fold_model_values(run, fold_models, evidence).items():
         for target, values in each.items():
-            stored = evidence.arms[prefix].values[target]
-            if not np.allclose(mean_known(values, axis=1), stored, rtol=1e-5, atol=1e-6, equal_nan=True):
+            stored = evidence.arms[prefix]
+            if not all(
+                np.allclose(own, said, rtol=1e-5, atol=1e-6, equal_nan=True)
+                for own, said in (
+                    (values, stored.by_model(target)),
+                    (mean_known(values, axis=1), stored.values[target]),
+                )
+            ):
                 found.append(f"arm {prefix or 'full'}: {target} is not what its logits and the calibration give")
     return found
 

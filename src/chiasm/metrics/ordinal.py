@@ -81,19 +81,24 @@ def multiclass(
     y, p, rows = _known(truth, probabilities, resamples, mask)
     chosen = p.argmax(axis=1)
     each = {word: ranking(y == k, p[:, k], rows)["auroc"] for k, word in enumerate(words)}
-    area, used = macro(each), [word for word, estimate in each.items() if not estimate.undefined]
     missed = ((p - (y[:, None] == np.arange(len(words)))) ** 2).sum(axis=1) + (y >= len(words))
     return {
-        "auroc": replace(
-            area,
-            protocol="mean over classes of the AUROC of one against the rest",
-            detail="; ".join(filter(None, [f"classes: {', '.join(used) or 'none'}", area.detail])),
-            reason="undefined for every class" if len(y) else "no patient here has this truth",
-        ),
+        "auroc": mean_over_classes(each, len(y) > 0),
         "balanced_accuracy": _balanced(y, chosen, rows, dict(enumerate(words))),
         "accuracy": rows.mean(y == chosen, "accuracy of the most probable class"),
         "brier": rows.mean(missed, "Brier score of all classes: mean of the sum of (probability - truth)^2, 0 to 2"),
     }
+
+
+def mean_over_classes(each: Mapping[str, Estimate], known: bool) -> Estimate:
+    """The mean of the AUROC of each class against the rest; the protocol names the classes. `known`: is there any truth?"""
+    area, used = macro(each), [word for word, estimate in each.items() if not estimate.undefined]
+    return replace(
+        area,
+        protocol="mean over classes of the AUROC of one against the rest",
+        detail="; ".join(filter(None, [f"classes: {', '.join(used) or 'none'}", area.detail])),
+        reason="undefined for every class" if known else "no patient here has this truth",
+    )
 
 
 def confusion(truth: ArrayLike, probabilities: Floats, levels: Sequence[float]) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from chiasm.tensors import MODALITIES
 T = TypeVar("T")
 
 SCORES = (
-    ("", ("auroc", "auprc", "f1", "balanced_accuracy", "accuracy", "brier", "ece", "ece_uncalibrated")),
+    ("", ("auroc", "auroc_pooled", "auprc", "f1", "balanced_accuracy", "accuracy", "brier", "ece", "ece_uncalibrated")),
     ("", ("qwk", "mae", "balanced_accuracy", "r", "rps")),
     ("", ("mae", "r")),
     ("", ("c_index", "c_index_ipcw", "ibs")),
@@ -57,6 +57,7 @@ ADDED = {
 """After `added_` in the name of a control -> what was added."""
 TITLES = {
     "auroc": "AUROC",
+    "auroc_pooled": "AUROC pooled",
     "auprc": "AUPRC",
     "f1": "F1",
     "brier": "Brier",
