@@ -81,13 +81,28 @@ class Tuned:
         }
 
 
+def render_tuned(tuned: Tuned) -> str:
+    """For people: the figures and what each fold chose, or what is missing."""
+    if tuned.selection is None:
+        lines = [f"missing in {tuned.out}, which the same command does:", *(f"  {clause}" for clause in tuned.missing)]
+        return "\n".join(lines)
+    lines = []
+    for name, m in (tuned.metrics or {}).items():
+        interval = f" [{m.low:.3f}, {m.high:.3f}]" if m.low is not None and m.high is not None else ""
+        lines.append(f"{name:40}  {'undefined' if m.value is None else f'{m.value:.3f}'}{interval}  n={m.n}")
+    for fold, chosen in tuned.selection.folds.items():
+        settings = ", ".join(f"{key}={value}" for key, value in chosen.settings.items()) or "as it stands"
+        lines.append(f"{fold}: {chosen.recipe}, {settings}")
+    return "\n".join([*lines, f"the run is in {tuned.out}", f"next: chiasm compare {tuned.out}"])
+
+
 class _Spent(Exception):
     """The budget is spent: what is done stands on disk."""
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One run that is tuned: the recipe's, or that of a plain baseline beside it."""
+class Job:
+    """One run that is tuned: the recipe's, or that of a plain baseline beside it. `asked`: what stands in asked.json."""
 
     out: Path
     space: Space
@@ -145,18 +160,18 @@ def tune(
     begun, out = time.monotonic(), Path(out)
     opened = [Cohort.open(cohort)]
     jobs = _open_jobs(recipes, opened, out, space, (trials, folds, repeats, inner_folds), metric, baselines)
-    names = list(_parts(jobs[0]))
-    if part is not None and not 0 <= part < len(names):
-        raise RunError("there is no such part", expected=f"0 to {len(names) - 1}, an outer fold each", got=str(part))
+    outer = list(_parts(jobs[0]))
+    if part is not None and not 0 <= part < len(outer):
+        raise RunError("there is no such part", expected=f"0 to {len(outer) - 1}, an outer fold each", got=str(part))
 
     def check() -> None:
         if budget_minutes is not None and time.monotonic() - begun >= 60 * budget_minutes:
             raise _Spent
 
     try:
-        for number, (fold, *_) in enumerate(names):
+        for number, (fold, parts, seed) in enumerate(outer):
             for job in jobs if part in (None, number) else ():
-                _tune_fold(job, fold, check)
+                tune_fold(job, fold, parts, seed, check)
     except _Spent:
         say(f"the budget of {budget_minutes:g} minutes is spent")
     missing = tuple(clause for job in jobs for clause in _missing(job))
@@ -177,7 +192,7 @@ def _open_jobs(
     counts: tuple[int, int, int, int],
     metric: str | None,
     baselines: bool,
-) -> list[_Job]:
+) -> list[Job]:
     """The runs to tune, each with what was asked written down."""
     space = read_space(file, recipes)
     spaces = {out: space}
@@ -194,13 +209,13 @@ def _open_jobs(
     for home, own in spaces.items():
         raw = tuple(recipe.model_dump(mode="json") for recipe in own.recipes.values())
         asked = Asked(raw, dict(own.raw), chosen_by, trials, folds, repeats, inner, cohorts[0].hash)
-        jobs.append(_Job(home, own, asked, cohorts))
+        jobs.append(Job(home, own, asked, cohorts))
     for job in jobs:
         _begin(job)
     return jobs
 
 
-def _begin(job: _Job) -> None:
+def _begin(job: Job) -> None:
     file = job.out / "tuning" / "asked.json"
     if file.is_file():
         known = to_json(read_document(file, Asked, "tune into another --out"))
@@ -213,7 +228,7 @@ def _begin(job: _Job) -> None:
                 remedy="give the same command to go on with it, or choose another --out",
             )
         return
-    if job.out.is_dir() and any(path.name != "baselines" for path in job.out.iterdir()):
+    if job.out.is_dir() and any(job.out.iterdir()):
         raise RunError(
             "the run folder is not empty",
             expected="a new folder, or one that chiasm tune has begun",
@@ -224,7 +239,7 @@ def _begin(job: _Job) -> None:
     write_json(file, to_json(job.asked))
 
 
-def _parts(job: _Job) -> Iterator[tuple[str, Parts, int]]:
+def _parts(job: Job) -> Iterator[tuple[str, Parts, int]]:
     """The outer folds: those that `train` makes of the recipe."""
     strata, _ = find_strata(job.recipe, job.cohorts)
     return split_patients(job.cohorts, job.asked.folds, job.asked.repeats, job.recipe.train.seed, strata)
@@ -233,14 +248,20 @@ def _parts(job: _Job) -> Iterator[tuple[str, Parts, int]]:
 # --- one outer fold ----------------------------------------------------------------------------------------------------
 
 
-def _tune_fold(job: _Job, fold: str, check: Callable[[], None]) -> None:
-    """Try what is not tried, and train what was chosen."""
+def tune_fold(job: Job, fold: str, parts: Parts, seed: int, check: Callable[[], None]) -> None:
+    """Try what is not tried, and train what was chosen on the training patients of the outer fold. No test patient is looked at.
+
+    Args:
+        check: called before each training; what it raises ends the work, which can be gone on with.
+
+    Raises:
+        RunError: no configuration has a figure, or another process does this.
+    """
     if job.trained(fold):
         return
     home = job.out / "tuning" / fold
-    (parts, seed) = next((parts, seed) for name, parts, seed in _parts(job) if name == fold)
     with locked(home.with_name(f"{fold}.lock"), RunError, "another process is tuning this part"):
-        chosen = choose(job, fold, parts, seed, check)
+        chosen = _choose(job, fold, parts, seed, check)
         if chosen is None:
             why = dict.fromkeys(trial.why for trial in job.trials(fold).done)
             raise RunError(
@@ -259,8 +280,8 @@ def _tune_fold(job: _Job, fold: str, check: Callable[[], None]) -> None:
         fit_fold(job.out / fold, job.cohorts)
 
 
-def choose(job: _Job, fold: str, outer: Parts, seed: int, check: Callable[[], None]) -> Trial | None:
-    """The best trial of an outer fold, once all are done; None where all failed. No test patient of `outer` is looked at."""
+def _choose(job: Job, fold: str, outer: Parts, seed: int, check: Callable[[], None]) -> Trial | None:
+    """The best trial of an outer fold, once all are done; None where all failed."""
     home = job.out / "tuning" / fold
     recover(home / "journal.log")
     trials = job.trials(fold)
@@ -293,7 +314,7 @@ def choose(job: _Job, fold: str, outer: Parts, seed: int, check: Callable[[], No
 # --- the run -----------------------------------------------------------------------------------------------------------
 
 
-def _missing(job: _Job) -> Iterator[str]:
+def _missing(job: Job) -> Iterator[str]:
     for number, (fold, *_) in enumerate(_parts(job)):
         if job.trained(fold):
             continue
@@ -303,7 +324,7 @@ def _missing(job: _Job) -> Iterator[str]:
         yield f"{job.out.name}, part {number}: {todo}the training of what is chosen"
 
 
-def _finish(job: _Job) -> None:
+def _finish(job: Job) -> None:
     """Calibrate the fold models, and write what makes them a run."""
     out, asked = job.out, job.asked
     if (out / "run.json").is_file():
