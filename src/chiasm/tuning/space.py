@@ -111,7 +111,7 @@ def read_space(path: Path | None, named: Sequence[Recipe]) -> Space:
     Raises:
         RecipeError: no such file, or a key, value or recipe that does not fit; the message names the nearest key.
     """
-    where = "the space of chiasm" if path is None else str(path)
+    where = str(SHIPPED if path is None else path)
     if path is not None and not path.is_file():
         raise RecipeError("there is no such space", expected="a YAML file", where=where)
     raw = parse_yaml(SHIPPED.read_text("utf-8") if path is None else path.read_text("utf-8"), "space", where)
@@ -123,12 +123,10 @@ def read_space(path: Path | None, named: Sequence[Recipe]) -> Space:
     keys: dict[str, dict[str, Range | Choices]] = {name: {} for name in recipes}
     for key, dimension in shared.items():
         takers = [name for name, recipe in recipes.items() if _has(recipe, key)]
-        for name in takers or list(recipes)[:1]:  # of a key that no recipe has, one says what it is instead
-            _check(recipes[name], key, dimension, where)
-        if not takers and path is not None and not key.startswith("baseline."):  # that is for the baselines beside
-            part = key.rpartition(".")[0]
-            raise RecipeError("no recipe has this part", got=key, where=where, remedy=f"take a recipe with {part}")
+        if not takers:
+            _refuse(recipes, key, dimension, where)
         for name in takers:
+            _check(recipes[name], key, dimension, where)
             keys[name][key] = dimension
     own = set()
     for name, given in ((name, raw[name]) for name in recipes if name in raw):
@@ -224,10 +222,24 @@ def _has(recipe: Recipe, key: str) -> bool:
     return isinstance(node, dict)
 
 
+def _refuse(recipes: Mapping[str, Recipe], key: str, dimension: Range | Choices, where: str) -> None:
+    """A key that no recipe has: unknown, or of a part that is off; one of `baseline` is for the plain baselines beside."""
+    first = next(iter(recipes.values()))
+    if key.startswith("baseline."):
+        return _check(read_recipe("baseline-record") if first.baseline is None else first, key, dimension, where)
+    if first.baseline is not None and where == str(SHIPPED):
+        return None
+    try:
+        _check(first, key, dimension, where)
+    except RecipeError as error:
+        if "unknown key" in error.what:
+            raise
+    part = key.rpartition(".")[0]
+    raise RecipeError("no recipe has this part", got=key, where=where, remedy=f"take a recipe that has {part}")
+
+
 def _check(recipe: Recipe, key: str, dimension: Range | Choices, where: str) -> None:
     """Each choice, or both ends of a range, must fit the recipe as it stands."""
-    if key.startswith("baseline.") and recipe.baseline is None:
-        recipe = read_recipe("baseline-record")  # no recipe here is one: is it a key at all?
     for value in dimension.ends():
         try:
             change_recipe(recipe, {key: value})

@@ -124,7 +124,8 @@ class Trials:
             for part in key.split("."):
                 node = node.get(part) if isinstance(node, dict) else None
             if dimension.holds(node):
-                values[self.space.named(name, key)] = _text(node) if isinstance(dimension, Choices) else node
+                own = dimension.values if isinstance(dimension, Choices) else ()  # 1 is 1.0, but not as a text
+                values[self.space.named(name, key)] = _text(own[own.index(node)]) if own else node
         return values | ({"recipe": name} if len(self.space.recipes) > 1 else {})
 
     def _distributions(self, name: str) -> dict[str, Any]:
