@@ -43,7 +43,7 @@ PATIENTS = np.char.zfill(np.arange(max(N)).astype(str), 4)
 TEMPERATURES = np.geomspace(0.05, 20, 21)
 FROM_PACKAGE = (Resamples, share_interval, classification.ranking, folds.Tested, folds.Steps, folds.standard_error)
 RAW = (
-    *("target", "within", "error", "error_of_mean", "both_counted", "low", "high"),
+    *("target", "within", "error", "error_of_repeat", "error_of_mean", "both_counted", "low", "high"),
     *("pooled", "pooled_low", "pooled_high", "true_auprc", "auprc", "pooled_auprc"),
     *("resampled_low", "resampled_high", "stratified_low", "stratified_high"),
 )
@@ -182,8 +182,12 @@ def replicate(cell: Cell, rng: np.random.Generator, number: int) -> list[float]:
     draw = Resamples.draw(PATIENTS[: cell.n], RESAMPLES if number < RESAMPLED_POOLED else 0, number)
     pooled = classification.ranking(y, answers, draw)
     result = [
-        *(trained.true.mean(), value, error, np.sqrt((influence.mean(axis=0) ** 2).sum())),
-        *(np.mean(value * (1 - value) / pairs), *share_interval(value, error, cell.few)),
+        *(trained.true.mean(), value, error, np.sqrt((influence**2).sum(axis=1).mean())),
+        *(
+            np.sqrt((influence.mean(axis=0) ** 2).sum()),
+            np.mean(value * (1 - value) / pairs),
+            *share_interval(value, error, cell.few),
+        ),
         *(pooled["auroc"].draws[0], *ends(pooled["auroc"].draws)),
         *(np.interp(trained.true, *auprc_table(cell.few / cell.n)).mean(), precision, pooled["auprc"].draws[0]),
     ]
@@ -222,8 +226,9 @@ def summarize(cell: Cell, raw: Array) -> dict[str, object]:
         "within, percentiles": (r["resampled_low"], r["resampled_high"]),
         "within, percentiles by class": (r["stratified_low"], r["stratified_high"]),
     }
-    unbiased = np.sqrt(np.maximum(r["error"] ** 2 - r["both_counted"], r["error"] ** 2 / 2))
-    errors = {"one repeat": r["error"], "mean of repeats": r["error_of_mean"], "one repeat, pairs once": unbiased}
+    once = np.sqrt(np.maximum(r["error_of_repeat"] ** 2 - r["both_counted"], r["error_of_repeat"] ** 2 / 2))
+    errors = {"one repeat": r["error_of_repeat"], "mean of repeats": r["error_of_mean"], "one repeat, pairs once": once}
+    errors["their middle"] = r["error"]
     quantiles = {"z": norm.ppf(0.975), "t": t.ppf(0.975, cell.few - 1)}
     for (of, error), (name, q) in product(errors.items(), quantiles.items()):
         intervals[f"within, logit, {of}, {name}"] = logit_ends(value, error, q)

@@ -123,6 +123,7 @@ MUTATIONS = (
              "self.condition(torch.cat(known, dim=1))"),
     Mutation("folds", "patients of two fold models are a pair", "before = total.cumsum(axis=0) - total", "before = 0 * total"),
     Mutation("folds", "repeats share no luck", "(influence**2).sum(axis=1).mean()", "(influence.mean(axis=0) ** 2).sum()"),
+    Mutation("folds", "averaging repeats gains nothing", "np.sqrt((one + of_mean) / 2)", "np.sqrt(one)"),
     Mutation("folds", "a fold of positives alone is precise", "judged, by_repeat = n_negative > 0", "judged, by_repeat = n_negative >= 0"),
     Mutation("geometry", "an offset is not scaled by the next map", "o * b + c for o, b, c", "o + c for o, b, c"),
     Mutation("geometry", "a map is half a cell off", "(cells / self.shape[axis]) - 0.5", "(cells / self.shape[axis])"),

@@ -120,11 +120,11 @@ def test_the_error_of_one_fold_is_delongs():
 
 
 def test_the_error_of_folds_by_a_loop_over_patients():
-    """What each patient adds, pair by pair; the mean variance over two repeats; a patient's two rows add up."""
+    """What each patient adds, pair by pair: the middle of the variance of a repeat and of their mean; a patient's rows add up."""
     y, scores, fold, _ = sample(8, 40, 3, 2)
     patients = np.arange(40) // 2
     found = folds.ranking(y, scores, fold, Resamples.draw([f"{p:02}" for p in patients], 0))["auroc"]
-    variances = []
+    added = []
     for r in range(2):
         auroc = slow(y, scores[:, [r]], fold[:, [r]], np.ones(40, int), pairs)
         adds = np.zeros((2, 20))
@@ -139,8 +139,9 @@ def test_the_error_of_folds_by_a_loop_over_patients():
         for c in (0, 1):
             n = len(np.unique(patients[(y == c) & (fold >= 0).any(axis=1)]))
             adds[c] *= np.sqrt(n / (n - 1)) / n_pairs
-        variances.append((adds.sum(axis=0) ** 2).sum())
-    assert found.error == pytest.approx(np.sqrt(np.mean(variances)))
+        added.append(adds.sum(axis=0))
+    one, of_mean = np.mean([(each**2).sum() for each in added]), (np.mean(added, axis=0) ** 2).sum()
+    assert found.error == pytest.approx(np.sqrt((one + of_mean) / 2))
 
 
 @settings(max_examples=20)

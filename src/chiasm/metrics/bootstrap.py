@@ -29,8 +29,8 @@ Floats = NDArray[np.float64]
 Statistics = Floats | sparse.csr_array
 Interval = Literal["percentile", "basic", "none"]
 FEWEST = 5
-"""Patients of a class below which a binary figure is not reported. From here on intervals within folds cover the truth in 90%
-and more of samples, from 10 on in 91%, from 20 on in 93% (benchmarks/fold_ranking.py)."""
+"""Patients of a class below which a binary figure is not reported. Intervals within folds are reported from here on: they are
+wide and hold the truth in at least nine samples of ten (benchmarks/fold_ranking.py)."""
 ROUNDING = 1e-12
 """Numbers whose difference is a smaller share of them than this differ by rounding alone."""
 _CACHED = 2**18  # numbers of a block of sums: small enough to stay in the cache of a core

@@ -96,7 +96,10 @@ def render(summary: Summary) -> str:
         subgroups=tables.subgroup_tables(names, summary.leads[0]),
         figures=[(curve.name, [Markup(figure(curve)) for figure in _figures(curve)]) for curve in summary.curves],
         shown=SHOWN_CURVES,
-        largest=max((abs(share) for case in summary.cases for share in case.shares.values()), default=1.0),
+        largest=max(
+            (abs(x) for case in summary.cases for x in (*case.shares.values(), *(s for s, _ in case.columns.values()))),
+            default=1.0,
+        ),
         protocols=_protocols(summary.metrics),
     )
 

@@ -366,6 +366,6 @@ def _finish(job: Job) -> None:
     info = new_run(job.recipe, job.cohorts, asked.folds, asked.repeats, stratified, list(chosen), sections)
     write_recipe(parse_recipe(info.requested, job.recipe.name), out / "recipe.yaml")
     with locked(out.with_name(f"{out.name}.lock"), RunError, "another process is finishing this run"):
-        calibrate_folds(out, info, job.cohorts)
+        notes += calibrate_folds(out, info, job.cohorts)
         write_selection(out, selection)
-        write_run(out, replace(info, notes=tuple(notes), status="finished"))
+        write_run(out, replace(info, notes=tuple(dict.fromkeys(notes)), status="finished"))
