@@ -193,6 +193,7 @@ class Baseline(nn.Module):
         seen = [(self.features(batch), batch) for batch in batches]
         x = {m: np.concatenate([part[m] for part, _ in seen]) for m in self.modalities}
         here = {m: np.concatenate([b.present()[m].cpu().numpy() for _, b in seen]) for m in self.modalities}
+        signs = {m: self._signs(m, values.shape[1]) for m, values in x.items()}
         log = []
         for target, labels in self.plan.targets.items():
             truth, mask = (
@@ -205,7 +206,8 @@ class Baseline(nn.Module):
                     rows = np.flatnonzero(np.all([mask[:, k], *(here[m] for m in subset)], axis=0))
                     if len(rows) >= ENOUGH or not subset:
                         own = _join({m: v[rows] for m, v in x.items()}, subset, len(rows))
-                        fits = self._fit_one(target, k, own, truth[rows, k], patients[rows], seed)
+                        rising = np.concatenate([np.zeros(0, np.int64), *(signs[m] for m in subset)])
+                        fits = self._fit_one(target, k, own, truth[rows, k], patients[rows], seed, rising)
                         found[subset] = [classifier for classifier, _, _ in fits]
                         log += [
                             Fit(target, label, q, "+".join(subset), n, *chosen) for q, (_, n, chosen) in enumerate(fits)
@@ -215,8 +217,23 @@ class Baseline(nn.Module):
                 self.classifiers[f"{target}/{label}"] = found
         return log
 
+    def _signs(self, modality: str, width: int) -> NDArray[np.int64]:
+        """[F] with which numbers of a modality an answer may only rise (1) or fall (-1)."""
+        signs = np.zeros(width, np.int64)
+        if modality == "record":
+            rising, falling = self.options.rising, self.options.falling
+            signs[: len(self.plan.numeric)] = [(n in rising) - (n in falling) for n in self.plan.numeric]
+        return signs
+
     def _fit_one(
-        self, target: str, label: int, x: Floats, truth: Floats, patients: NDArray[np.str_], seed: int
+        self,
+        target: str,
+        label: int,
+        x: Floats,
+        truth: Floats,
+        patients: NDArray[np.str_],
+        seed: int,
+        signs: NDArray[np.int64],
     ) -> list[tuple[Classifier, int, Chosen]]:
         """A classifier, its studies, strength and loss for each question of a label, from one subset's numbers [n, F]."""
         kind = self.plan.kinds[target]
@@ -231,7 +248,9 @@ class Baseline(nn.Module):
                 )
             else:
                 folds = inner_folds(own, patients[known], binary, seed)
-                classifier, chosen = FITS[self.options.model](x[known], own, folds, binary, seed)
+                classifier, chosen = FITS[self.options.model](
+                    x[known], own, folds, binary, seed, self.options, None if kind is Kind.MULTICLASS else signs
+                )  # a class has no order, so nothing rises with it
                 fits.append((classifier, n, chosen))
         return fits
 

@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.errors import MissingExtraError
+from chiasm.recipe import Baseline
 
 Floats = NDArray[np.float64]
 Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
+Signs = NDArray[np.int64] | None
+GIVEN = Baseline()
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
 TREES, PATIENCE = 400, 40
 INNER = 5
@@ -86,7 +89,9 @@ def inner_folds(y: Floats, patients: NDArray[Any], binary: bool, seed: int) -> F
     return [(a, b) for a, b in split if len(b) and len(np.unique(classes[a])) == whole]
 
 
-def fit_linear(x: Floats, y: Floats, folds: Folds, binary: bool, seed: int) -> tuple[Linear, Chosen]:
+def fit_linear(
+    x: Floats, y: Floats, folds: Folds, binary: bool, seed: int, options: Baseline = GIVEN, signs: Signs = None
+) -> tuple[Linear, Chosen]:
     """Logistic regression, or ridge regression for numbers, on standardized columns, the penalty as |w|^2 / 2 per unit.
 
     The strongest penalty where there are no folds to choose by.
@@ -110,19 +115,26 @@ def fit_linear(x: Floats, y: Floats, folds: Folds, binary: bool, seed: int) -> t
     return Linear(np.append(weights, float(np.ravel(model.intercept_)[0]) - weights @ mean)), chosen
 
 
-def fit_trees(x: Floats, y: Floats, folds: Folds, binary: bool, seed: int) -> tuple[Trees, Chosen]:
+def fit_trees(
+    x: Floats, y: Floats, folds: Folds, binary: bool, seed: int, options: Baseline = GIVEN, signs: Signs = None
+) -> tuple[Trees, Chosen]:
     """Gradient boosting (Ke et al. 2017) with small trees and strong sampling, as small cohorts need it.
 
     As many trees as the mean loss over the folds is least at; PATIENCE of them where there are no folds. Same rows, same
     seed: the same trees.
+
+    Args:
+        signs: [F] 1 where the answer may only rise with a column, -1 where it may only fall, 0 where it is free; None: all free.
     """
     lightgbm = _lightgbm()
     params = {
-        "objective": "binary" if binary else "regression", "learning_rate": 0.05, "num_leaves": 7,
-        "min_data_in_leaf": min(20, max(1, len(y) // 10)), "feature_fraction": 0.5, "bagging_fraction": 0.8,
-        "bagging_freq": 1, "lambda_l2": 1.0, "seed": seed, "deterministic": True, "force_row_wise": True,
+        "objective": "binary" if binary else "regression", "learning_rate": options.learning_rate,
+        "num_leaves": options.leaves, "min_data_in_leaf": min(options.min_leaf, max(1, len(y) // 10)),
+        "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": options.l2, "seed": seed, "deterministic": True, "force_row_wise": True,
         "num_threads": 1, "verbosity": -1,
     }  # fmt: skip
+    if signs is not None and signs.any():
+        params["monotone_constraints"] = signs.tolist()
     data = lightgbm.Dataset(x, y, free_raw_data=False)
     chosen = Chosen(PATIENCE, None)
     if folds:
@@ -136,7 +148,7 @@ def fit_trees(x: Floats, y: Floats, folds: Folds, binary: bool, seed: int) -> tu
     return Trees(lightgbm.train(params, data, int(chosen.strength)).model_to_string()), chosen
 
 
-FITS: dict[str, Callable[[Floats, Floats, Folds, bool, int], tuple[Classifier, Chosen]]] = {
+FITS: dict[str, Callable[[Floats, Floats, Folds, bool, int, Baseline, Signs], tuple[Classifier, Chosen]]] = {
     "logistic": fit_linear,
     "lightgbm": fit_trees,
 }
