@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training", "prediction"),
     ("evaluation",),
     ("comparison",),
+    ("tuning",),
     ("demo",),
     ("commands",),
     ("cli",),

@@ -62,8 +62,8 @@ def test_a_classifier_learns_comes_back_from_its_array_and_is_the_same_twice(row
     x, y, patients, logit = rows
     truth = y if binary else logit
     folds = inner_folds(truth, patients, binary, 0)
-    found, chosen = FITS[name](x, truth, folds, binary, 0, 1)
-    again, _ = FITS[name](x, truth, folds, binary, 0, 1)
+    found, chosen = FITS[name](x, truth, folds, binary, 0)
+    again, _ = FITS[name](x, truth, folds, binary, 0)
     back = from_array(np.array(found.to_array()))
     assert type(back) is type(found)
     assert np.array_equal(back.answer(x), found.answer(x))
@@ -160,3 +160,13 @@ def test_an_interval_is_read_behind_the_columns():
     hazards = Hazards(3, Linear(np.array([1.0, 10.0, 20.0, 0.0, 0.5])))
     assert hazards.answer(x).tolist() == [[7.5, 8.5], [17.5, 18.5], [27.5, 28.5]]
     assert np.array_equal(from_array(hazards.to_array()).answer(x), hazards.answer(x))
+
+
+def test_where_an_answer_may_only_rise_a_blend_is_trees_alone(rows):
+    x, y, patients, _ = rows
+    folds, signs = inner_folds(y, patients, True, 0), np.array([1, 0, 0, 0])
+    found, _ = fit_blend(x, y, folds, True, 0, signs=signs)
+    grid = np.repeat(x[:1], 50, axis=0)
+    grid[:, 0] = np.linspace(-3, 3, 50)
+    assert (np.diff(found.answer(grid)) >= 0).all()
+    assert np.array_equal(found.answer(x), fit_trees(x, y, folds, True, 0, signs=signs)[0].answer(x))

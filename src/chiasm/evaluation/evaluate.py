@@ -15,9 +15,11 @@ from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.arms import collect
 from chiasm.evaluation.cases import choose_cases, draw_cases
+from chiasm.evaluation.ledger import count_configurations, record_evaluation
 from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass
 from chiasm.evaluation.protocol import to_metrics
 from chiasm.evaluation.score import Scores, score
+from chiasm.evaluation.selected import selected_metrics, tell_selection, tell_tried
 from chiasm.evaluation.spec import Evidence, read_truth
 from chiasm.evaluation.store import file_hash, read_evidence, write_evidence
 from chiasm.evaluation.warnings import compute_warnings, leading_arms, report_leaks, tell_added
@@ -33,7 +35,8 @@ from chiasm.run.fold_model import FoldModelOver, load_fold_models, over_own_coho
 from chiasm.run.folder import Run, read_run
 from chiasm.run.records import Evaluated, read_compared, read_evaluated
 from chiasm.run.seen import count_seen, read_seen
-from chiasm.summary.page import Summary, write_page
+from chiasm.run.selection import Selection, read_selection
+from chiasm.summary.page import Selected, Summary, write_page
 from chiasm.summary.tables import Names
 
 
@@ -102,7 +105,9 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
         before: set[str] = set().union(*(read_seen(run / name)[1] for name in info.fold_models))
         if patients := count_seen([other], [np.arange(len(other))], before):
             shared = [*shared, f"{patients} of the tested patients were seen by the run that the encoders begin with."]
-    return write_evaluation(run, evidence, fold_models[0].recipe, folder, notes, shared)
+    if unwritten := record_evaluation(run, evidence.pool):
+        notes.append(unwritten)
+    return write_evaluation(run, evidence, read_recipe(run / "recipe.yaml"), folder, notes, shared)
 
 
 def _explain_cases(
@@ -167,9 +172,12 @@ def _publish(run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path,
         scores = score(evidence, case, heads)
     question, pool = evidence.question, evidence.pool
     leaks = report_leaks(question, truth, pool)
+    selection = None if record.external else read_selection(run)
     metrics = to_metrics(scores, question, record, evidence.neighbour)
+    metrics |= selected_metrics(selection, metrics)
     record = replace(
         record,
+        tried=count_configurations(run, pool),
         leads=leading_arms(question, leaks),
         data_notes=_data_notes(run, cohorts),
         added=tuple(tell_added(question, pool, scores)),
@@ -179,7 +187,9 @@ def _publish(run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path,
     evaluation = Evaluation(record, folder)
     write_json(folder / "evaluation.json", evaluation.document())
     sections = _sections(evidence, case, heads, scores)
-    write_page(_summarize(evaluation, metrics, evidence, case, recipe, sections), evaluation.page)
+    selected = tell_selection(selection, metrics) if selection is not None else Selected([tell_tried(record.tried)])
+    summary = _summarize(evaluation, metrics, evidence, case, recipe, sections)
+    write_page(replace(summary, selected=selected, commands=_commands(record, folder, selection)), evaluation.page)
     return evaluation
 
 
@@ -278,7 +288,6 @@ def _summarize(
         metrics=metrics,
         warnings=evaluation.warnings,
         notes=record.notes,
-        commands=_commands(record, evaluation.out),
         leads=leads,
         curves=draw_curves(evidence, truth, case.resamples, leads[0]),
         confusions=draw_confusions(evidence, truth, leads[0]),
@@ -323,12 +332,16 @@ def _shown(record: Evaluated) -> dict[str, str]:
     }
 
 
-def _commands(record: Evaluated, out: Path) -> list[str]:
+def _commands(record: Evaluated, out: Path, selection: Selection | None) -> list[str]:
     run, cohorts = record.run, " ".join(entry.path for entry in record.cohorts)
     verify = f"chiasm verify {run if out.resolve().parent == Path(run) else out.resolve()}"
     folds = f" --folds {record.folds} --repeats {record.repeats}" if record.fold_models > 1 else ""
     if record.external:
         return [f"chiasm evaluate {run} {cohorts}", verify]
+    if selection is not None:
+        counts = f" --trials {selection.trials} --inner-folds {selection.inner_folds}{folds}"
+        again = f"{' '.join(selection.recipes)} {cohorts} --space SPACE{counts} --metric {selection.metric.rpartition('/')[2]}"
+        return [f"chiasm tune {again} --out NEW_RUN", verify]
     start = f" --init {record.init}" if record.init else ""
     train = f"chiasm train {run}/recipe.yaml {cohorts} --out NEW_RUN{folds}{start}"
     return [train, "chiasm evaluate NEW_RUN", verify]

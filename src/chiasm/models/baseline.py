@@ -206,6 +206,7 @@ class Baseline(nn.Module):
         seen = [(self.features(batch), batch) for batch in batches]
         x = {m: np.concatenate([part[m] for part, _ in seen]) for m in self.modalities}
         here = {m: np.concatenate([b.present()[m].cpu().numpy() for _, b in seen]) for m in self.modalities}
+        signs = {m: self._signs(m, values.shape[1]) for m, values in x.items()}
         log = []
         for target, labels in self.plan.targets.items():
             truth, mask = (
@@ -218,7 +219,8 @@ class Baseline(nn.Module):
                     rows = np.flatnonzero(np.all([mask[:, k], *(here[m] for m in subset)], axis=0))
                     if len(rows) >= ENOUGH or not subset:
                         own = _join({m: v[rows] for m, v in x.items()}, subset, len(rows))
-                        fits = self._fit_one(target, k, own, truth[rows, k], patients[rows], seed)
+                        rising = np.concatenate([np.zeros(0, np.int64), *(signs[m] for m in subset)])
+                        fits = self._fit_one(target, k, own, truth[rows, k], patients[rows], seed, rising)
                         found[subset] = [classifier for classifier, _, _ in fits]
                         log += [
                             Fit(target, label, q, "+".join(subset), n, chosen.strength, chosen.loss)
@@ -229,19 +231,42 @@ class Baseline(nn.Module):
                 self.classifiers[f"{target}/{label}"] = found
         return log
 
+    def _signs(self, modality: str, width: int) -> NDArray[np.int64]:
+        """[F] with which numbers of a modality an answer may only rise (1) or fall (-1)."""
+        signs = np.zeros(width, np.int64)
+        if modality == "record":
+            rising, falling = self.options.rising, self.options.falling
+            signs[: len(self.plan.numeric)] = [(n in rising) - (n in falling) for n in self.plan.numeric]
+        return signs
+
     def _fit_one(
-        self, target: str, label: int, x: Floats, truth: Floats, patients: NDArray[np.str_], seed: int
+        self,
+        target: str,
+        label: int,
+        x: Floats,
+        truth: Floats,
+        patients: NDArray[np.str_],
+        seed: int,
+        signs: NDArray[np.int64],
     ) -> list[tuple[Classifier, int, Chosen]]:
         """A classifier, its studies, strength and loss for each question of a label, from one subset's numbers [n, F]."""
         kind = self.plan.kinds[target]
         levels = len(self.plan.levels[target][label]) if target in self.plan.levels else 1
         if kind is Kind.SURVIVAL:
-            return [self._fit_hazards(x, truth, levels, patients, seed)]
+            return [self._fit_hazards(x, truth, levels, patients, seed, signs)]
         binary = kind is not Kind.REGRESSION
-        return [self._fit_question(x, y, patients, binary, seed) for y in to_questions(truth, kind, levels)]
+        rising = None if kind is Kind.MULTICLASS else signs  # a class has no order, so nothing rises with it
+        return [self._fit_question(x, y, patients, binary, seed, rising) for y in to_questions(truth, kind, levels)]
 
     def _fit_question(
-        self, x: Floats, y: Floats, patients: NDArray[np.str_], binary: bool, seed: int, copies: float = 1
+        self,
+        x: Floats,
+        y: Floats,
+        patients: NDArray[np.str_],
+        binary: bool,
+        seed: int,
+        signs: NDArray[np.int64] | None,
+        copies: float = 1,
     ) -> tuple[Classifier, int, Chosen]:
         """Args: copies: rows of a study."""
         n = round(len(y) / copies)
@@ -249,11 +274,17 @@ class Baseline(nn.Module):
             share = (y.sum() + 0.5) / (len(y) + 1) if binary else y.mean() if n else 0.0
             return Linear.constant(float(logit(share) if binary else share), x.shape[1]), n, Chosen(0.0, None)
         folds = inner_folds(y, patients, binary, seed)
-        classifier, chosen = FITS[self.options.model](x, y, folds, binary, seed, copies)
+        classifier, chosen = FITS[self.options.model](x, y, folds, binary, seed, self.options, signs, copies)
         return classifier, n, chosen
 
     def _fit_hazards(
-        self, x: Floats, truth: Floats, intervals: int, patients: NDArray[np.str_], seed: int
+        self,
+        x: Floats,
+        truth: Floats,
+        intervals: int,
+        patients: NDArray[np.str_],
+        seed: int,
+        signs: NDArray[np.int64],
     ) -> tuple[Classifier, int, Chosen]:
         """An event in this interval? Asked of every study in each interval it came to, by one classifier (Brown 1975)."""
         k = np.arange(intervals)[:, None]
@@ -263,12 +294,11 @@ class Baseline(nn.Module):
             own = Linear(np.concatenate([share[1:] - share[0], [0.0], share[:1]]))
             return Hazards(intervals, own), len(truth), Chosen(0.0, None)
         numbers, rows = np.nonzero(asked)
-        numbers, rows = np.nonzero(asked)
         repeated = at_interval(x[rows], numbers, intervals)
         copies = len(rows) / max(1, len(truth))
-        each, _, chosen = self._fit_question(
-            repeated, (truth[rows] == numbers) * 1.0, patients[rows], True, seed, copies
-        )
+        rising = np.pad(signs, (0, intervals))  # of the columns; an interval is free
+        events = (truth[rows] == numbers).astype(np.float64)
+        each, _, chosen = self._fit_question(repeated, events, patients[rows], True, seed, rising, copies)
         return Hazards(intervals, each), len(truth), chosen
 
     # --- on disk -------------------------------------------------------------------------------------------------------

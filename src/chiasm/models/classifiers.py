@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from chiasm.errors import MissingExtraError
+from chiasm.recipe import Baseline
 
 Floats = NDArray[np.float64]
 Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
+Signs = NDArray[np.int64] | None
+GIVEN = Baseline()
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
 TREES, PATIENCE = 400, 40
 INNER = 5
@@ -212,7 +215,16 @@ def inner_folds(y: Floats, patients: NDArray[Any], binary: bool, seed: int) -> F
     return [(a, b) for a, b in split if len(b) and len(np.unique(classes[a])) == whole]
 
 
-def fit_linear(x: Floats, y: Floats, folds: Folds, binary: bool, seed: int, copies: float = 1) -> tuple[Linear, Chosen]:
+def fit_linear(
+    x: Floats,
+    y: Floats,
+    folds: Folds,
+    binary: bool,
+    seed: int,
+    options: Baseline = GIVEN,
+    signs: Signs = None,
+    copies: float = 1,
+) -> tuple[Linear, Chosen]:
     """Logistic regression, or ridge regression for numbers, on standardized columns, the penalty as |w|^2 / 2 per unit.
 
     The strongest penalty where there are no folds to choose by.
@@ -236,7 +248,14 @@ def fit_linear(x: Floats, y: Floats, folds: Folds, binary: bool, seed: int, copi
 
 
 def fit_additive(
-    x: Floats, y: Floats, folds: Folds, binary: bool, seed: int, copies: float = 1
+    x: Floats,
+    y: Floats,
+    folds: Folds,
+    binary: bool,
+    seed: int,
+    options: Baseline = GIVEN,
+    signs: Signs = None,
+    copies: float = 1,
 ) -> tuple[Additive, Chosen]:
     """`fit_linear` on columns and the normal scores of their ranks."""
     ranks = find_ranks(x)
@@ -244,20 +263,34 @@ def fit_additive(
     return Additive(*ranks, linear), chosen
 
 
-def fit_trees(x: Floats, y: Floats, folds: Folds, binary: bool, seed: int, copies: float = 1) -> tuple[Trees, Chosen]:
+def fit_trees(
+    x: Floats,
+    y: Floats,
+    folds: Folds,
+    binary: bool,
+    seed: int,
+    options: Baseline = GIVEN,
+    signs: Signs = None,
+    copies: float = 1,
+) -> tuple[Trees, Chosen]:
     """Gradient boosting (Ke et al. 2017) with small trees and strong sampling, as small cohorts need it.
 
     As many trees as the mean loss over the folds is least at; PATIENCE of them where there are no folds. Same rows, same
     seed: the same trees.
+
+    Args:
+        signs: [F] 1 where the answer may only rise with a column, -1 where it may only fall, 0 where it is free; None: all free.
     """
     lightgbm = _lightgbm()
     studies = len(y) / copies
     params = {
-        "objective": "binary" if binary else "regression", "learning_rate": 0.05, "num_leaves": 7,
-        "min_data_in_leaf": round(copies * min(20, max(1, studies // 10))), "feature_fraction": 0.5,
-        "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 1.0, "seed": seed, "deterministic": True,
-        "force_row_wise": True, "num_threads": 1, "verbosity": -1,
+        "objective": "binary" if binary else "regression", "learning_rate": options.learning_rate,
+        "num_leaves": options.leaves, "min_data_in_leaf": round(copies * min(options.min_leaf, max(1, studies // 10))),
+        "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": options.l2, "seed": seed, "deterministic": True, "force_row_wise": True,
+        "num_threads": 1, "verbosity": -1,
     }  # fmt: skip
+    if signs is not None and signs.any():
+        params["monotone_constraints"] = signs.tolist()
     data = lightgbm.Dataset(x, y, free_raw_data=False)
     chosen = Chosen(PATIENCE, None)
     if folds:
@@ -272,16 +305,26 @@ def fit_trees(x: Floats, y: Floats, folds: Folds, binary: bool, seed: int, copie
 
 
 def fit_blend(
-    x: Floats, y: Floats, folds: Folds, binary: bool, seed: int, copies: float = 1
-) -> tuple[Blend | Additive, Chosen]:
+    x: Floats,
+    y: Floats,
+    folds: Folds,
+    binary: bool,
+    seed: int,
+    options: Baseline = GIVEN,
+    signs: Signs = None,
+    copies: float = 1,
+) -> tuple[Blend | Additive | Trees, Chosen]:
     """A curve for each column and trees, in the shares whose held-out answers have the least loss (stacking, Wolpert 1992).
 
-    Curves alone where there are no folds to choose by: few rows bear no trees.
+    Curves alone where there are no folds to choose by: few rows bear no trees. Trees alone where an answer may only rise or
+    fall with a column, for curves do not keep to it.
     """
+    if signs is not None and signs.any():
+        return fit_trees(x, y, folds, binary, seed, options, signs, copies)
     curves, smooth = fit_additive(x, y, folds, binary, seed)
     if smooth.held_out is None:
         return curves, Chosen(0.0, None)
-    trees, rough = fit_trees(x, y, folds, binary, seed, copies)
+    trees, rough = fit_trees(x, y, folds, binary, seed, options, None, copies)
     assert rough.held_out is not None
     chosen = _least({s: (1 - s) * smooth.held_out + s * rough.held_out for s in SHARES}, y, binary)
     return Blend(chosen.strength, curves, trees), chosen
@@ -299,12 +342,12 @@ def _loss(y: Floats, answers: Floats, binary: bool) -> float:
     return float(np.mean(np.logaddexp(0, answers) - y * answers if binary else (answers - y) ** 2))
 
 
-FITS: dict[str, Callable[[Floats, Floats, Folds, bool, int, float], tuple[Classifier, Chosen]]] = {
+FITS: dict[str, Callable[[Floats, Floats, Folds, bool, int, Baseline, Signs, float], tuple[Classifier, Chosen]]] = {
     "logistic": fit_linear,
     "lightgbm": fit_trees,
     "blend": fit_blend,
 }
-"""`baseline.model` -> (rows, answers, folds, whether they are yes or no, seed, rows of a study) -> what is fitted."""
+"""`baseline.model` -> (rows, answers, folds, whether yes or no, seed, options, signs, rows of a study) -> what is fitted."""
 
 
 def _lightgbm() -> Any:
