@@ -26,7 +26,6 @@ OVERRIDES = (
     f"inputs.image.size={SIZE}",
     "inputs.text.max_tokens=100",
     "fusion.dim=64",
-    "fusion.dropout=0.2",
     "heads.localization.stride=8",
     "heads.description.layers=1",
     "train.epochs=8",
