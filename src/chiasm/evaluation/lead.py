@@ -15,7 +15,7 @@ from chiasm.metrics.name import MetricName
 from chiasm.registry import CONTROLS
 from chiasm.run.records import Compared
 from chiasm.study import Kind
-from chiasm.summary.tables import Row, leading, number, title_of
+from chiasm.summary.tables import Row, leading, number, pretty, title_of
 
 RECORD_COLUMN = "record_column"
 _NEARNESS = ("", "unclear", "close", "beats")
@@ -73,7 +73,7 @@ def inputs_of(question: Question, prefix: str) -> list[str]:
 
 def words_of(name: MetricName) -> str:
     """A label, or its target, as words."""
-    return (name.target if name.label in ("all", "macro") else name.label).replace("_", " ")
+    return pretty(name.target if name.label in ("all", "macro") else name.label)
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -95,7 +95,7 @@ def _tell_question(question: Question, name: MetricName, own: Estimate, prefix: 
         asked = asks.get(kind, "") + what
     events = ""
     if own.classes and kind is Kind.BINARY and name.label != "macro":
-        events = f" ({own.classes[0]:,} with it, {own.classes[1]:,} without)"
+        events = f" ({own.classes[0]:,} with it)"
     return (
         f"The question: {asked} in {len(own.patients):,} patients{events}, from {_listed(inputs_of(question, prefix))}."
     )
@@ -141,14 +141,14 @@ def _than_prior(scores: Scores, name: MetricName, own: Estimate) -> str:
         return ""
     verdict = against(own, prior, name.metric)
     less = {"better": "less than", "worse": "more than"}.get(verdict, "which cannot be told apart from")
-    return f", {less} the prior, the mean of training for everybody ({number(float(prior.draws[0]))})"
+    return f", {less} the prior, the mean of training for everybody ({number(float(prior.draws[0]))}; {say_difference(gained, name.metric)})"
 
 
 def _tell_leaks(question: Question, name: MetricName, leaks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for leak in leaks:
         if leak["target"] == name.target and name.label in ("macro", question.name_of(leak["target"], leak["label"])):
             yield (
-                f"The record column {leak['column']} alone tells {leak['label'].replace('_', ' ')} "
+                f"The record column {leak['column']} alone tells {pretty(leak['label'])} "
                 f"(AUROC {leak['auroc']:.2f} in the cohort): the answer may be the label under another name."
             )
 
@@ -160,28 +160,39 @@ def _tell_inputs(scores: Scores, name: MetricName, inputs: Sequence[str], own: E
         return
     sign = -1 if name.metric in LOWER_IS_BETTER else 1
     best = max(alone, key=lambda m: sign * float(alone[m].draws[0]))
-    if (gained := gain(own, alone[best], name.metric)) is not None:
-        others = f"the {_listed([m for m in inputs if m != best])}"
-        harms = "s" if len(inputs) == 2 else ""
+    gained, chance = gain(own, alone[best], name.metric), "the prior" if sign < 0 else "chance"
+    if gained is None:
+        return
+    against_best = against(own, alone[best], name.metric) or "unclear"
+    difference, others = say_difference(gained, name.metric), f"the {_listed([m for m in inputs if m != best])}"
+    told = {m: against_chance(scores, name.of_arm(m)) for m in alone}
+    if "better" not in told.values():
+        every = "; ".join(f"the {m} {say(one, name.metric)}" for m, one in alone.items())
+        verdict = {"better": "are better than", "worse": "are worse than", "unclear": "are not told apart from"}[
+            against_best
+        ]
+        yield f"No input alone is told from {chance}: {every}. All together {verdict} the {best} alone ({difference})."
+    else:
+        add, harm = ("adds", "harms") if len(inputs) == 2 else ("add", "harm")
         verdict = {
-            "better": f"with {others} the model is better ({say_difference(gained)})",
-            "worse": f"the model ranks below it ({say_difference(gained)}), so {others} harm{harms}",
-            "unclear": f"what {others} add{harms} to it cannot be told from nothing ({say_difference(gained)})",
-        }[against(own, alone[best], name.metric) or "unclear"]
-        yield f"The {best} alone reaches {say(alone[best], name.metric)}, nearest of the single inputs: {verdict}."
-    for m, each in alone.items():
-        if m != best and (verdict := against_chance(scores, name.of_arm(m))) in ("unclear", "worse"):
-            chance = "cannot be told from chance" if verdict == "unclear" else "is worse than chance"
-            if name.metric in LOWER_IS_BETTER:
-                chance = chance.replace("chance", "the prior")
-            yield f"The {m} alone {chance}: {say(each, name.metric)}."
+            "better": f"with {others} the model is better ({difference})",
+            "worse": f"all inputs together do worse ({difference}), so {others} {harm}",
+            "unclear": f"the answer comes from it, and what {others} {add} cannot be told from nothing ({difference})",
+        }[against_best]
+        yield f"The {best} alone reaches {say(alone[best], name.metric)}: {verdict}."
+        for m, one in alone.items():
+            if m != best and told[m] in ("unclear", "worse"):
+                is_at = "cannot be told from" if told[m] == "unclear" else "is worse than"
+                yield f"The {m} alone {is_at} {chance}: {say(one, name.metric)}."
     if len(inputs) > 2:
         added = []
         for m in inputs:
             rest = scores.get(name.of_arm("+".join(other for other in inputs if other != m)))
             if (gained := gain(own, rest, name.metric)) is not None and rest is not None:
                 does = {"better": "adds", "worse": "harms", "unclear": "adds nothing that can be told from chance"}
-                added.append(f"the {m} {does[against(own, rest, name.metric) or 'unclear']} ({say_difference(gained)})")
+                added.append(
+                    f"the {m} {does[against(own, rest, name.metric) or 'unclear']} ({say_difference(gained, name.metric)})"
+                )
         if added:
             yield f"To all other inputs {'; '.join(added)}."
 
@@ -250,10 +261,11 @@ def _tell_control(evidence: Evidence, scores: Scores, name: MetricName, prefix: 
     if model is None or gained is None:
         yield f"{begin}."
         return
-    of = f"{whose} ({number(float(model.draws[0]))}; {say_difference(gained)})"
+    ahead = float(model.draws[0] - own.draws[0])
+    of = f"{whose} ({number(float(model.draws[0]))}; {say_difference(gained, name.metric)})"
     verdict = {
         "beats": f"it beats {of}",
-        "close": f"it comes close to {of}",
+        "close": f"it comes close to {of}" if ahead >= 0 else f"it lies above {of}, though not beyond doubt",
         "unclear": f"it cannot be told apart from {of}",
     }.get(near(model, own))
     if verdict is None:

@@ -57,10 +57,13 @@ def say(estimate: Estimate | Metric, title: str = "") -> str:
     return " ".join(filter(None, [title_of(title), f"{number(m.value)} ({interval})"]))
 
 
-def say_difference(gained: Metric) -> str:
-    """ "difference +0.040, -0.010 to +0.090"."""
-    value, low, high = (None if x is None else _signed(x) for x in (gained.value, gained.low, gained.high))
-    return f"difference {value}" + (f", {low} to {high}" if low is not None else "")
+def say_difference(gained: Metric, metric: str) -> str:
+    """ "difference +0.040, -0.010 to +0.090": the one figure minus the other, of what `gain` found."""
+    value, low, high = gained.value, gained.low, gained.high
+    if metric in LOWER_IS_BETTER:
+        value, low, high = (None if x is None else -x for x in (value, high, low))
+    interval = "" if low is None or high is None else f", {_signed(low)} to {_signed(high)}"
+    return f"difference {'unknown' if value is None else _signed(value)}{interval}"
 
 
 def _signed(value: float) -> str:

@@ -24,7 +24,7 @@ from chiasm.registry import CONTROLS
 from chiasm.report.findings import label_reports
 from chiasm.run.fold_model import FoldModelOver
 from chiasm.study import Kind, State
-from chiasm.summary.tables import leading
+from chiasm.summary.tables import leading, pretty
 from chiasm.vocabulary import FINDINGS
 
 FEW = 10
@@ -73,7 +73,7 @@ def compute_warnings(
             "the answer. What all other inputs answer without it stands first, and the rest beside it."
         )
     found += _chance(scores, leads)
-    found += _shortcuts(question, scores)
+    found += _shortcuts(evidence, scores)
     found += _columns(evidence, scores, leads)
     found += _texts(evidence, scores)
     found += _maps(scores)
@@ -178,10 +178,11 @@ def _columns(evidence: Evidence, scores: Scores, leads: Sequence[str]) -> list[s
     return found
 
 
-def _shortcuts(question: Question, scores: Scores) -> list[str]:
+def _shortcuts(evidence: Evidence, scores: Scores) -> list[str]:
     """A sentence for each target that a control is near to (`chiasm.metrics.controls.closeness`)."""
-    found = []
+    question, found = evidence.question, []
     shortcuts = {name: control.title for name, control in CONTROLS.items() if control.shortcut}
+    details = {CONTROLS[name].title: arm.details[""] for name, arm in evidence.arms.items() if "" in arm.details}
     for target, labels in question.targets.items():
         close: dict[str, list[tuple[float, str]]] = {}
         sure = False
@@ -196,7 +197,11 @@ def _shortcuts(question: Question, scores: Scores) -> list[str]:
                     close.setdefault(what, []).append((float(other.draws[0]), said))
         if close:
             of = f" of {len(labels)} labels" if len(labels) > 1 else ""
-            many = [what + (f" ({len(on)}{of})" if of else "") for what, on in close.items()]
+            said_of = {what: [details.get(what, ""), f"{len(on)}{of}" * bool(of)] for what, on in close.items()}
+            many = [
+                f"{what} ({'; '.join(known)})" if (known := [*filter(None, more)]) else what
+                for what, more in said_of.items()
+            ]
             most = max(pair for on in close.values() for pair in on)[1]
             does = "comes close to the image model or beats it" if sure else "cannot be told apart from the image model"
             found.append(
@@ -275,6 +280,7 @@ def _fewest(labels: NDArray[np.float32], mask: NDArray[np.bool_], patients: NDAr
 def few_in_training(question: Question, fold_models: Sequence[FoldModelOver]) -> list[str]:
     """Labels with fewer than `FEW` patients of a class in training or validation of any fold model, a sentence a target."""
     loader, found = fold_models[0].loader, []
+    of = " in the training or validation of a fold" if len(fold_models) > 1 else " in training or validation"
     people = np.concatenate(
         [
             [f"{number}/{patient}" for patient in cohort.studies["patient_id"]]
@@ -293,12 +299,8 @@ def few_in_training(question: Question, fold_models: Sequence[FoldModelOver]) ->
                 if fewest < FEW:
                     rare.setdefault(split, []).append(f"{words(label)} ({fewest})")
         if rare:
-            where = " and ".join(f"in {split} {', '.join(labels)}" for split, labels in rare.items())
-            of = " of a fold" if len(fold_models) > 1 else ""
-            found.append(
-                f"{words(target).capitalize()}: fewer than {FEW} patients of a class{of} were there to learn from or to "
-                f"calibrate on: {where}."
-            )
+            where = "; ".join(f"{split} had of {', '.join(labels)}" for split, labels in rare.items())
+            found.append(f"{words(target).capitalize()}: fewer than {FEW} patients of a class{of}: {where}.")
     return found
 
 
@@ -314,4 +316,4 @@ def _said(estimate: Estimate) -> str:
 
 def words(name: str) -> str:
     """A name of a target or label as words."""
-    return name.replace("_", " ")
+    return pretty(name)

@@ -114,7 +114,10 @@ def _contents(summary: Summary, shown: Mapping[str, Any], terms: Mapping[str, st
     """Anchor and words of each section that the page has, in its order."""
     every = [
         ("data", "About the data", summary.data_notes),
-        *((f"scores-{i}", heading, True) for i, (heading, *_) in enumerate(shown["scores"], 1)),
+        *(
+            (f"scores-{i}", heading.removeprefix("The same, "), True)
+            for i, (heading, *_) in enumerate(shown["scores"], 1)
+        ),
         ("modalities", "What each modality adds", shown["subsets"]),
         ("shortcuts", "Shortcut controls", shown["controls"]),
         ("curves", "Ranking and calibration", shown["figures"]),

@@ -122,6 +122,13 @@ class Row:
     strong: bool = False
     n: int | None = None
 
+    @property
+    def reason(self) -> str:
+        """Why the row has no figure at all, where one reason holds for every cell; ""."""
+        cells = [cell for cell in self.cells if cell is not None]
+        reasons = {cell.reason for cell in cells}
+        return reasons.pop() or "" if len(reasons) == 1 and len(cells) > 1 else ""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -413,7 +420,9 @@ def group_name(subgroup: str) -> str:
 
 def pretty(*names: str) -> str:
     """Names of targets and labels in words; `all` and the repeated name of a target go unsaid."""
-    words = [name.replace("_", " ") for name in _unique(names) if name != "all" or len(names) == 1]
+    words = [
+        name.replace("_gt_", " > ").replace("_", " ") for name in _unique(names) if name != "all" or len(names) == 1
+    ]
     return " · ".join(word.replace("macro", "average over labels") for word in words)
 
 
