@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from hand_made import a_study, an_image
 from hypothesis import settings
+from shapes import check_shapes
 
-from chiasm.study import Image, Study
+check_shapes()
+
+from chiasm.study import Image, Study  # noqa: E402
 
 settings.register_profile("untimed", deadline=None)  # tests share their cores, and the first example loads lexicons
 settings.load_profile("untimed")

@@ -11,8 +11,8 @@ import pytest
 import chiasm
 
 NAMES = [
-    *("ChiasmError", "Cohort", "Finding", "Geometry", "Image", "Kind", "Outcome", "Prediction", "Recipe", "Record"),
-    *("Region", "Report", "State", "Study", "View"),
+    *("ChiasmError", "Cohort", "Finding", "Geometry", "Image", "Kind", "Note", "Outcome", "Prediction", "Recipe"),
+    *("Record", "Region", "Report", "State", "Study", "View"),
     *("compare", "evaluate", "import_cohort", "label_report", "load_predictor", "predict", "read_recipe", "register"),
     "train",
 ]

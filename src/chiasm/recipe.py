@@ -224,14 +224,35 @@ class Baseline(Options):
     facts: bool = False
 
 
+class OperatingPoint(Options):
+    """Where a yes begins: at the threshold that reaches this sensitivity, or this specificity, on validation patients, or at a
+    probability."""
+
+    sensitivity: Annotated[float, Field(gt=0, le=1)] | None = None
+    specificity: Annotated[float, Field(gt=0, le=1)] | None = None
+    probability: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("one of sensitivity, specificity and probability decides")
+        return self
+
+    def __str__(self) -> str:
+        ((name, value),) = self.model_dump(exclude_none=True).items()
+        return f"{name} {value:g}"
+
+
 class Evaluate(Options):
     """`coverage` is the chance with which a prediction set or interval is to hold the truth; `net_benefit_at` are the chances of
-    an outcome from which one would act, at which the net benefit of doing so is told."""
+    an outcome from which one would act, at which the net benefit of doing so is told. Without an `operating_point` a yes begins
+    at the threshold of highest F1."""
 
     resamples: Annotated[int, Field(ge=100)] = 1000
     age_bands: tuple[float, ...] = (18, 40, 65)
     coverage: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
     net_benefit_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.2, 0.3, 0.5)
+    operating_point: OperatingPoint | None = None
 
 
 class Recipe(Options):

@@ -182,6 +182,7 @@ class Image:
             for ChestX-ray14 at 512 px, whose boxes were published at 1024 x 1024, a scale of one half.
         source: path of the file relative to the source folder; never an absolute path.
         name: what the image is, where modality and view do not say it: "lesion-mask", "FLAIR".
+        body_part: what the file says was examined, in DICOM's words ("CHEST"); "" if it says nothing.
         values: what the pixel values are. bits: of gray values, how many the file stores; 0 if unknown.
     """
 
@@ -194,6 +195,7 @@ class Image:
     name: str = ""
     values: Values = Values.GRAY
     bits: int = 0
+    body_part: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,35 @@ class Rejected:
     reason: str
 
 
+class About(StrEnum):
+    """What a note of a prediction is about.
+
+    DATA: what users must know of the cohorts that the model learned from. HEADER, PIXELS, RECORD: the study is unlike them, by
+    what its files say of themselves, by its pixels alone, by its chart. CONTRADICTION: parts of the answer do not agree.
+    UNCHECKED: what could not be checked.
+    """
+
+    DATA = "data"
+    HEADER = "header"
+    PIXELS = "pixels"
+    RECORD = "record"
+    CONTRADICTION = "contradiction"
+    UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence that belongs to a prediction."""
+
+    about: About
+    text: str
+
+    @property
+    def unlike(self) -> bool:
+        """Whether it says that the study is unlike the training data."""
+        return self.about in (About.HEADER, About.PIXELS, About.RECORD)
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The answer to one study, in the nouns of a study.
@@ -243,9 +274,12 @@ class Prediction:
         contributions: modality -> "target/label" -> Shapley value of the modality: on the log-odds of a binary target, in the
             target's units of others (ordinal: the expected level; survival: the mean time), and of a multiclass label for
             each "target/label=class" on the log-probability.
+        record_contributions: column of the record -> the same of its part of the record's value; empty of one column.
+        record_errors: the standard errors of these, 0 where they are exact.
         used: the modalities the answer rests on.
         ignored: a sentence for each thing that was handed in and that the model does not read.
-        notes: what users must know of the cohorts that the model learned from, such as that an expert drew its images.
+        notes: what users must know: of the cohorts that the model learned from, such as that an expert drew its images; in
+            what the study is unlike them; what of the answer contradicts itself.
         heads: name of a further head -> what it answers, as JSON.
         without_report: "target/label" -> the same number when the report is hidden; empty where no report was used.
     """
@@ -259,9 +293,11 @@ class Prediction:
     maps: Mapping[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
     geometries: Mapping[str, Geometry] = field(default_factory=dict)
     contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    record_contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    record_errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     used: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     without_report: Mapping[str, float] = field(default_factory=dict)
     heads: Mapping[str, Any] = field(default_factory=dict)
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from chiasm.cohort.store import MEMORY, Cohort, cohort_from_studies, write_cohort
+from chiasm.cohort.store import MEMORY, SCHEMA, Cohort, cohort_from_studies, write_cohort
 from chiasm.errors import CohortError, InputError
 from chiasm.geometry import Geometry
 from chiasm.sources.registry import find_source
@@ -220,7 +220,7 @@ def test_a_cohort_of_another_schema_version_is_refused(copy: Path) -> None:
     (copy / "cohort.json").write_text(json.dumps({**meta, "schema": 2}))
     with pytest.raises(CohortError, match="another schema") as caught:
         Cohort.open(copy)
-    assert (caught.value.expected, caught.value.got) == ("schema 3", "schema 2")
+    assert (caught.value.expected, caught.value.got) == (f"schema {SCHEMA}", "schema 2")
     assert caught.value.remedy == "import it again: chiasm import hand PATH --out COHORT --size 48"
 
 
@@ -229,7 +229,7 @@ def test_a_cohort_of_another_schema_version_is_refused(copy: Path) -> None:
     [
         ("cohort.json", lambda raw: raw[:40]),
         ("cohort.json", lambda raw: b"[]"),
-        ("cohort.json", lambda raw: b'{"schema": 3}'),
+        ("cohort.json", lambda raw: b'{"schema": %d}' % SCHEMA),
         ("pixels_2d.npy", lambda raw: raw[:-100]),
         ("pixels_2d.npy", lambda raw: raw[:20]),
         ("pixels_2d.npy", lambda raw: b""),

@@ -8,8 +8,9 @@ import pytest
 from command_line import answered, run
 
 from chiasm.documents import to_json
+from chiasm.errors import InputError
 from chiasm.run.folder import Run
-from chiasm.study import Finding, Prediction, State
+from chiasm.study import About, Finding, Note, Prediction, State
 
 
 def test_train_passes_recipe_cohorts_and_options_on(monkeypatch, tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_predict_lists_the_most_probable_finding_first(monkeypatch, tmp_path: Pa
     assert result.stdout.splitlines() == ["s1: pneumonia 0.90, mass 0.12", f"the results are in {tmp_path}"]
     arguments, options = seen[0]
     assert arguments == (Path("r"), [Path("a.png")], tmp_path)
-    assert options == {"report": Path("t.txt"), "record": None}
+    assert options == {"report": Path("t.txt"), "record": None, "strict": False}
 
 
 def test_predict_says_what_it_skipped_and_did_not_use(monkeypatch, tmp_path: Path) -> None:
@@ -87,3 +88,27 @@ def test_predict_says_what_it_skipped_and_did_not_use(monkeypatch, tmp_path: Pat
     said = run("predict", "r", "a.png", "b.png", "--out", tmp_path).stdout
     assert "not used: report: the model reads none" in said
     assert f"the results are in {tmp_path}; 1 inputs were skipped, see {tmp_path / 'rejected.csv'}" in said
+
+
+def test_predict_prints_what_is_said_of_the_data_once_and_what_is_said_of_a_study_with_its_name(monkeypatch, tmp_path):
+    data, own = (
+        Note(About.DATA, "An expert drew it."),
+        Note(About.HEADER, "the file says CT; the model was trained on DX"),
+    )
+    made = [Prediction("s1", "p1", notes=(data, own)), Prediction("s2", "p2", notes=(data,))]
+    monkeypatch.setattr("chiasm.prediction.folder.predict_inputs", lambda *_, **__: made)
+    lines = run("predict", "r", "a.png", "b.png", "--out", tmp_path).stdout.splitlines()
+    assert [line for line in lines if "note" in line] == ["note: An expert drew it.", f"s1: note: {own.text}"]
+    (first, _) = answered("predict", "r", "a.png", "b.png", "--out", tmp_path)["predictions"]
+    assert (first["notes"], first["notes_about"]) == ([data.text, own.text], ["data", "header"])
+
+
+def test_a_study_that_is_refused_ends_the_command_with_one(monkeypatch, tmp_path: Path) -> None:
+    def predict_inputs(*_: Any, strict: bool, **__: Any) -> list[Prediction]:
+        assert strict
+        raise InputError("the study is unlike the training data", got="the file says CT")
+
+    monkeypatch.setattr("chiasm.prediction.folder.predict_inputs", predict_inputs)
+    result = run("predict", "r", "a.dcm", "--out", tmp_path, "--strict")
+    assert result.exit_code == 1 and not result.stdout
+    assert result.stderr.count("the study is unlike the training data") == 1

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from chiasm.errors import ImageError
-from chiasm.formats.dicom import pixel_spacing, read_dicom, read_series, view_of
+from chiasm.formats.dicom import body_part_of, pixel_spacing, read_dicom, read_series, view_of
 from chiasm.formats.intensity import Intensity
 from chiasm.study import View
 
@@ -422,6 +422,27 @@ def test_pixel_spacing(elements: dict[str, object], expected: tuple[tuple[float,
 )
 def test_view_position(elements: dict[str, object], expected: View) -> None:
     assert view_of({"Modality": "CR", **elements}) is expected
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("CHEST", "CHEST"),
+        ("thorax", "CHEST"),
+        ("LUNGS", "CHEST"),
+        (" knee ", "KNEE"),
+        ("C  SPINE", "C SPINE"),
+        ("", ""),
+    ],
+)
+def test_body_part(said: str, expected: str) -> None:
+    assert body_part_of({"BodyPartExamined": said}) == expected
+
+
+def test_body_part_of_an_image() -> None:
+    pixels = np.zeros((2, 3), np.uint8)
+    assert read_dicom(as_bytes(dicom_object(pixels, BodyPartExamined="HEAD"))).body_part == "HEAD"
+    assert read_dicom(as_bytes(dicom_object(pixels))).body_part == ""
 
 
 @pytest.mark.parametrize(

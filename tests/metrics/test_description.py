@@ -130,6 +130,25 @@ def test_a_reference_without_a_word_is_left_out_and_counted():
         d.describe(["a"], ["a", "b"], resamples)
 
 
+@pytest.mark.parametrize("n", [1, 5])
+def test_where_no_word_tells_studies_apart_there_is_no_cider(n):
+    found = d.describe(["the chest is normal"] * n, ["the chest is normal"] * n, Resamples.draw(range(n), 20))
+    metric = found["cider"].metric()
+    assert metric.value is None and metric.reason.startswith("one reference, or all hold the same n-grams")
+    assert found["bleu4"].metric().value == pytest.approx(1)
+
+
+def test_the_order_of_words_is_enough_for_cider():
+    resamples = Resamples.draw(range(2), 20)
+    assert d.describe(["left lung", "lung left"], ["left lung", "lung left"], resamples)["cider"].metric().value > 0
+
+
+def test_no_reference_of_n_words_has_no_bleu_n():
+    found = d.describe(["no mass", "mass"], ["no mass", "a mass"], Resamples.draw(range(2), 20))
+    assert found["bleu2"].metric().value is not None
+    assert found["bleu3"].metric().reason == "no reference has 3 words"
+
+
 def test_distinct_ratio_has_no_interval():
     resamples = Resamples.draw(list("abcd"), 50)
     found = d.describe(["No mass.", "no mass", "Mass!", "no  MASS"], ["x"] * 4, resamples)["distinct_ratio"].metric()

@@ -42,7 +42,7 @@ def test_every_resample_equals_the_drawn_rows(seed: int, n: int) -> None:
             assert found["qwk"].draws[r] == pytest.approx(kappa, abs=1e-9)
         else:
             assert np.isnan(found["qwk"].draws[r])
-        if set(y) == set(scale[codes]):
+        if set(y) == set(scale[codes]) and len(set(y)) > 1:
             recall = recall_score(
                 y, scale[p[rows].argmax(axis=1)], average="macro", labels=np.unique(y), zero_division=0
             )
@@ -85,8 +85,10 @@ def test_classes_equal_scikit_learn(seed: int, n: int) -> None:
     found = multiclass(codes, p, ("a", "b", "c", "d"), Resamples.draw(range(n), 3, seed=seed))
     assert found["accuracy"].draws[0] == pytest.approx((p.argmax(axis=1) == codes).mean())
     assert found["brier"].draws[0] == pytest.approx(((p - np.eye(4)[codes]) ** 2).sum(axis=1).mean())
-    if len(np.unique(codes)) == 4:
-        assert found["auroc"].draws[0] == pytest.approx(roc_auc_score(codes, p, multi_class="ovr"))
+    enough = [k for k in range(4) if 5 <= np.sum(codes == k) <= n - 5]
+    if enough:
+        each = [roc_auc_score(codes == k, p[:, k]) for k in enough]
+        assert found["auroc"].draws[0] == pytest.approx(np.mean(each))
     here = np.unique(codes)
     assert found["balanced_accuracy"].draws[0] == pytest.approx(
         recall_score(codes, p.argmax(axis=1), average="macro", labels=here, zero_division=0)
@@ -99,6 +101,40 @@ def test_an_unknown_class_is_wrong_and_a_negative_of_the_others() -> None:
     assert found["accuracy"].draws[0] == pytest.approx(2 / 3)
     assert found["auroc"].draws[0] == 1.0
     assert found["brier"].draws[0] == pytest.approx((0.02 + 0.08 + 1 + 0.36 + 0.16) / 3)
+
+
+def test_a_class_that_is_left_out_is_named() -> None:
+    """Six patients of a and b each, three of c, none of d: c is too rare for a figure, d is not there."""
+    codes = np.repeat([0, 1, 2], [6, 6, 3])
+    p = np.random.default_rng(0).dirichlet(np.ones(4), size=15)
+    found = multiclass(codes, p, list("abcd"), Resamples.draw(range(15), 50))
+    area = found["auroc"].metric()
+    assert area.value == pytest.approx(np.mean([roc_auc_score(codes == k, p[:, k]) for k in (0, 1)]))
+    assert "classes: a, b; undefined and left out: c (3 patients of a class" in area.protocol
+    assert "d (one class only: 0 positive of 15)" in area.protocol
+    assert "3 occur; left out, as no patient has it: d" in found["balanced_accuracy"].metric().protocol
+    rare = multiclass(codes[-6:], p[-6:], list("abcd"), Resamples.draw(range(6), 50))["auroc"].metric()
+    assert rare.value is None and rare.reason and "classes: none" in rare.protocol
+
+
+def test_levels_left_out_and_unknown_ones_are_named() -> None:
+    p = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.2, 0.6, 0.2]])
+    found = ordinal([0, 5, 0], p, (0.0, 1.0, 2.0), Resamples.draw(list("abc"), 50))["balanced_accuracy"]
+    assert "2 occur, 1 of them unknown to the model; left out, as no patient has it: 1, 2" in found.detail
+
+
+def test_one_level_has_no_balance_and_no_order() -> None:
+    resamples = Resamples.draw(list("abc"), 50)
+    found = ordinal([0, 0, 0], np.tile([0.7, 0.2, 0.1], (3, 1)), (0.0, 1.0, 2.0), resamples)
+    assert found["balanced_accuracy"].metric().reason == "one level or class only"
+    assert found["qwk"].metric().reason == "truth and answer are one level throughout"
+    assert found["r"].metric().reason == "truth or prediction never varies"
+    assert (
+        ordinal([0, 0, 0], np.ones((3, 1)), (0.0,), resamples)["rps"].metric().reason == "one level alone has no order"
+    )
+    assert (
+        multiclass([1, 1, 1], np.tile([0.7, 0.3], (3, 1)), "ab", resamples)["balanced_accuracy"].metric().value is None
+    )
 
 
 def test_confusion_by_hand() -> None:

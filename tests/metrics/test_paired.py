@@ -47,10 +47,23 @@ def test_turning_the_models_round_turns_the_difference_round(d):
 
 def test_equal_models_differ_by_nothing_and_undefined_folds_are_left_out():
     same = corrected_t(np.zeros(10), 1 / 9)
-    assert (same.value, same.low, same.high, same.t, same.p) == (0, 0, 0, None, 1)
+    assert (same.value, same.low, same.high, same.t, same.p) == (0, None, None, None, None)
     assert corrected_t([0.1, np.nan], 1) is None
     assert corrected_t([0.1, np.nan, 0.3], 1) == corrected_t([0.1, 0.3], 1)
-    assert corrected_t([0.5, 0.5], 1).p == 0
+    assert corrected_t([0.5, 0.5], 1).p is None
+
+
+@pytest.mark.parametrize("d", [[0.1, 0.1, 0.1], [0.1 + 0.2, 0.3, 0.3], [0.7, 0.7 + 1e-16, 0.7]])
+def test_differences_that_are_equal_but_for_rounding_have_no_t(d):
+    found = corrected_t(d, 0.25)
+    assert (found.low, found.high, found.t, found.p) == (None,) * 4
+    assert found.value == pytest.approx(d[0])
+
+
+def test_what_differs_from_nothing_by_rounding_is_nothing():
+    found = corrected_t([1e-17, -3e-17, 5e-17], 0.25)
+    assert (found.value, found.t, found.p) == (0, None, None)
+    assert bootstrap_p(np.full(999, 1e-17)) == 1
 
 
 def test_its_error_of_the_first_kind_is_held_where_the_plain_t_is_not():

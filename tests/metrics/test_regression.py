@@ -36,6 +36,8 @@ def test_what_never_varies_has_no_r():
     found = agreement([1, 1, 1], [0.1, 0.2, 0.3], Resamples.draw(list("abc"), 50))
     assert found["mae"].metric().value == pytest.approx(0.8)
     assert found["r"].metric().reason == "truth or prediction never varies"
+    rounded = agreement([1, 2, 3], [0.3, 0.1 + 0.2, 0.3], Resamples.draw(list("abc"), 50))
+    assert rounded["r"].metric().reason == "truth or prediction never varies"
     nobody = agreement([1, 2], [1, 2], Resamples.draw(list("ab"), 50), [False, False])
     assert {e.metric().reason for e in nobody.values()} == {"no patient here has this truth"}
 

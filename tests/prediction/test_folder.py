@@ -19,6 +19,7 @@ from chiasm.cohort.store import write_cohort
 from chiasm.errors import ImageError, InputError, RunError
 from chiasm.prediction import folder, predictor
 from chiasm.prediction.folder import predict_inputs
+from chiasm.study import About, Note
 
 SECRET = "Featherstonehaugh"
 REPORT = f"INDICATION: {SECRET} coughs.\nFINDINGS: Large right pneumothorax. Left pleural effusion.\nIMPRESSION: Pneumothorax."
@@ -289,7 +290,43 @@ def test_what_users_of_the_cohort_must_know_comes_with_every_answer(keen_run, dr
     run = shutil.copytree(keen_run, tmp_path / "run")
     (run / "run.json").write_text(json.dumps({**info, "cohorts": told}), "utf-8")
     (found,) = predict_inputs(run, [draw()], tmp_path / "out")
-    assert found.notes == ("An expert drew the images.",)
-    assert _json(tmp_path / "out" / "scan.json")["notes"] == ["An expert drew the images."]
+    assert found.notes[0] == Note(About.DATA, "An expert drew the images.")
+    written = _json(tmp_path / "out" / "scan.json")
+    assert (written["notes"][0], written["notes_about"][0]) == ("An expert drew the images.", "data")
     (silent,) = predict_inputs(keen_run, [draw()], tmp_path / "other")
-    assert silent.notes == ()
+    assert About.DATA not in {note.about for note in silent.notes}
+
+
+# --- what is unlike the training data ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("elements", "said"),
+    [
+        ({"Modality": "US"}, "the file says US; the model was trained on DX"),
+        (
+            {"Modality": "CR", "BodyPartExamined": "KNEE"},
+            "the file says body part KNEE; the model was trained on CHEST",
+        ),
+        ({"Modality": "NM", "BodyPartExamined": "CHEST"}, "the file says NM; the model was trained on DX"),
+        ({"Modality": "CR", "BodyPartExamined": "CHEST", "ViewPosition": "PA"}, None),
+    ],
+)
+def test_a_dicom_file_of_another_kind_is_noted(tiny_run, tmp_path, elements, said):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    scan = save(dicom_object(pixels, **elements), tmp_path / "in" / "scan.dcm")
+    (found,) = predict_inputs(tiny_run, [scan], tmp_path / "out")
+    assert [note.text for note in found.notes if note.about is About.HEADER] == ([said] if said else [])
+    assert {"pixels"} <= set(_json(tmp_path / "out" / "scan.json")["notes_about"]), "noise"
+    with pytest.raises(InputError, match="unlike the training data"):
+        predict_inputs(tiny_run, [scan], tmp_path / "strict", strict=True)
+    assert not list((tmp_path / "strict").glob("*.json"))
+
+
+def test_the_picture_of_what_was_located_says_that_it_is_unlike(keen_run, draw, tmp_path, monkeypatch):
+    warnings, real = [], folder.overlay
+    monkeypatch.setattr(
+        folder, "overlay", lambda *a, warning, **o: warnings.append(warning) or real(*a, warning=warning, **o)
+    )
+    predict_inputs(keen_run, [draw()], tmp_path / "out")
+    assert warnings == ["unlike the training data"]

@@ -271,3 +271,66 @@ def test_fold_models_hold_a_frozen_encoder_once(phantom, small, tmp_path):
 
 def _state(predictor: Predictor) -> dict[str, torch.Tensor]:
     return {f"{i}.{k}": v for i, each in enumerate(predictor.fold_models) for k, v in each.model.state_dict().items()}
+
+
+# --- what is unlike the training data ----------------------------------------------------------------------------------
+
+
+def _unlike(study: Study) -> dict[str, Study]:
+    """The study with a fault of each kind."""
+    (image, *_), record = study.images, dict(study.record.values) if study.record else {}
+    return {
+        "header": replace(study, images=(replace(image, dicom_modality="CT"),)),
+        "pixels": replace(study, images=(replace(image, pixels=255 - image.pixels),)),
+        "record": replace(study, record=Record({**record, "age_years": 600.0})),
+    }
+
+
+@pytest.fixture(scope="module")
+def usual(predictor) -> Study:
+    """A study in which nothing is unlike the training data."""
+    made = (replace(s, regions=()) for s in phantoms(studies=40, size=64, seed=9) if s.record and len(s.images) == 1)
+    return next(study for study in made if not any(note.unlike for note in predictor(study).notes))
+
+
+@pytest.mark.parametrize("kind", ["header", "pixels", "record"])
+def test_a_strict_predictor_refuses_what_is_unlike_the_training_data(kind, predictor, usual, tiny_run):
+    strict, other = load_predictor(tiny_run, strict=True), _unlike(usual)[kind]
+    noted = [note for note in predictor(other).notes if note.unlike]
+    assert kind in {note.about.value for note in noted}
+    with pytest.raises(InputError, match="unlike the training data") as error:
+        strict(other)
+    assert error.value.got == "; ".join(note.text for note in noted)
+    assert_same(strict(usual), predictor(usual), atol=0)
+    with pytest.raises(InputError):
+        strict.batch([usual, other])
+
+
+def test_a_run_that_cannot_tell_is_not_asked_strictly(tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    (run / "novelty.json").unlink()
+    load_predictor(run)
+    with pytest.raises(RunError, match="cannot tell"):
+        load_predictor(run, strict=True)
+
+
+def test_the_command_answers_the_others_and_refuses_what_is_unlike(tiny_run, usual, tmp_path):
+    studies = [replace(usual, study_id="usual", patient_id="a")]
+    for kind, study in _unlike(usual).items():
+        images = tuple(replace(image, image_id=f"{kind}-image") for image in study.images)
+        studies.append(replace(study, study_id=kind, patient_id=kind, images=images))
+    stored = write_cohort(studies, tmp_path / "cohort", source="test", options={}, size=64)
+    said = {p.study_id: p for p in chiasm.predict(tiny_run, [stored.path], tmp_path / "noted")}
+    assert [any(n.unlike for n in said[s].notes) for s in ("usual", "header", "pixels", "record")] == [
+        False,
+        *[True] * 3,
+    ]
+    in_memory = load_predictor(tiny_run).batch(studies)
+    assert all(answer.notes == said[answer.study_id].notes for answer in in_memory)
+    with pytest.raises(InputError, match="3 studies are unlike the training data and were not answered") as error:
+        chiasm.predict(tiny_run, [stored.path], tmp_path / "out", strict=True)
+    assert error.value.got == "1 others were answered"
+    assert [path.name for path in (tmp_path / "out").glob("*.json")] == ["usual.json"]
+    rejected = (tmp_path / "out" / "rejected.csv").read_text("utf-8").splitlines()
+    assert [line.split(",")[0] for line in rejected] == ["where", "header", "pixels", "record"]
+    assert "the file says CT" in rejected[1]

@@ -8,10 +8,11 @@ import pytest
 from asking import answer, fold_models_over
 from scipy.special import expit
 
-from chiasm.recipe import read_recipe
+from chiasm.metrics.calibration import FEWEST_TO_CALIBRATE
+from chiasm.recipe import Evaluate, read_recipe
 from chiasm.run import calibrate as module
 from chiasm.run.answers import read_calibration
-from chiasm.run.calibrate import Judged, LabelAnswers, calibrate
+from chiasm.run.calibrate import Judged, LabelAnswers, calibrate, tell_left_out
 from chiasm.run.infer import infer
 from chiasm.study import Kind
 from chiasm.training.train import train
@@ -47,17 +48,17 @@ def folded(phantom, tmp_path_factory):
 def stated(fold_model):
     """target, label -> the fit, its known truths, the logits and the patients they belong to."""
     judged = module.judge(fold_model)
-    fitted, rows = module.calibrate([judged], fold_model.recipe.evaluate.coverage), fold_model.split["validation"]
+    fitted, rows = module.calibrate([judged], fold_model.recipe.evaluate), fold_model.split["validation"]
     logits = answer(fold_model, rows, maps=False).logits
     found = {}
     for target in ("findings", "outcome"):
         for k, label in enumerate(fold_model.plan.targets[target]):
             known = fold_model.loader.label_mask[target][rows, k]
             truth, z = fold_model.loader.labels[target][rows, k][known], SURE * logits[target][known, k].astype(float)
-            if 0 < truth.sum() < len(truth):
-                patients = np.asarray(fold_model.loader.patient_ids)[rows][known]
+            patients = np.asarray(fold_model.loader.patient_ids)[rows][known]
+            if min(len(set(patients[truth == value])) for value in (0, 1)) >= FEWEST_TO_CALIBRATE:
                 found[target, label] = (fitted.fit(target, label), truth.astype(bool), z, patients)
-    assert len(found) > 3
+    assert len(found) > 1
     assert all(fit.temperature > 2 for fit, *_ in found.values())
     return found
 
@@ -111,10 +112,12 @@ def test_what_a_fold_tests_has_no_part_in_its_calibration():
             mine = np.isin(answers.people, list(own.tested))
             other = replace(answers, truth=np.where(mine, 1 - answers.truth, answers.truth))
             turned.append(replace(each, answers={"": {("t", "y"): other}, "image": {("t", "y"): other}}))
-        assert calibrate(turned, 0.9, own.tested) == calibrate(judged, 0.9, own.tested), k
-        assert calibrate(turned, 0.9) != calibrate(judged, 0.9), "new patients are calibrated by all of them"
-        alone = calibrate([each for each in judged if each is not judged[k - 1]], 0.9)
-        assert calibrate(judged, 0.9, own.tested) == alone, "the model that they validate is the one before"
+        assert calibrate(turned, Evaluate(), own.tested) == calibrate(judged, Evaluate(), own.tested), k
+        assert calibrate(turned, Evaluate()) != calibrate(judged, Evaluate()), (
+            "new patients are calibrated by all of them"
+        )
+        alone = calibrate([each for each in judged if each is not judged[k - 1]], Evaluate())
+        assert calibrate(judged, Evaluate(), own.tested) == alone, "the model that they validate is the one before"
 
 
 def test_levels_that_a_fold_lacks_are_left_out_of_the_others_temperature():
@@ -129,7 +132,7 @@ def test_levels_that_a_fold_lacks_are_left_out_of_the_others_temperature():
         return Judged(plan, frozenset(), {"": {("t", "y"): LabelAnswers(truth, logits, np.array(people))}}, {})
 
     common = [of(three), of(three)]
-    assert calibrate([of(two), *common], 0.9) == calibrate(common, 0.9)
+    assert calibrate([of(two), *common], Evaluate()) == calibrate(common, Evaluate())
 
 
 def test_a_run_of_folds_is_calibrated_for_each_fold_and_for_new_patients(folded):
@@ -140,6 +143,43 @@ def test_a_run_of_folds_is_calibrated_for_each_fold_and_for_new_patients(folded)
     assert not set.intersection(*tested)
     for k in range(len(judged)):
         assert validating[k] <= tested[(k + 1) % len(judged)]
-        assert read_calibration(folded / f"fold-0-{k}" / "calibration.json") == calibrate(judged, 0.9, judged[k].tested)
-    assert read_calibration(folded / "calibration.json") == calibrate(judged, 0.9)
+        assert read_calibration(folded / f"fold-0-{k}" / "calibration.json") == calibrate(
+            judged, Evaluate(), judged[k].tested
+        )
+    assert read_calibration(folded / "calibration.json") == calibrate(judged, Evaluate())
     assert max(map(len, validating)) - min(map(len, validating)) <= 1
+
+
+def test_the_threshold_is_where_the_recipe_wants_it():
+    rng = np.random.default_rng(2)
+    judged = [_judged(rng, [f"s/p{i}" for i in range(80)], [])]
+    answers = judged[0].answers[""]["t", "y"]
+    for name, share in (("sensitivity", 0.95), ("specificity", 0.9)):
+        fit = calibrate(judged, Evaluate(operating_point={name: share})).fit("t", "y")
+        yes = expit(answers.logits / fit.temperature) >= fit.threshold
+        which = answers.truth == (1 if name == "sensitivity" else 0)
+        reached = (yes == (name == "sensitivity"))[which].mean()
+        assert share <= reached < share + 0.06
+    assert calibrate(judged, Evaluate(operating_point={"probability": 0.2})).fit("t", "y").threshold == 0.2
+    with pytest.raises(ValueError, match="one of sensitivity, specificity and probability"):
+        Evaluate(operating_point={"sensitivity": 0.9, "specificity": 0.9})
+
+
+@pytest.mark.parametrize(
+    ("positive", "temperature", "threshold"), [(4, False, False), (5, False, True), (9, False, True), (10, True, True)]
+)
+def test_too_few_patients_of_a_class_decide_nothing_and_it_is_said(positive, temperature, threshold):
+    """Each patient has two studies: patients count."""
+    people = np.repeat([f"s/p{i}" for i in range(40)], 2)
+    truth = np.repeat(np.arange(40) < positive, 2).astype(np.float32)
+    logits = truth + np.random.default_rng(3).normal(size=80)
+    plan = SimpleNamespace(targets={"t": ["y"]}, kinds={"t": Kind.BINARY}, localized=(), levels={})
+    judged = [Judged(plan, frozenset(), {"": {("t", "y"): LabelAnswers(truth, logits, people)}}, {})]
+    calibration = calibrate(judged, Evaluate())
+    fit = calibration.fit("t", "y")
+    assert (fit.temperature is not None, fit.threshold is not None) == (temperature, threshold)
+    said = tell_left_out(judged, calibration)
+    assert len(said) == (not temperature) + (not threshold)
+    assert all(f"y ({positive})." in sentence for sentence in said)
+    kept = calibrate(judged, Evaluate(operating_point={"probability": 0.3})).fit("t", "y").threshold
+    assert kept == 0.3, "what the user says is not for validation to decide"

@@ -154,3 +154,11 @@ def test_before_and_after_temperature(curves: Curves) -> None:
 
     assert ">before<" not in reliability_svg(curves)
     assert ">before<" in reliability_svg(replace(curves, before=curves.after))
+
+
+def test_a_warning_stands_in_the_upper_left_corner():
+    black = np.zeros((100, 200), np.uint8)
+    drawn = pixels_of(overlay(black, NONE, NONE, warning="unlike"))
+    lit = np.argwhere(drawn.any(axis=2))
+    assert len(lit) > 20 and lit[:, 0].max() < 20 and lit[:, 1].max() < 100
+    assert not pixels_of(overlay(black, NONE, NONE)).any()

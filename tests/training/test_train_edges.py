@@ -14,7 +14,7 @@ from chiasm.evaluation.evaluate import evaluate
 from chiasm.geometry import Geometry
 from chiasm.metrics.attribution import subsets
 from chiasm.metrics.calibration import fit_temperature
-from chiasm.recipe import read_recipe
+from chiasm.recipe import Evaluate, read_recipe
 from chiasm.run.calibrate import calibrate, judge
 from chiasm.study import Image, Outcome, Study
 from chiasm.training.train import _splits, train
@@ -84,14 +84,14 @@ def test_each_set_of_inputs_has_a_temperature_of_its_own(tiny_run):
     rows = np.arange(len(fold_model.loader))
     wide = replace(fold_model, split={**fold_model.split, "validation": rows})
     label = fold_model.plan.targets["outcome"][0]
-    fit = calibrate([judge(wide)], 0.9).fit("outcome", label)
+    fit = calibrate([judge(wide)], Evaluate()).fit("outcome", label)
     assert set(fit.shown) == {"+".join(s) for s in subsets(("image", "text", "record"))[1:]}
     said = answer(fold_model, rows, subset=("image", "record"), maps=False)
     truth, mask = fold_model.loader.labels["outcome"][:, 0], fold_model.loader.label_mask["outcome"][:, 0]
     both = mask & np.array([{"image", "record"} <= set(s.split("+")) for s in said.shown])
     expected = fit_temperature(truth, said.logits["outcome"][:, 0], both)
     assert fit.shown["image+record"].temperature == pytest.approx(expected)
-    assert not calibrate([judge(fold_model)], 0.9).fit("outcome", label).shown, "three studies cannot say"
+    assert not calibrate([judge(fold_model)], Evaluate()).fit("outcome", label).shown, "three studies cannot say"
 
 
 def test_validation_too_small_for_a_coverage_makes_no_sets(tmp_path, recipe):
@@ -102,7 +102,7 @@ def test_validation_too_small_for_a_coverage_makes_no_sets(tmp_path, recipe):
     assert fold_model.calibration.fit("outcome", "event").radius is None
     shown = np.array(["image"])
     assert np.isnan(fold_model.radii("outcome", shown)).all()
-    assert calibrate([judge(fold_model)], 0.5).fit("outcome", "event").radius is not None
+    assert calibrate([judge(fold_model)], Evaluate(coverage=0.5)).fit("outcome", "event").radius is not None
     metric = evaluate(tmp_path / "run").metrics["outcome/event/coverage"]
     assert metric.value is None
     assert "90% need at least 9" in metric.reason

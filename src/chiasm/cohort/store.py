@@ -421,6 +421,7 @@ class Cohort:
             row["source"],
             row["name"],
             values,
+            body_part=row["body_part"],
         )
 
     def verify(self) -> None:

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from chiasm.study import Kind
 
-SCHEMA = 3
+SCHEMA = 4
 # where a row lies and where it came from is not content; the perceptual hash follows from the pixels
 _NOT_CONTENT = {"images": {"index", "source", "perceptual_hash"}}
 

@@ -70,12 +70,15 @@ def predict(
     record: Annotated[
         Path | None, Option(help="JSON file with the clinical record, where there is a single input.")
     ] = None,
+    strict: Annotated[
+        bool, Option("--strict", help="Refuse studies that are unlike the training data; exit with 1 if there are any.")
+    ] = False,
 ) -> Answer:
     """Predict for images, study folders or a cohort."""
     from chiasm.prediction.folder import predict_inputs, to_json
     from chiasm.prediction.render import count_rejected, render_predictions
 
-    predictions = [to_json(p) for p in predict_inputs(run, inputs, out, report=report, record=record)]
+    predictions = [to_json(p) for p in predict_inputs(run, inputs, out, report=report, record=record, strict=strict)]
     rejected = count_rejected(out)
     document = {"predictions": predictions, "out": str(out), "rejected": rejected}
     return Answer(document, render_predictions(predictions, rejected, out))

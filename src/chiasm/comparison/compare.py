@@ -190,11 +190,18 @@ def _compare_two(
             (our_metrics[name], their_metrics[name]),
             difference.metric(),
             bootstrap_p(difference.draws[1:]),
-            test or why_not or "it has no score of a single fold",
+            _tested(test, why_not),
         )
     if unlike:
         notes.append(f"Not compared with {other.name}, for they follow other protocols: {', '.join(map(str, unlike))}.")
     return found, notes
+
+
+def _tested(test: FoldTest | None, why_not: str) -> FoldTest | str:
+    """The test over folds, or why there is none."""
+    if test is None:
+        return why_not or "it has no score of a single fold"
+    return test if test.p is not None else f"all folds differ by {test.value:.3g}: there is no spread to test by"
 
 
 def _asked_alike(first: Answered, other: Answered) -> tuple[set[str], list[str]]:
@@ -223,8 +230,10 @@ def adjust(others: Mapping[str, Mapping[MetricName, Difference]]) -> dict[str, d
         tested = [other for other in having if others[other][name].p is not None]
         for other, p in zip(tested, holm([others[o][name].p or 0.0 for o in tested]), strict=True):
             result[other][name] = replace(result[other][name], p_adjusted=p)
-        folded = [(o, test) for o in having if isinstance(test := others[o][name].folds, FoldTest)]
-        for (other, _), p in zip(folded, holm([test.p for _, test in folded]), strict=True):
+        folded = [
+            (o, test.p) for o in having if isinstance(test := others[o][name].folds, FoldTest) and test.p is not None
+        ]
+        for (other, _), p in zip(folded, holm([p for _, p in folded]), strict=True):
             result[other][name] = replace(result[other][name], folds_p_adjusted=p)
         for other in having:
             result[other][name] = replace(result[other][name], better=_better(name, result[other][name]))

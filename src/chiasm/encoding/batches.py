@@ -209,6 +209,15 @@ class Loader:
         batch.label_mask = {target: torch.from_numpy(mask[rows]) for target, mask in self.label_mask.items()}
         return batch
 
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        """[m, C, *S] the images of these studies as a model sees them, study by study, whether features stand in for them or not."""
+        found = [
+            self._arrays[self.cohort_of(row)[0]][pointer]
+            for row in rows.tolist()
+            for pointer in self._pointer[self._image_start[row] : self._image_start[row + 1]].tolist()
+        ]
+        return np.stack(found) if found else np.zeros((0, *self._arrays[0].shape[1:]), np.uint8)
+
     def _add_images(self, batch: Batch, rows: NDArray[np.int64]) -> None:
         places, mask = _spread(self._image_start, rows)
         study, slot = np.nonzero(mask)

@@ -14,7 +14,7 @@ from chiasm.atomic import write_json
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.arms import collect
-from chiasm.evaluation.cases import draw_cases
+from chiasm.evaluation.cases import choose_cases, draw_cases
 from chiasm.evaluation.lead import Lead, tell_lead
 from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass
 from chiasm.evaluation.protocol import to_metrics
@@ -36,7 +36,8 @@ from chiasm.metrics.metric import Metric
 from chiasm.progress import Progress
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.run.cohorts import open_recorded, record_cohort
-from chiasm.run.fold_model import load_fold_models, over_own_cohorts
+from chiasm.run.ensemble import predict_together
+from chiasm.run.fold_model import FoldModelOver, load_fold_models, over_own_cohorts
 from chiasm.run.folder import Run, read_run
 from chiasm.run.records import Compared, Evaluated, read_compared, read_evaluated
 from chiasm.run.seen import count_seen, read_seen
@@ -104,12 +105,33 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
         taught = None
         notes.append("The cohort of the training is gone: there are no controls that need its patients.")
     evidence, shared = collect(fold_models, taught)
+    evidence = replace(evidence, columns=_explain_cases(fold_models, evidence, fold_models[0].recipe))
     if other is not None and info.init is not None:
         before: set[str] = set().union(*(read_seen(run / name)[1] for name in info.fold_models))
         if patients := count_seen([other], [np.arange(len(other))], before):
             shared = [*shared, f"{patients} of the tested patients were seen by the run that the encoders begin with."]
     few = few_in_training(evidence.question, taught) if taught is not None else []
     return write_evaluation(run, evidence, fold_models[0].recipe, folder, notes, shared, few)
+
+
+def _explain_cases(
+    fold_models: Sequence[FoldModelOver], evidence: Evidence, recipe: Recipe
+) -> dict[int, list[tuple[str, float, float]]]:
+    """Of the example cases, what each column of the record added, by the fold models that answered them."""
+    truth = read_truth(evidence.question, evidence.pool, recipe.evaluate.age_bands)
+    number, places = choose_cases(evidence, truth)
+    pool, offsets, found = evidence.pool, fold_models[0].loader.offsets, {}
+    for place in places:
+        index = np.array([offsets[pool.cohort[place]] + pool.row[place]], np.int64)
+        (told,) = predict_together([fold_models[m] for m in pool.fold_model[place]], index)
+        own = {
+            column: (each[number], told.record_errors[column][number])
+            for column, each in told.record_contributions.items()
+            if number in each
+        }
+        if own:
+            found[place] = [(column, share, error) for column, (share, error) in own.items()]
+    return found
 
 
 def write_evaluation(

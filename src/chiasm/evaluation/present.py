@@ -73,9 +73,17 @@ def _draw_decision(column: Column, others: Mapping[str, Column]) -> Decision:
 
 
 def draw_confusions(evidence: Evidence, truth: Truth, prefix: str) -> list[Confusion]:
-    """True levels against the most probable ones, of every ordinal and multiclass label."""
+    """True levels against the answered ones: of every ordinal and multiclass label, and yes or no at the threshold of the others."""
     question, arm, found = evidence.question, evidence.arms[prefix], []
     for target, labels in question.targets.items():
+        if question.kinds[target] is Kind.BINARY and target in arm.cuts:
+            for k, label in enumerate(labels):
+                cut, truth_of = arm.cuts[target][:, k], truth.labels[target][:, k]
+                known = truth.mask[target][:, k] & np.isfinite(arm.values[target][:, k]) & np.isfinite(cut)
+                if known.any():
+                    yes = (arm.values[target][known, k] >= cut[known]).astype(np.float64)
+                    counts = confusion(truth_of[known], np.stack([1 - yes, yes], axis=1), [0.0, 1.0])
+                    found.append(Confusion(f"{target}/{question.name_of(target, label)}", ["no", "yes"], counts))
         if question.kinds[target] not in (Kind.ORDINAL, Kind.MULTICLASS):
             continue
         for k, label in enumerate(labels):

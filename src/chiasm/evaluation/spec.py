@@ -94,6 +94,7 @@ class Evidence:
         heads: name of a head -> evidence of its own kind, of the model ("") and of each control.
         neighbour: how the nearest neighbour was found, one clause.
         look: what the model looked at; None where that has no common space.
+        columns: place of an example case in the pool -> (record column, its share of the answer, the standard error of that).
     """
 
     question: Question
@@ -102,6 +103,7 @@ class Evidence:
     heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     neighbour: str = ""
     look: Look | None = None
+    columns: Mapping[int, Sequence[tuple[str, float, float]]] = field(default_factory=dict)
 
 
 def read_truth(question: Question, pool: Pool, age_bands: Sequence[float]) -> Truth:

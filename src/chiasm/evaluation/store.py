@@ -4,6 +4,7 @@ PREDICTIONS/index.json          what was asked (`Question`), by which fold model
 PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold_model, shown, values|logits|cuts|radii|each/<target>; "full" is the model
 PREDICTIONS/heads/NAME*         evidence of a head, as the head writes it; NAME.CONTROL* of its controls
 PREDICTIONS/look.npz            values, target, label, studies: what the model looked at
+PREDICTIONS/columns.json        of the example cases, what each column of the record added
 PREDICTIONS/shares.parquet      a row for each study and number told of it: what each modality added (made of the arms)
 """
 
@@ -75,6 +76,9 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
     if (shares := share_table(evidence)) is not None:
         with whole_file(folder / "shares.parquet") as partial:
             pq.write_table(shares, partial)
+    if evidence.columns:
+        keys = pool.keys
+        write_json(folder / "columns.json", {str(keys[at]): own for at, own in evidence.columns.items()})
     index = {
         "schema": SCHEMA,
         "question": asdict(evidence.question),
@@ -139,6 +143,8 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
         name: {control: HEADS[name].load(_stem(folder, name, control)) for control in controls}
         for name, controls in index["heads"].items()
     }
+    columns = json.loads((folder / "columns.json").read_text("utf-8")) if (folder / "columns.json").is_file() else {}
+    place = {key: at for at, key in enumerate(keys.tolist())}
     return Evidence(
         Question(**raw),
         Pool.find(cohorts, keys.tolist(), fold_model),
@@ -146,6 +152,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
         heads,
         index["neighbour"],
         _read_look(folder / "look.npz"),
+        {place[key]: [tuple(each) for each in own] for key, own in columns.items()},
     )
 
 

@@ -72,10 +72,12 @@ _PLACE = (
     "PhotometricInterpretation",
     "SeriesInstanceUID",
     "Modality",
+    "BodyPartExamined",
     *_RESCALE,
 )
 # segmentation, label map, dose: they have pixels, which are no picture of the patient
 _NO_PICTURES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.2")
+CHEST = "CHEST"
 _PROJECTIONS = frozenset({"CR", "DX", "RG", "RF", "DR", "OT", "SC", ""})
 
 
@@ -153,6 +155,7 @@ def read_dicom(
             name or file,
             values=values,
             bits=_plain_bits(dataset) if values is Values.GRAY else 0,
+            body_part=body_part_of(dataset),
         )
 
 
@@ -248,6 +251,7 @@ def read_series(
             dicom_modality=str(headers[0].get("Modality") or ""),
             source=name or paths[0].name,
             values=values,
+            body_part=body_part_of(headers[0]),
         )
 
 
@@ -277,10 +281,16 @@ def pixel_spacing(header: Any, where: str = "") -> tuple[tuple[float, ...], str]
 
 
 @unquoted()
+def body_part_of(header: Any) -> str:
+    """BodyPartExamined in capitals, the names of the chest as one; "" where it says nothing."""
+    said = " ".join(str(header.get("BodyPartExamined") or "").upper().split())
+    return CHEST if re.search("CHEST|THORAX|LUNG", said) else said
+
+
+@unquoted()
 def view_of(header: Any) -> View:
     """The chest projection, by ViewPosition, else by the meaning of ViewCodeSequence; OTHER for every other body part."""
-    body = str(header.get("BodyPartExamined") or "CHEST").upper()
-    if str(header.get("Modality") or "") not in _PROJECTIONS or not re.search("CHEST|THORAX|LUNG", body):
+    if str(header.get("Modality") or "") not in _PROJECTIONS or (body_part_of(header) or CHEST) != CHEST:
         return View.OTHER
     codes = header.get("ViewCodeSequence") or []
     text = str(header.get("ViewPosition") or (codes[0].get("CodeMeaning") if codes else "") or "").strip().upper()

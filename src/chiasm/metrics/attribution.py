@@ -131,3 +131,96 @@ def attribute(
     """
     scaled = {subset: additive(values, layout) for subset, values in answers.items()}
     return {t: shapley({s: own[t] for s, own in scaled.items()}, modalities) for t in layout.labels}
+
+
+Coalition = tuple[tuple[str, ...], tuple[str, ...]]
+"""Other modalities than the record, and columns of the record: what is shown of a study."""
+EXACT = 64
+"""Coalitions up to which the shares of columns are exact."""
+ORDERS = 8
+"""Orders of arrival, each with its reverse, of which they are else the mean."""
+
+
+class ColumnShares:
+    """The record's Shapley value shared out to its columns (Owen 1977): the average of what a column adds to v, over the orders
+    in which modalities can arrive and, once the record does, its columns.
+
+    Exact where there are few coalitions; else the mean over `ORDERS` random orders and their reverses (antithetic pairs; Mitchell
+    et al. 2022), with its standard error. Either way the shares of a study sum to the record's share, or to its estimate.
+
+    Args:
+        modalities: of the model, with "record"; columns: of the record.
+    """
+
+    def __init__(self, modalities: Sequence[str], columns: Sequence[str]) -> None:
+        self.columns = tuple(columns)
+        others = [m for m in modalities if m != "record"]
+        weights = {rest: _weight(len(rest), len(others)) for rest in subsets(others)}
+        self.exact = len(weights) * 2 ** len(columns) <= EXACT
+        steps: list[list[tuple[str, Coalition, Coalition, float]]] = []
+        if self.exact:
+            steps.append(
+                [
+                    (
+                        column,
+                        (rest, shown),
+                        (rest, self._with(shown, column)),
+                        weight * _weight(len(shown), len(columns) - 1),
+                    )
+                    for column in columns
+                    for shown in subsets([c for c in columns if c != column])
+                    for rest, weight in weights.items()
+                ]
+            )
+        else:
+            random = np.random.default_rng(0)
+            chances = np.array(list(weights.values()))
+            for _ in range(ORDERS):
+                rest = list(weights)[random.choice(len(chances), p=chances)]
+                order = [str(c) for c in random.permutation(self.columns)]
+                steps.append([step for way in (order, order[::-1]) for step in self._arrive(rest, way)])
+        self._steps = steps
+
+    def _with(self, shown: Sequence[str], column: str) -> tuple[str, ...]:
+        return tuple(c for c in self.columns if c in shown or c == column)
+
+    def _arrive(self, rest: tuple[str, ...], order: Sequence[str]) -> Iterator[tuple[str, Coalition, Coalition, float]]:
+        """What each column adds as the columns arrive in this order, weighing half: the other half is the reverse."""
+        for place, column in enumerate(order):
+            shown = tuple(c for c in self.columns if c in order[:place])
+            yield column, (rest, shown), (rest, self._with(shown, column)), 0.5
+
+    @property
+    def coalitions(self) -> list[Coalition]:
+        """What has to be asked."""
+        return list(
+            dict.fromkeys(c for steps in self._steps for _, without, with_, _ in steps for c in (without, with_))
+        )
+
+    @property
+    def partial(self) -> list[Coalition]:
+        """Those that show some columns and not all: the others are subsets of the modalities."""
+        return [c for c in self.coalitions if c[1] and c[1] != self.columns]
+
+    def share(
+        self, values: Mapping[Coalition, NDArray[np.float64]]
+    ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """v of every coalition -> of each column its share and the standard error of that, 0 where it is exact."""
+        found = {}
+        for column in self.columns:
+            each = np.stack(
+                [
+                    np.sum(
+                        [w * (values[with_] - values[without]) for c, without, with_, w in steps if c == column], axis=0
+                    )
+                    for steps in self._steps
+                ]
+            )
+            error = np.zeros(each.shape[1:]) if self.exact else each.std(axis=0, ddof=1) / np.sqrt(len(each))
+            found[column] = (each.mean(axis=0), error)
+        return found
+
+
+def _weight(size: int, others: int) -> float:
+    """The chance that just these `size` of `others` players came before."""
+    return factorial(size) * factorial(others - size) / factorial(others + 1)

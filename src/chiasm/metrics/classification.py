@@ -76,9 +76,11 @@ def ranking(
 def decisions(
     labels: ArrayLike, scores: ArrayLike, threshold: float, resamples: Resamples, mask: ArrayLike | None = None
 ) -> dict[str, Estimate]:
-    """`f1`, `sensitivity`, `specificity` and `balanced_accuracy` (the mean of the two) where score >= threshold means yes. The threshold is not chosen here.
+    """`f1`, `sensitivity`, `specificity`, `balanced_accuracy` (the mean of the two), `ppv` and `npv`, where score >= threshold means
+    yes. The threshold is not chosen here.
 
-    F1 and sensitivity are undefined without a positive, specificity without a negative.
+    F1 and sensitivity are undefined without a positive, specificity without a negative, the predictive values where nobody is
+    called so. The detail holds the counts.
     """
     y, s, rows = known_rows(labels, scores, resamples, mask)
     yes = s >= threshold
@@ -90,15 +92,23 @@ def decisions(
             "sensitivity": tp / (tp + fn),
             "specificity": tn / (tn + fp),
             "balanced_accuracy": (tp / (tp + fn) + tn / (tn + fp)) / 2,
+            "ppv": tp / (tp + fp),
+            "npv": tn / (tn + fn),
         }
-    names = {"f1": "F1", "balanced_accuracy": "mean of sensitivity and specificity"}
+    names = {
+        "f1": "F1",
+        "balanced_accuracy": "mean of sensitivity and specificity",
+        "ppv": "positive predictive value, at this prevalence,",
+        "npv": "negative predictive value, at this prevalence,",
+    }
+    nobody = {"ppv": "nobody is called positive", "npv": "nobody is called negative"}
     detail = f"threshold {threshold:.4g}"
     return {
         key: rows.estimate(
             value,
             f"{names.get(key, key)} at a threshold fixed beforehand",
             detail=detail,
-            undefined=_one_class(y),
+            undefined=_one_class(y) or nobody.get(key, ""),
             classes=(y, ~y),
         )
         for key, value in draws.items()
@@ -130,6 +140,27 @@ def best_f1_threshold(labels: ArrayLike, scores: ArrayLike, mask: ArrayLike | No
     called = np.bincount(groups).cumsum()
     best = int(np.argmax(2 * tp / (called + y.sum())))
     return float(-(values[best] + values[min(best + 1, len(values) - 1)]) / 2)
+
+
+def threshold_at(
+    labels: ArrayLike, scores: ArrayLike, *, sensitivity: float | None = None, specificity: float | None = None
+) -> float | None:
+    """The highest threshold that reaches a sensitivity, or the lowest that reaches a specificity, halfway to the next score.
+
+    None without a patient of the class that it is counted on.
+    """
+    y, s = np.asarray(labels).astype(bool), np.asarray(scores, np.float64)
+    counted = np.sort(s[y] if sensitivity is not None else s[~y])
+    if not len(counted):
+        return None
+    if sensitivity is not None:
+        last = counted[len(counted) - int(np.ceil(sensitivity * len(counted) - 1e-9))]  # the lowest score called yes
+        below = s[s < last]
+        return float((last + below.max()) / 2 if len(below) else last)
+    assert specificity is not None
+    first = counted[int(np.ceil(specificity * len(counted) - 1e-9)) - 1]  # the highest score called no
+    above = s[s > first]
+    return float((first + above.min()) / 2 if len(above) else np.nextafter(first, np.inf))
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ from chiasm.metrics.bootstrap import ROUNDING, Floats, varies
 
 @dataclass(frozen=True)
 class FoldTest:
-    """A difference over folds: mean, 95% interval, t with its degrees of freedom, two-sided p."""
+    """A difference over folds: mean, 95% interval, t with its degrees of freedom, two-sided p; None where folds do not differ."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     t: float | None
     df: int
-    p: float
+    p: float | None
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -42,7 +42,8 @@ def corrected_t(differences: ArrayLike, test_share: float) -> FoldTest | None:
         test_share: n_test / n_train.
 
     Returns:
-        None where fewer than two folds are defined. Where all agree, but for rounding, t is None: the interval is one point.
+        None where fewer than two folds are defined. Where all agree, but for rounding, there is nothing to test by: interval, t and
+        p are None.
     """
     d = _without_rounding(differences)
     d = d[~np.isnan(d)]
@@ -50,8 +51,7 @@ def corrected_t(differences: ArrayLike, test_share: float) -> FoldTest | None:
         return None
     df = len(d) - 1
     if not varies(d):
-        same = float(d[0])
-        return FoldTest(same, same, same, None, df, 1.0 if same == 0 else 0.0)
+        return FoldTest(float(d[0]), None, None, None, df, None)
     mean, error = float(d.mean()), float(np.sqrt((1 / len(d) + test_share) * d.var(ddof=1)))
     t, reach = mean / error, float(stats.t.ppf(0.975, df)) * error
     return FoldTest(mean, mean - reach, mean + reach, t, df, float(2 * stats.t.sf(abs(t), df)))

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
-def places_of(mask: Tensor) -> Tensor:
-    """[B, T] -> [n] the places of its real tokens among all B * T."""
+
+def places_of(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "n"]:
+    """The places of its real tokens among all B * T."""
     return mask.flatten().nonzero()[:, 0]
 
 
-def take(padded: Tensor, places: Tensor) -> Tensor:
-    """[B, T, D] -> [n, D] the rows at these places."""
+def take(padded: Float[Tensor, "B T D"], places: Int[Tensor, "n"]) -> Float[Tensor, "n D"]:
+    """The rows at these places."""
     return padded.flatten(0, 1).index_select(0, places)
 
 
-def put(rows: Tensor, places: Tensor, shape: Sequence[int]) -> Tensor:
-    """[n, D] -> [*shape, D], zeros at all other places."""
+def put(rows: Float[Tensor, "n D"], places: Int[Tensor, "n"], shape: Sequence[int]) -> Float[Tensor, "*shape D"]:
+    """Rows at their places, zeros at all other places."""
     padded = rows.new_zeros(math.prod(shape), rows.shape[1]).index_copy_(0, places, rows)
     return padded.view(*shape, rows.shape[1])
 
@@ -58,8 +62,10 @@ class Padding:
         return take(padded, self.places)
 
 
-def project(attention: nn.MultiheadAttention, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """[n, D] and [m, D] -> queries [n, D], and keys and values side by side, [m, 2 D]."""
+def project(
+    attention: nn.MultiheadAttention, queries: Float[Tensor, "n D"], keys: Float[Tensor, "m D"]
+) -> tuple[Float[Tensor, "n D"], Float[Tensor, "m 2*D"]]:
+    """Queries, and keys and values side by side."""
     weight, bias = (
         torch.split(x, [attention.embed_dim, 2 * attention.embed_dim])
         for x in (attention.in_proj_weight, attention.in_proj_bias)
@@ -68,12 +74,16 @@ def project(attention: nn.MultiheadAttention, queries: Tensor, keys: Tensor) -> 
 
 
 def look(
-    attention: nn.MultiheadAttention, queries: Tensor, keys: Tensor, mask: Tensor | None, causal: bool = False
-) -> Tensor:
-    """[B, T, D] projected queries, [B, S, 2 D] keys and values -> [B, T, D] what they find, before `out_proj`.
+    attention: nn.MultiheadAttention,
+    queries: Float[Tensor, "B T D"],
+    keys: Float[Tensor, "B S 2*D"],
+    mask: Bool[Tensor, "B #T S"] | None,
+    causal: bool = False,
+) -> Float[Tensor, "B T D"]:
+    """What projected queries find among keys and values, before `out_proj`.
 
     Args:
-        mask: [B, T or 1, S], True where a query may look; None: everywhere. causal: a query looks at keys up to its own place.
+        mask: True where a query may look; None: everywhere. causal: a query looks at keys up to its own place.
     """
     heads = (attention.num_heads, attention.head_dim)
     q, k, v = (

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
 
 def contrast(
-    anchors: Tensor, others: Tensor, same: Tensor, anchor_mask: Tensor, other_mask: Tensor, temperature: float
-) -> Tensor:
+    anchors: Float[Tensor, "B D"],
+    others: Float[Tensor, "B D"],
+    same: Bool[Tensor, "B B"],
+    anchor_mask: Bool[Tensor, "B"],
+    other_mask: Bool[Tensor, "B"],
+    temperature: float,
+) -> Float[Tensor, ""]:
     """Supervised contrast (Khosla et al. 2020, eq. 2); InfoNCE (van den Oord et al. 2018) where `same` is the identity.
 
-    [B, D] unit vectors each, [B, B] bool which other an anchor belongs to, [B] bool which take part: the mean over anchors
-    with a positive of - 1 / |P| sum_p log (exp(a.p / t) / sum_o exp(a.o / t)). Zero where there is none.
+    Of unit vectors, which other an anchor belongs to, and which take part: the mean over anchors with a positive of - 1 / |P| sum_p log (exp(a.p / t) / sum_o exp(a.o / t)). Zero where there is none.
     """
     logits = (anchors @ others.T / temperature).masked_fill(~other_mask, torch.finfo(anchors.dtype).min)
     positive = same & anchor_mask[:, None] & other_mask  # [B, B]

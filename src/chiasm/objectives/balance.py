@@ -7,6 +7,7 @@ encoder that is ahead are made smaller, and noise gives back the randomness they
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,12 @@ from chiasm.objectives.outcome import known, label_losses
 from chiasm.study import Kind
 from chiasm.tensors import Batch, Outputs
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def truth_scores(outputs: Outputs, batch: Batch, kinds: dict[str, Kind]) -> Tensor:
-    """[M, targets, 2]: for each modality and target the sum, over known labels of the studies that have the modality, of the
+
+def truth_scores(outputs: Outputs, batch: Batch, kinds: dict[str, Kind]) -> Float[Tensor, "M targets 2"]:
+    """For each modality and target the sum, over known labels of the studies that have the modality, of the
     likelihood it alone gives the truth; and how many labels these are. The likelihood is exp(-loss): of a class its
     probability."""
     rows = []
@@ -29,7 +33,7 @@ def truth_scores(outputs: Outputs, batch: Batch, kinds: dict[str, Kind]) -> Tens
     return torch.stack(rows).view(len(outputs.unimodal_logits), -1, 2)
 
 
-def modulation(scores: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def modulation(scores: Float[Tensor, "M targets 2"], alpha: float) -> tuple[Float[Tensor, "M"], Float[Tensor, "M"]]:
     """The discrepancy ratios rho and the factors k of each modality, [M] each, of what `truth_scores` gives.
 
     rho_u = s_u / mean of the others' s, k_u = 1 - tanh(alpha rho_u) if rho_u > 1 else 1. (The paper has one target and two

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,8 +11,13 @@ from torch import Tensor
 from chiasm.study import Kind
 from chiasm.tensors import Batch, Outputs
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
-def target_loss(logits: Tensor, labels: Tensor, mask: Tensor, kind: Kind) -> Tensor:
+
+def target_loss(
+    logits: Float[Tensor, "B L *Q"], labels: Float[Tensor, "B L"], mask: Bool[Tensor, "B L"], kind: Kind
+) -> Float[Tensor, ""]:
     """Mean over the labels that are known, [B, L] each; logits of leveled kinds are [B, L, Q].
 
     Zero, with a gradient of zero, where no label of the batch is known.
@@ -19,7 +26,7 @@ def target_loss(logits: Tensor, labels: Tensor, mask: Tensor, kind: Kind) -> Ten
     return torch.where(mask, each, 0.0).sum() / mask.sum().clamp(min=1)
 
 
-def label_losses(logits: Tensor, labels: Tensor, kind: Kind) -> Tensor:
+def label_losses(logits: Float[Tensor, "B L *Q"], labels: Float[Tensor, "B L"], kind: Kind) -> Float[Tensor, "B L"]:
     """The loss of each label, [B, L]: minus the log of how likely the truth was; Huber of standardized numbers.
 
     Survival: log(1 - h_j) over the intervals that were come through, and log h_k of the one with the event (Gensheimer &
@@ -37,6 +44,6 @@ def label_losses(logits: Tensor, labels: Tensor, kind: Kind) -> Tensor:
     return F.softplus(-logits).where(event, F.softplus(logits) * through).sum(dim=2)
 
 
-def known(outputs: Outputs, batch: Batch, modality: str, target: str) -> Tensor:
-    """[B, L] labels that are known, of the studies that have the modality."""
+def known(outputs: Outputs, batch: Batch, modality: str, target: str) -> Bool[Tensor, "B L"]:
+    """Labels that are known, of the studies that have the modality."""
     return batch.label_mask[target] & outputs.present[modality][:, None]

@@ -23,13 +23,20 @@ from chiasm.summary.figures import overlay
 
 
 def predict_inputs(
-    run: Path, inputs: Sequence[Path], out: Path, *, report: Path | None = None, record: Path | None = None
+    run: Path,
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    report: Path | None = None,
+    record: Path | None = None,
+    strict: bool = False,
 ) -> list[Prediction]:
     """Answer files, study folders or cohorts, and write one JSON a study and one overlay PNG per located image into `out`.
 
     Args:
         inputs: an image, a DICOM or NIfTI file; a study folder (images/, report.txt, record.json); a cohort.
         report, record: a text file and a JSON file that belong to the one study among `inputs`.
+        strict: refuse studies that are unlike the training data; the others are answered and written first.
 
     Returns:
         the predictions: files and folders first, then cohorts, by study id within each. `out/rejected.csv` lists the
@@ -37,7 +44,8 @@ def predict_inputs(
 
     Raises:
         InputError: no input could be taken (of several; the fault of a single one is raised as it is), `report` or `record`
-            come with several inputs or a cohort, or `out` lies among the inputs. CohortError, RunError: see the message.
+            come with several inputs or a cohort, or `out` lies among the inputs; or, if strict, a study was refused.
+            CohortError, RunError: see the message.
     """
     inputs = list(dict.fromkeys(inputs))
     cohorts = [path for path in inputs if (path / "cohort.json").is_file()]
@@ -50,7 +58,7 @@ def predict_inputs(
             remedy="put each study in a folder: images/, report.txt, record.json",
         )
     _check_out(out, [*inputs, *filter(None, (report, record))])
-    predictor = load_predictor(run)
+    predictor = load_predictor(run, strict=strict)
     rejects = _Rejects(alone=len(inputs) == 1)
     predictions: list[Prediction] = []
     names: set[str] = set()
@@ -58,9 +66,15 @@ def predict_inputs(
     for cohort, prediction in chain(
         _answer_files(predictor, files, report, record, rejects), _answer_cohorts(predictor, cohorts, rejects)
     ):
+        try:
+            predictor.check(prediction)
+        except InputError as error:
+            rejects.refuse(prediction.study_id, error)
+            continue
         _write(prediction, cohort, out, names)
         predictions.append(prediction)
     rejects.write(out / "rejected.csv")
+    rejects.raise_refused(len(predictions), out / "rejected.csv")
     if not predictions:
         raise InputError(
             "none of the inputs could be taken", got=f"{len(rejects.rows)} inputs", where=str(out / "rejected.csv")
@@ -74,6 +88,7 @@ class _Rejects:
 
     alone: bool
     rows: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[InputError] = field(default_factory=list)
 
     @contextmanager
     def take(self, path: Path) -> Iterator[None]:
@@ -83,6 +98,27 @@ class _Rejects:
             if self.alone:
                 raise
             self.rows.append((str(path), reason(error)))
+
+    def refuse(self, study: str, error: InputError) -> None:
+        """Write down a study that is unlike the training data; the others are answered first."""
+        self.refused.append(error)
+        self.rows.append((study, reason(error)))
+
+    def raise_refused(self, answered: int, file: Path) -> None:
+        """
+        Raises:
+            InputError: a study was refused: its own fault where it was the only one.
+        """
+        if not self.refused:
+            return
+        if not answered and len(self.refused) == 1:
+            raise self.refused[0]
+        raise InputError(
+            f"{len(self.refused)} studies are unlike the training data and were not answered",
+            got=f"{answered} others were answered",
+            where=str(file),
+            remedy="read there in what they are unlike it, or predict without --strict",
+        )
 
     def write(self, path: Path) -> None:
         write_csv(path, [("where", "reason"), *self.rows])
@@ -174,7 +210,8 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
         "arm": prediction.arm,
         "used": list(prediction.used),
         "ignored": list(prediction.ignored),
-        "notes": list(prediction.notes),
+        "notes": [note.text for note in prediction.notes],
+        "notes_about": [str(note.about) for note in prediction.notes],
         "findings": [
             {"target": f.target, "name": f.name, "probability": f.probability, "state": str(f.state)}
             for f in prediction.findings
@@ -199,6 +236,8 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
         ],
         "description": prediction.description,
         "contributions": {m: dict(c) for m, c in prediction.contributions.items()},
+        "record_contributions": {m: dict(c) for m, c in prediction.record_contributions.items()},
+        "record_errors": {m: dict(c) for m, c in prediction.record_errors.items()},
         "without_report": dict(prediction.without_report),
         "heads": dict(prediction.heads),
     }
@@ -222,7 +261,8 @@ def _write(prediction: Prediction, cohort: Cohort, out: Path, names: set[str]) -
             z = int(heat.max(axis=(1, 2)).argmax())
             pixels, heat = pixels[z], heat[z]
         gray, labels = np.clip(pixels, 0, 255).astype(np.uint8), [region.label.replace("_", " ") for region in own]
-        picture = overlay(gray, np.zeros((0, 4)), boxes, heat, names=labels, max_side=1024)
+        warning = "unlike the training data" if any(note.unlike for note in prediction.notes) else ""
+        picture = overlay(gray, np.zeros((0, 4)), boxes, heat, names=labels, max_side=1024, warning=warning)
         write_bytes(out / overlays[image_id], picture)
     content = {**to_json(prediction), "overlays": overlays}
     write_json(out / _free_name(prediction.study_id, ".json", names), content)

@@ -11,11 +11,13 @@ import numpy as np
 from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.cohort.store import Cohort, cohort_from_studies
 from chiasm.encoding.plan import Plan
+from chiasm.errors import InputError, RunError
 from chiasm.run.ensemble import predict_together
 from chiasm.run.fold_model import FoldModel, load_fold_models
 from chiasm.run.folder import read_run
+from chiasm.run.notes import find_notes, has_check, prepare_check
 from chiasm.runtime.torch import Memo
-from chiasm.study import Prediction, Study
+from chiasm.study import About, Note, Prediction, Study
 
 AT_ONCE = 64
 """Studies that are answered together: memory does not grow with their number."""
@@ -29,18 +31,32 @@ class Predictor:
     Attributes:
         plan: what the models read of a study, all of them taken together.
         notes: what users must know of the cohorts that the models learned from; every prediction bears them.
+        strict: refuse a study that is unlike the training data.
     """
 
-    def __init__(self, fold_models: Sequence[FoldModel], notes: Sequence[str] = ()) -> None:
-        self.fold_models, self.notes = tuple(fold_models), tuple(notes)
+    def __init__(self, fold_models: Sequence[FoldModel], notes: Sequence[str] = (), *, strict: bool = False) -> None:
+        """
+        Raises:
+            RunError: `strict`, and a model cannot tell what is unlike its training data.
+        """
+        self.fold_models, self.strict = tuple(fold_models), strict
+        self.notes = tuple(Note(About.DATA, text) for text in notes)
+        prepare_check(self.fold_models)
+        if strict and not has_check(self.fold_models):
+            raise RunError(
+                "the run cannot tell a study that is unlike its training data",
+                expected="novelty.json beside the weights of each model",
+                got="a run that was trained before there was this check",
+                remedy="train again, or predict without --strict",
+            )
         self.plan = _joint([fold_model.plan for fold_model in fold_models])
 
     def __call__(self, study: Study) -> Prediction:
         """The answer to one study; what of it the models do not read stands in `ignored`.
 
         Raises:
-            InputError: it holds nothing, or something of it cannot be read. CohortError: it does not fit the models, such as a
-                volume beside their atlas, or words in a column of numbers.
+            InputError: it holds nothing, or something of it cannot be read; or, if strict, it is unlike the training data.
+            CohortError: it does not fit the models, such as a volume beside their atlas, or words in a column of numbers.
         """
         return self.batch([study])[0]
 
@@ -54,10 +70,9 @@ class Predictor:
         for start in range(0, len(studies), AT_ONCE):
             part = studies[start : start + AT_ONCE]
             answers = self.over([self.bring(study) for study in part])
-            predictions += [
-                replace(answer, ignored=(*_unread(study, self.plan), *answer.ignored))
-                for study, answer in zip(part, answers, strict=True)
-            ]
+            for study, answer in zip(part, answers, strict=True):
+                self.check(answer)
+                predictions.append(replace(answer, ignored=(*_unread(study, self.plan), *answer.ignored)))
         return predictions
 
     def bring(self, study: Study) -> Cohort:
@@ -70,8 +85,22 @@ class Predictor:
         prepared = Preprocessing.from_dict(self.plan.preprocessing)
         return cohort_from_studies([seen], split="hash", strict=True, **prepared.arguments())
 
+    def check(self, prediction: Prediction) -> None:
+        """Refuse, if strict, what was said of a study that is unlike the training data.
+
+        Raises:
+            InputError: it is; the message tells each thing.
+        """
+        unlike = [note.text for note in prediction.notes if note.unlike]
+        if self.strict and unlike:
+            raise InputError(
+                "the study is unlike the training data",
+                got="; ".join(unlike),
+                remedy="give the model a study of the kind that it was trained on, or predict without --strict",
+            )
+
     def over(self, cohorts: Sequence[Cohort]) -> Iterator[Prediction]:
-        """The answer to every study of cohorts, one cohort after another, some studies at a time.
+        """The answer to every study of cohorts, one cohort after another, some studies at a time. No study is refused (`check`).
 
         Raises:
             CohortError: a cohort does not fit the models.
@@ -82,18 +111,24 @@ class Predictor:
         fold_models = [fold_model.over(cohorts, memo=memo) for fold_model in self.fold_models]
         count = len(fold_models[0].loader)
         for start in range(0, count, AT_ONCE):
-            for prediction in predict_together(fold_models, np.arange(start, min(start + AT_ONCE, count))):
-                yield replace(prediction, notes=self.notes)
+            rows = np.arange(start, min(start + AT_ONCE, count))
+            for prediction, found in zip(
+                predict_together(fold_models, rows), find_notes(fold_models, rows), strict=True
+            ):
+                yield replace(prediction, notes=(*self.notes, *found, *prediction.notes))
 
 
-def load_predictor(run: Path | str) -> Predictor:
+def load_predictor(run: Path | str, *, strict: bool = False) -> Predictor:
     """Load a finished run once, to answer any number of studies.
 
+    Args:
+        strict: refuse a study that is unlike the training data, in place of a note.
+
     Raises:
-        RunError: no run, an unfinished or a damaged one.
+        RunError: no run, an unfinished or a damaged one; or, if strict, one that cannot tell.
     """
     run = Path(run)
-    return Predictor(load_fold_models(run), read_run(run).data_notes)
+    return Predictor(load_fold_models(run), read_run(run).data_notes, strict=strict)
 
 
 def _unread(study: Study, plan: Plan) -> list[str]:

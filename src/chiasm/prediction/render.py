@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from chiasm.study import About
+
 
 def render_predictions(predictions: Sequence[Mapping[str, Any]], rejected: int, out: Path) -> str:
     """A line for each study, then what was not used, what must be known, and where the results are.
@@ -16,7 +18,10 @@ def render_predictions(predictions: Sequence[Mapping[str, Any]], rejected: int, 
     """
     lines = [f"{p['study_id']}: {render_answers(p)}" for p in predictions]
     lines += dict.fromkeys(f"not used: {reason}" for p in predictions for reason in p.get("ignored", ()))
-    lines += dict.fromkeys(f"note: {note}" for p in predictions for note in p.get("notes", ()))
+    for p in predictions:  # what is said of the data is the same for all, the rest of each
+        notes = zip(p.get("notes", ()), p.get("notes_about", ()), strict=True)
+        lines += [f"note: {note}" if about == About.DATA else f"{p['study_id']}: note: {note}" for note, about in notes]
+    lines = list(dict.fromkeys(lines))
     skipped = f"; {rejected} inputs were skipped, see {out / 'rejected.csv'}" if rejected else ""
     return "\n".join([*lines, f"the results are in {out}{skipped}"])
 

@@ -19,19 +19,24 @@ from chiasm.encoding.levels import answers as answers_of
 from chiasm.encoding.plan import Plan
 from chiasm.heads.localization import LocalizationHead
 from chiasm.metrics.attribution import subsets
-from chiasm.metrics.calibration import fit_softmax_temperature, fit_temperature
-from chiasm.metrics.classification import best_f1_threshold
+from chiasm.metrics.calibration import (
+    FEWEST_FOR_THRESHOLD,
+    FEWEST_TO_CALIBRATE,
+    fit_softmax_temperature,
+    fit_temperature,
+)
+from chiasm.metrics.classification import best_f1_threshold, threshold_at
 from chiasm.metrics.conformal import radius, strangeness
 from chiasm.metrics.localization import MAP_THRESHOLDS, ious_by_threshold
+from chiasm.recipe import Evaluate, OperatingPoint
 from chiasm.run.answers import Answers, Calibration, Fit, LabelFit
 from chiasm.run.fold_model import FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.study import Kind
 
-ENOUGH_OF_A_CLASS = 5
-"""Validation studies of a class below which a set of inputs has no temperature and threshold of its own."""
 ENOUGH = 20
-"""As above, of studies with any level or number."""
+"""Validation patients below which a label with levels has no temperature, and a set of inputs no fit of its own for levels and
+numbers; of binary labels `FEWEST_TO_CALIBRATE` of the rarer class decide."""
 
 Place = tuple[str, str]
 """Target and label."""
@@ -78,7 +83,7 @@ class Judged:
 
 def judge(fold_model: FoldModelOver) -> Judged:
     """Ask a fold model about its validation patients: as they come, and with each set of inputs, those that have all of it."""
-    rows, people = fold_model.split["validation"], _people(fold_model)
+    rows, people = fold_model.split["validation"], people_of(fold_model)
     inputs = subsets(fold_model.model.modalities)[1:]
     everything, *rest = infer(
         fold_model, rows, [Ask(heads=(LocalizationHead.name,)), *(Ask(chosen) for chosen in inputs[:-1])]
@@ -97,7 +102,7 @@ def judge(fold_model: FoldModelOver) -> Judged:
     return Judged(fold_model.plan, frozenset(people[fold_model.split["test"]].tolist()), answers, maps)
 
 
-def _people(fold_model: FoldModelOver) -> NDArray[np.str_]:
+def people_of(fold_model: FoldModelOver) -> NDArray[np.str_]:
     """[studies] two cohorts of one source may hold the same person, two sources name theirs alike by chance."""
     loader = fold_model.loader
     sources = np.repeat([cohort.source for cohort in loader.cohorts], [len(cohort) for cohort in loader.cohorts])
@@ -122,13 +127,13 @@ def _drawn_maps(
 # --- from answers to fits ----------------------------------------------------------------------------------------------
 
 
-def calibrate(judged: Sequence[Judged], coverage: float, without: Collection[str] = ()) -> Calibration:
-    """Temperature (Guo et al. 2017), best-F1 threshold and conformal radius of each label, and the threshold of its map.
+def calibrate(judged: Sequence[Judged], options: Evaluate, without: Collection[str] = ()) -> Calibration:
+    """Temperature (Guo et al. 2017), threshold and conformal radius of each label, and the threshold of its map.
 
     Once for studies as they come, and once for each set of inputs, where there were enough that have all of it.
 
     Args:
-        without: people whose answers do not count.
+        options: the operating point, and the coverage of prediction sets. without: people whose answers do not count.
     """
     targets: dict[str, dict[str, LabelFit]] = {}
     asked = [(target, label) for each in judged for target, labels in each.plan.targets.items() for label in labels]
@@ -137,11 +142,9 @@ def calibrate(judged: Sequence[Judged], coverage: float, without: Collection[str
         if place in asked:
             kind = next(each.plan.kinds[place[0]] for each in judged if place[0] in each.plan.kinds)
             found = {shown: own.without(without) for shown, own in _gather(judged, place).items()}
-            own = _fit(kind, coverage, found.pop(""))
+            own = _fit(kind, options, found.pop(""))
             shown = {
-                inputs: _fit(kind, coverage, answers)
-                for inputs, answers in found.items()
-                if _enough(answers.truth, kind)
+                inputs: _fit(kind, options, answers) for inputs, answers in found.items() if _enough(answers, kind)
             }
             fitted = LabelFit(own.temperature, own.threshold, own.radius, None, shown)
         targets.setdefault(place[0], {})[place[1]] = replace(
@@ -167,32 +170,68 @@ def _levels(plan: Plan, place: Place) -> Levels:
     return tuple(plan.levels[target][plan.targets[target].index(label)]) if target in plan.levels else ()
 
 
-def _enough(truth: NDArray[np.float32], kind: Kind) -> bool:
+def _enough(answers: LabelAnswers, kind: Kind) -> bool:
     """Can a set of inputs be judged by these studies alone?"""
-    if kind is Kind.BINARY:
-        return min(int(truth.sum()), len(truth) - int(truth.sum())) >= ENOUGH_OF_A_CLASS
-    return len(truth) >= ENOUGH
+    return rarer(answers) >= FEWEST_TO_CALIBRATE if kind is Kind.BINARY else len(np.unique(answers.people)) >= ENOUGH
 
 
-def _fit(kind: Kind, coverage: float, answers: LabelAnswers) -> Fit:
-    """What can be fitted of a label: no temperature where one class alone is known."""
+def rarer(answers: LabelAnswers) -> int:
+    """Patients of the rarer class of a binary label."""
+    return min(len(np.unique(answers.people[answers.truth == value])) for value in (0, 1))
+
+
+def _fit(kind: Kind, options: Evaluate, answers: LabelAnswers) -> Fit:
+    """What can be fitted of a label; a temperature or threshold that too few patients would decide is left out."""
     truth, logits = answers.truth, answers.logits
     temperature = threshold = reach = None
     if kind is Kind.BINARY:
-        temperature = fit_temperature(truth, logits)
+        temperature = fit_temperature(truth, logits) if rarer(answers) >= FEWEST_TO_CALIBRATE else None
         probability = expit(logits / (temperature or 1.0))
-        threshold = best_f1_threshold(truth, probability)
+        threshold = _threshold(truth, probability, rarer(answers) >= FEWEST_FOR_THRESHOLD, options.operating_point)
         strange = np.abs(truth - probability)
     elif kind is Kind.REGRESSION:
         strange = np.abs(truth - logits)
     elif kind is not Kind.SURVIVAL:
         codes = truth.astype(np.int64)
-        temperature = fit_softmax_temperature(codes, logits)
+        temperature = fit_softmax_temperature(codes, logits) if _enough(answers, kind) else None
         levels = answers_of(logits, kind, temperature or 1.0)
         strange = strangeness(levels, kind is Kind.ORDINAL)[np.arange(len(codes)), codes]
     if kind is not Kind.SURVIVAL:
-        reach = radius(strange, answers.people, coverage)
+        reach = radius(strange, answers.people, options.coverage)
     return Fit(temperature, threshold, reach)
+
+
+def tell_left_out(judged: Sequence[Judged], calibration: Calibration) -> list[str]:
+    """A sentence for each target with labels that too few validation patients could calibrate, or decide a threshold of."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for target, labels in calibration.targets.items():
+        for label, fit in labels.items():
+            asked = [each for each in judged if (target, label) in each.answers[""]]
+            if not asked or asked[0].plan.kinds[target] is not Kind.BINARY:
+                continue
+            few = rarer(_gather(judged, (target, label))[""])
+            if fit.temperature is None and few < FEWEST_TO_CALIBRATE:
+                found.setdefault((target, "temperature"), []).append(f"{label} ({few})")
+            if fit.threshold is None and few < FEWEST_FOR_THRESHOLD:
+                found.setdefault((target, "threshold"), []).append(f"{label} ({few})")
+    said = {
+        "temperature": f"are stated as they come, for fewer than {FEWEST_TO_CALIBRATE} validation patients of a class could calibrate them",
+        "threshold": f"are cut at .5, for fewer than {FEWEST_FOR_THRESHOLD} validation patients of a class could choose where",
+    }
+    return [f"Probabilities of {target} {said[what]}: {', '.join(labels)}." for (target, what), labels in found.items()]
+
+
+def _threshold(
+    truth: NDArray[np.float32], probability: NDArray[np.float64], enough: bool, point: OperatingPoint | None
+) -> float | None:
+    """Where a yes begins: at the operating point, else where F1 is highest; None where too few patients would decide."""
+    if point is not None and point.probability is not None:
+        return point.probability
+    if not enough:
+        return None
+    if point is None:
+        return best_f1_threshold(truth, probability)
+    return threshold_at(truth, probability, sensitivity=point.sensitivity, specificity=point.specificity)
 
 
 def _map_threshold(judged: Sequence[Judged], place: Place, without: Collection[str]) -> float | None:

@@ -11,14 +11,24 @@ from numpy.typing import NDArray
 
 from chiasm.encoding.plan import Layout
 from chiasm.heads.head import READER, Asked
-from chiasm.metrics.attribution import attribute, from_prior, numbers, subsets, told
+from chiasm.metrics.attribution import (
+    Coalition,
+    ColumnShares,
+    additive,
+    attribute,
+    from_prior,
+    numbers,
+    subsets,
+    told,
+)
 from chiasm.models.baseline import Baseline
 from chiasm.run.answers import Answers
+from chiasm.run.contradictions import check_description, check_inputs
 from chiasm.run.fold_model import FoldModel, FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.run.model import Model
 from chiasm.run.outcomes import read_outcome
-from chiasm.study import Finding, Outcome, Prediction, State
+from chiasm.study import Finding, Note, Outcome, Prediction, State
 from chiasm.tensors import MODALITIES
 
 Values = dict[str, NDArray[np.float64]]
@@ -35,7 +45,9 @@ class _Said:
         cuts, hidden_cuts: target -> [n, L] where those are cut; NaN where validation could not say.
         radii: target -> [n, L] of the prediction sets; NaN where validation could not say.
         added: target -> modality -> [n, numbers] as `told`; present: modality -> [n] bool.
+        columns: record column -> target -> [n, numbers] its part of the record's, and the standard error of that.
         heads: name of a head -> what each fold model that has it said.
+        at_odds: [n] notes on labels on which the image alone and the report alone are at odds.
     """
 
     layout: Layout
@@ -47,7 +59,9 @@ class _Said:
     radii: Values
     added: Mapping[str, Mapping[str, NDArray[np.float64]]]
     present: Mapping[str, NDArray[np.bool_]]
+    columns: Mapping[str, Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]
     heads: Mapping[str, Sequence[Asked]]
+    at_odds: Sequence[Sequence[Note]]
 
 
 def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.int64]) -> list[Prediction]:
@@ -59,17 +73,25 @@ def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.i
     layout = Layout.of([fold_model.plan for fold_model in fold_models])
     sets = subsets(modalities)
     every, telling = head_names(fold_models)
+    shares = _column_shares(fold_models, modalities)
+    coalitions = [] if shares is None else shares.partial
     asks = [Ask(s, heads=every if s == modalities else ()) for s in sets[1:]]
+    asks += [_ask_columns(modalities, shares.columns, c) for c in coalitions] if shares is not None else []
     told_by = [
         infer(m, indices, [replace(a, tell=telling if i == 0 and a.heads else ()) for a in asks])
         for i, m in enumerate(fold_models)
     ]
-    chosen = {s: [answers[number] for answers in told_by] for number, s in enumerate(sets[1:])}
+    each = [[answers[number] for answers in told_by] for number in range(len(asks))]
+    chosen = dict(zip(sets[1:], each[: len(sets) - 1], strict=True))
     values = {s: _values(fold_models, answers, layout) for s, answers in chosen.items()}
     values[()] = _prior(fold_models, layout, len(indices))
-    present = _present(chosen[modalities], modalities)
-    known = {s: np.any([present[m] for m in s], axis=0) for s in sets[1:]}
-    known |= {(): np.zeros(len(indices), bool)}
+    reached = {s: _from_prior(values[s], values[()], answers) for s, answers in chosen.items()} | {(): values[()]}
+    columns = {}
+    if shares is not None:
+        asked = [
+            _from_prior(_values(fold_models, answers, layout), values[()], answers) for answers in each[len(sets) - 1 :]
+        ]
+        columns = _share_columns(shares, modalities, layout, reached, dict(zip(coalitions, asked, strict=True)))
     unread = tuple(m for m in modalities if m != "text")
     full, hidden = chosen[modalities], chosen[unread]
     said = _Said(
@@ -80,11 +102,51 @@ def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.i
         cuts=_by_label(fold_models, full, layout, FoldModel.thresholds),
         hidden_cuts=_by_label(fold_models, hidden, layout, FoldModel.thresholds),
         radii=_by_label(fold_models, full, layout, FoldModel.radii),
-        added=attribute({s: from_prior(v, values[()], known[s]) for s, v in values.items()}, layout, modalities),
-        present=present,
+        added=attribute(reached, layout, modalities),
+        present=_present(full, modalities),
+        columns=columns,
         heads=gather_heads(fold_models, full, indices),
+        at_odds=_at_odds(fold_models, chosen, values, layout),
     )
     return [_prediction(fold_models, said, i, int(index)) for i, index in enumerate(indices)]
+
+
+def _from_prior(values: Values, prior: Values, answers: Sequence[Answers]) -> Values:
+    """The answers to some inputs, of a study that shows none of them the prior."""
+    return from_prior(values, prior, np.any([each.shown != "" for each in answers], axis=0))
+
+
+def _column_shares(fold_models: Sequence[FoldModelOver], modalities: Sequence[str]) -> ColumnShares | None:
+    """How the record's share is shared out to its columns; None of a record of one column, or none."""
+    columns = dict.fromkeys(name for m in fold_models for name in (*m.plan.numeric, *m.plan.categories))
+    return ColumnShares(modalities, list(columns)) if "record" in modalities and len(columns) > 1 else None
+
+
+def _ask_columns(modalities: Sequence[str], columns: Sequence[str], coalition: Coalition) -> Ask:
+    others, shown = coalition
+    seen = tuple(m for m in modalities if m in others or m == "record")
+    return Ask(seen, hidden_columns=tuple(name for name in columns if name not in shown))
+
+
+def _share_columns(
+    shares: ColumnShares,
+    modalities: Sequence[str],
+    layout: Layout,
+    reached: Mapping[tuple[str, ...], Values],
+    asked: Mapping[Coalition, Values],
+) -> dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
+    """column -> target -> its part and error. `reached`: of subsets of the modalities; `asked`: of some columns only."""
+    of: dict[Coalition, Values] = {coalition: additive(values, layout) for coalition, values in asked.items()}
+    for others in subsets([m for m in modalities if m != "record"]):
+        of[others, ()] = additive(reached[others], layout)
+        of[others, shares.columns] = additive(
+            reached[tuple(m for m in modalities if m in others or m == "record")], layout
+        )
+    found: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
+    for target in layout.labels:
+        for column, part in shares.share({c: of[c][target] for c in shares.coalitions}).items():
+            found.setdefault(column, {})[target] = part
+    return found
 
 
 def _values(fold_models: Sequence[FoldModel], answers: Sequence[Answers], layout: Layout) -> Values:
@@ -129,6 +191,26 @@ def _mean(each: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     known = ~np.isnan(stacked)
     count = known.sum(axis=0)
     return np.where(count, np.where(known, stacked, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
+
+
+def _at_odds(
+    fold_models: Sequence[FoldModelOver],
+    chosen: Mapping[tuple[str, ...], Sequence[Answers]],
+    values: Mapping[tuple[str, ...], Values],
+    layout: Layout,
+) -> list[list[Note]]:
+    """[n] notes on labels on which the image alone and the report alone are at odds."""
+    image, text = ("image",), ("text",)
+    if image not in chosen or text not in chosen:
+        return [[] for _ in next(iter(chosen.values()))[0].indices]
+    return check_inputs(
+        layout.labels,
+        values[image],
+        values[text],
+        [_by_label(fold_models, chosen[alone], layout, FoldModel.thresholds) for alone in (image, text)],
+        fold_models[0].novelty.disagreement if fold_models[0].novelty else {},
+        _present(chosen[image], image)["image"] & _present(chosen[text], text)["text"],
+    )
 
 
 def head_names(fold_models: Sequence[FoldModel]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -187,6 +269,7 @@ def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index
         if any(image_id == own for own, _ in maps):
             geometries[image_id] = geometry
     used = tuple(m for m, here in said.present.items() if here[i])
+    description = next((each.description for each in heads.values() if each.description is not None), None)
     places = list(numbers(said.layout))
     return Prediction(
         study_id=str(loader.study_ids[index]),
@@ -194,15 +277,24 @@ def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index
         findings=tuple(findings),
         outcomes=tuple(outcomes),
         regions=tuple(region for each in heads.values() for region in each.regions),
-        description=next((each.description for each in heads.values() if each.description is not None), None),
+        description=description,
         heads={name: each.values for name, each in heads.items() if each.values is not None},
         maps=maps,
         geometries=geometries,
         contributions={
             m: {each.name: float(said.added[each.target][m][i, each.column]) for each in places} for m in said.present
         },
+        record_contributions={
+            column: {each.name: float(own[each.target][0][i, each.column]) for each in places}
+            for column, own in said.columns.items()
+        },
+        record_errors={
+            column: {each.name: float(own[each.target][1][i, each.column]) for each in places}
+            for column, own in said.columns.items()
+        },
         used=used,
         ignored=_unread(fold_models, index) if "text" in used else (),
+        notes=(*check_description(findings, description), *said.at_odds[i]),
         without_report={each.name: float(said.without[each.target][i, each.column]) for each in places}
         if "text" in used
         else {},

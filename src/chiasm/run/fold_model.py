@@ -18,6 +18,7 @@ from chiasm.encoding.batches import Loader
 from chiasm.encoding.plan import Plan
 from chiasm.errors import RunError
 from chiasm.geometry import Geometry
+from chiasm.metrics.novelty import Cloud
 from chiasm.models.baseline import Baseline
 from chiasm.models.image.encoder import Extractor
 from chiasm.models.text.encoder import TextExtractor
@@ -27,6 +28,7 @@ from chiasm.run.answers import Answers, Calibration, calibrated, fitted, read_ca
 from chiasm.run.cohorts import open_recorded
 from chiasm.run.folder import read_run, readable
 from chiasm.run.model import Model, build_heads, build_model
+from chiasm.run.novelty import Novelty, read_novelty
 from chiasm.runtime.cache import CachedFeatures
 from chiasm.runtime.features import FeatureProvider
 from chiasm.runtime.torch import Memo, TorchFeatures
@@ -40,6 +42,8 @@ class FoldModel:
 
     Attributes:
         reader: of reports, None of a model that reads none; describer: of the descriptions it writes.
+        novelty, cloud: what its training looked like; None of a run that was trained before this was kept, and no cloud where
+            images are not read or too few.
         studies: "train", "validation", "test" -> those of its training, "COHORT NUMBER/STUDY ID".
     """
 
@@ -50,6 +54,8 @@ class FoldModel:
     reader: Tokenizer | PretrainedTokenizer | None
     describer: Tokenizer
     calibration: Calibration
+    novelty: Novelty | None
+    cloud: Cloud | None
     studies: dict[str, list[str]]
 
     def over(self, cohorts: Sequence[Cohort], *, own: bool = False, memo: Memo | None = None) -> FoldModelOver:
@@ -117,21 +123,24 @@ def load_fold_models(run: Path) -> list[FoldModel]:
             remedy="chiasm train ... --resume continues it",
         )
     calibration = read_calibration(run / "calibration.json")  # of new patients
-    fold_models = [replace(load_fold_model(run / name), calibration=calibration) for name in info.fold_models]
+    fold_models = []
+    for name in info.fold_models:
+        novelty, cloud = read_novelty(run / name)
+        fold_models.append(replace(load_fold_model(run / name), calibration=calibration, novelty=novelty, cloud=cloud))
     _share([fold_model.model for fold_model in fold_models])
     return fold_models
 
 
 def _share(models: Sequence[Model | Baseline]) -> None:
     """Fold models whose frozen encoders have the same weights hold one encoder: it is in memory once, and asked once."""
-    first = _frozen(models[0])
+    first = frozen_encoders(models[0])
     for model in models[1:]:
-        for modality, encoder in _frozen(model).items():
+        for modality, encoder in frozen_encoders(model).items():
             if modality in first and _equal(first[modality].backbone, encoder.backbone):
                 encoder.backbone = first[modality].backbone
 
 
-def _frozen(model: Model | Baseline) -> dict[str, Extractor | TextExtractor]:
+def frozen_encoders(model: Model | Baseline) -> dict[str, Extractor | TextExtractor]:
     """Modality -> its encoder, of those whose weights stand."""
     encoders = ((m, e) for m, e in model.encoders.items() if isinstance(e, Extractor | TextExtractor))
     return {modality: encoder for modality, encoder in encoders if encoder.frozen}
@@ -219,7 +228,7 @@ def read_untrained(folder: Path) -> FoldModel:
     reader = build_tokenizer(text, describer) if text is not None else None
     torch.manual_seed(made.seed)
     model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
-    return FoldModel(folder, recipe, plan, model, reader, describer, Calibration(), made.studies)
+    return FoldModel(folder, recipe, plan, model, reader, describer, Calibration(), None, None, made.studies)
 
 
 def find_device() -> torch.device:
@@ -231,7 +240,7 @@ def _features(fold_model: FoldModel, cohorts: Sequence[Cohort], memo: Memo | Non
     """Of each cohort what frozen encoders make of it: kept beside a cohort on disk, computed anew for one in memory."""
     if not fold_model.recipe.train.cache_features:
         return []
-    source, channels = TorchFeatures(_frozen(fold_model.model), memo), fold_model.plan.channels
+    source, channels = TorchFeatures(frozen_encoders(fold_model.model), memo), fold_model.plan.channels
     shown = "" if channels == ("gray",) else f" {';'.join(channels)}"  # windows are the model's
     return [
         source if cohort.in_memory else CachedFeatures(source, cohort.path / "cache", cohort.hash + shown)

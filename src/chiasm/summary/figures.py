@@ -168,6 +168,7 @@ def overlay(
     mask_truth: NDArray[np.bool_] | None = None,
     max_side: int | None = None,
     format: str = "PNG",
+    warning: str = "",
 ) -> bytes:
     """A picture of one image with its truth (solid, blue), map (warm) and prediction (dashed, amber).
 
@@ -179,6 +180,7 @@ def overlay(
         mask_truth: [H, W]; its outline is drawn where a reader drew a mask instead of a box.
         max_side: shrink so that the longer side has at most this many pixels; None keeps the original size.
         format: "PNG", or "JPEG" for a page that must stay small.
+        warning: written in the upper left corner.
 
     Raises:
         ValueError: `pixels` is not 2-D, or `heat` or `mask_truth` has another shape.
@@ -207,6 +209,8 @@ def overlay(
         _rectangle(draw, box, PREDICTED_RGB, width, dashed=True)
     for name, box in zip(names, np.asarray(boxes_pred, float).reshape(-1, 4) * scale, strict=bool(names)):
         _label(draw, box, name, picture.size)
+    if warning:
+        _label(draw, np.zeros(4), warning, picture.size)
     out = io.BytesIO()
     picture.save(out, format=format, **({"quality": 88} if format == "JPEG" else {}))
     return out.getvalue()

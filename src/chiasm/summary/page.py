@@ -105,7 +105,10 @@ def render(summary: Summary) -> str:
         paragraphs=list(summary.lead.items()),
         shown_leads=SHOWN_LEADS,
         shown=SHOWN_CURVES,
-        largest=max((abs(share) for case in summary.cases for share in case.shares.values()), default=1.0),
+        largest=max(
+            (abs(x) for case in summary.cases for x in (*case.shares.values(), *(s for s, _ in case.columns.values()))),
+            default=1.0,
+        ),
         protocols=_protocols(summary.metrics),
     )
 

@@ -25,6 +25,7 @@ SCORES = (
     ("", ("mae", "r")),
     ("", ("c_index", "c_index_ipcw", "ibs")),
     ("above a level", ("auroc_gt_",)),
+    ("at the threshold", ("sensitivity", "specificity", "ppv", "npv")),
     ("calibration and net benefit", ("calibration_slope", "calibration_intercept", "net_benefit_")),
     ("prediction sets", ("coverage", "set_size", "interval_width")),
 )
@@ -67,6 +68,10 @@ TITLES = {
     "r": "Pearson r",
     "balanced_accuracy": "Balanced accuracy",
     "accuracy": "Accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
     "qwk": "Quadratic kappa",
     "rps": "RPS",
     "c_index": "C-index",

@@ -41,14 +41,16 @@ from chiasm.models.baseline import Baseline, Fit
 from chiasm.models.image.augment import augment, uniforms
 from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.progress import Progress, say
-from chiasm.recipe import Recipe, write_recipe
+from chiasm.recipe import Evaluate, Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.answers import write_calibration
-from chiasm.run.calibrate import calibrate, judge
+from chiasm.run.calibrate import calibrate, judge, tell_left_out
 from chiasm.run.cohorts import open_recorded, record_cohort
+from chiasm.run.fit_novelty import ask_apart, fit_disagreement, fit_novelty
 from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_model
 from chiasm.run.folder import Init, Run, read_run, write_run
 from chiasm.run.model import Model
+from chiasm.run.novelty import write_novelty
 from chiasm.run.seen import digest_studies, read_seen
 from chiasm.splits import draw
 from chiasm.splits import folds as patient_folds
@@ -114,8 +116,8 @@ def train(
     with locked(out.with_name(f"{out.name}.lock"), RunError, "another training is writing this run"):
         info = _resume(recipe, opened, out) if resume else _prepare(recipe, opened, out, folds, repeats, init)
         _fit_all(info, opened, out, init, resume)
-        _calibrate(out, info, opened)
-        info = replace(info, status="finished")
+        notes = _calibrate(out, info, opened)
+        info = replace(info, status="finished", notes=tuple(dict.fromkeys([*info.notes, *notes])))
         write_run(out, info)
     return info
 
@@ -306,18 +308,34 @@ def _fit(folder: Path, cohorts: Sequence[Cohort], init: Init | None, start: Path
         _optimize(fold_model, Trainee(fold_model, fold_model.model))
 
 
-def _calibrate(out: Path, info: Run, cohorts: Sequence[Cohort]) -> None:
-    """Fit what validation decides: of each fold model for the patients it tests, and of the run for all others."""
-    coverage = info.requested["evaluate"]["coverage"]
-    judged = []
+def _calibrate(out: Path, info: Run, cohorts: Sequence[Cohort]) -> list[str]:
+    """Fit what validation decides: of each fold model for the patients it tests, and of the run for all others; and
+    what training looked like, for studies of another kind to be told.
+
+    Returns:
+        a sentence for what too few patients could decide.
+    """
+    options = Evaluate(**info.requested["evaluate"])
+    judged, looked, apart = [], [], []
     with Progress("calibration", len(info.fold_models)) as bar:
         for name in info.fold_models:
-            judged.append(judge(load_fold_model(out / name).over(cohorts, own=True)))
+            fold_model = load_fold_model(out / name).over(cohorts, own=True)
+            judged.append(judge(fold_model))
+            looked.append(fit_novelty(fold_model))
+            apart.append(ask_apart(fold_model))
             bar.advance()
     for number, name in enumerate(info.fold_models if info.folds > 1 else ()):
         repeat = judged[number // info.folds * info.folds :][: info.folds]
-        write_calibration(out / name / "calibration.json", calibrate(repeat, coverage, judged[number].tested))
-    write_calibration(out / "calibration.json", calibrate(judged, coverage))
+        write_calibration(out / name / "calibration.json", calibrate(repeat, options, judged[number].tested))
+    calibration = calibrate(judged, options)
+    write_calibration(out / "calibration.json", calibration)
+    disagreement = fit_disagreement(apart, calibration)
+    for name, (novelty, cloud) in zip(info.fold_models, looked, strict=True):
+        write_novelty(out / name, replace(novelty, disagreement=disagreement), cloud)
+    notes = tell_left_out(judged, calibration)
+    for note in notes:
+        say(note)
+    return notes
 
 
 def _measure(fold_model: FoldModelOver, model: Model) -> None:
