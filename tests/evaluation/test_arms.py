@@ -55,6 +55,7 @@ class Stand:
             targets={"findings": self.labels},
             kinds={"findings": Kind.BINARY},
             uncertain={"findings": "ignore"},
+            views=("pa", "ap"),
             scaling={},
             findings=("findings",),
             text_sections=("findings",),
@@ -77,7 +78,7 @@ class Stand:
         record = RecordInput(opt_in=("etiology", "seen by nobody"))
         active = {"localization": LocalizationOptions(), "description": DescriptionOptions()}
         inputs = SimpleNamespace(record=record)
-        self.recipe = SimpleNamespace(evaluate=Evaluate(), inputs=inputs, active_heads=active)
+        self.recipe = SimpleNamespace(evaluate=Evaluate(), inputs=inputs, active_heads=active, baseline=None)
 
     def image(self, index: int, image_row: int) -> tuple[str, Geometry]:
         return f"i{image_row:02}", self.loader.cohorts[0].geometry(image_row)

@@ -24,6 +24,7 @@ from chiasm.audit.counts import (
 )
 from chiasm.audit.duplicates import CORRELATION, FAR_BITS, identical, near_identical
 from chiasm.audit.inspection import render_inspection
+from chiasm.audit.record import record_leaks
 from chiasm.cohort.store import Cohort
 from chiasm.report.findings import label_reports
 from chiasm.study import Kind, State
@@ -72,6 +73,7 @@ def inspect_cohort(cohort: Cohort) -> dict[str, Any]:
             "near_identical_pixels": near_pixels(cohort, studies),
             "identical_reports": identical_reports(cohort, studies),
             "label_words": label_words(cohort),
+            "record": record_leaks(cohort),
         },
     }
     return {**document, "warnings": warnings(document)}
@@ -276,6 +278,12 @@ def warnings(document: dict[str, Any]) -> list[str]:
         for section, entries in leaks["label_words"].items()
         for label, entry in entries.items()
         if (entry["auroc"] or 0) >= GIVES_AWAY and min(entry["present"], entry["others"]) >= _FEWEST
+    ]
+    said += [
+        f"the record column {leak['column']} alone tells {leak['target']}/{leak['label']} (AUROC {leak['auroc']:.2f} in "
+        f"{leak['patients']:,} patients): is it the label under another name? "
+        f"(train without it: --set inputs.record.leave_out=[{leak['column']}])"
+        for leak in leaks["record"]
     ]
     said += [
         f"{u['label']} is unknown in {u['unknown_low']:.0%} of studies with {u['column']} up to {u['low']:g} and in "

@@ -171,7 +171,7 @@ def _score(run: Answered, resamples: Resamples, pooled: bool) -> tuple[Scores, d
     case = Case(run.evidence.question, run.evidence.pool, run.truth, resamples)
     every = score(run.evidence, case, open_heads(run.evidence.question), pooled)
     scores = {n: e for n, e in every.items() if n.control is None and n.subgroup is None}
-    return scores, to_metrics(scores, run.evidence.question, run.record)
+    return scores, to_metrics(scores, run.evidence, run.record)
 
 
 def _compare_two(

@@ -73,7 +73,7 @@ def _verify(folder: Path, run: Path | None) -> list[str]:
     found += _recalibrated(run, read_run(run).fold_models, evidence)
     recipe = read_recipe(run / "recipe.yaml")
     scores = score(evidence, read_case(evidence, recipe), open_heads(evidence.question))
-    again = to_metrics(scores, evidence.question, record, evidence.neighbour)
+    again = to_metrics(scores, evidence, record)
     again |= selected_metrics(None if record.external else read_selection(run), again)
     return found + compare(record.metrics, {str(name): metric for name, metric in again.items()})
 
