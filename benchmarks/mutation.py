@@ -84,8 +84,8 @@ MUTATIONS = (
     Mutation(
         "bootstrap",
         "a basic interval is that of percentiles",
-        "max(0.0, 2 * value - high), max(0.0, 2 * value - low)",
-        "max(0.0, low), max(0.0, high)",
+        "(max(0.0, 2 * value - x) for x in (high, float(defined.mean()), low))",
+        "(max(0.0, x) for x in (low, float(defined.mean()), high))",
     ),
     Mutation("bootstrap", "rows are drawn, not patients", "names, patients = np.unique(ids, return_inverse=True)",
              "names, patients = ids, np.arange(len(ids))"),
