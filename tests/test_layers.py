@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training", "prediction"),
     ("evaluation",),
     ("comparison",),
+    ("tuning",),
     ("demo",),
     ("commands",),
     ("cli",),

@@ -16,9 +16,11 @@ from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.arms import collect
 from chiasm.evaluation.cases import choose_cases, draw_cases
 from chiasm.evaluation.lead import Lead, tell_lead
+from chiasm.evaluation.ledger import count_configurations, record_evaluation
 from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass
 from chiasm.evaluation.protocol import to_metrics
 from chiasm.evaluation.score import Scores, score
+from chiasm.evaluation.selected import selected_metrics, tell_selection, tell_tried
 from chiasm.evaluation.spec import Evidence, read_truth
 from chiasm.evaluation.store import file_hash, read_evidence, write_evidence
 from chiasm.evaluation.warnings import (
@@ -41,7 +43,8 @@ from chiasm.run.fold_model import FoldModelOver, load_fold_models, over_own_coho
 from chiasm.run.folder import Run, read_run
 from chiasm.run.records import Compared, Evaluated, read_compared, read_evaluated
 from chiasm.run.seen import count_seen, read_seen
-from chiasm.summary.page import Summary, write_page
+from chiasm.run.selection import Selection, read_selection
+from chiasm.summary.page import Selected, Summary, write_page
 from chiasm.summary.tables import Names
 
 
@@ -110,8 +113,10 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
         before: set[str] = set().union(*(read_seen(run / name)[1] for name in info.fold_models))
         if patients := count_seen([other], [np.arange(len(other))], before):
             shared = [*shared, f"{patients} of the tested patients were seen by the run that the encoders begin with."]
+    if unwritten := record_evaluation(run, evidence.pool):
+        notes.append(unwritten)
     few = few_in_training(evidence.question, taught) if taught is not None else []
-    return write_evaluation(run, evidence, fold_models[0].recipe, folder, notes, shared, few)
+    return write_evaluation(run, evidence, read_recipe(run / "recipe.yaml"), folder, notes, shared, few)
 
 
 def _explain_cases(
@@ -179,7 +184,9 @@ def _publish(run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path,
         scores = score(evidence, case, heads)
     question, pool = evidence.question, evidence.pool
     leaks = report_leaks(question, truth, pool)
+    selection = None if record.external else read_selection(run)
     metrics = to_metrics(scores, evidence, record)
+    metrics |= selected_metrics(selection, metrics)
     leads, columns, compared = (
         leading_arms(question, leaks),
         column_leaks(question, pool.cohorts),
@@ -188,6 +195,7 @@ def _publish(run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path,
     lead = tell_lead(evidence, scores, leads, columns, compared)
     record = replace(
         record,
+        tried=count_configurations(run, pool),
         lead=tuple(sentence for each in lead for sentence in each.sentences),
         leads=leads,
         data_notes=_data_notes(run, cohorts),
@@ -203,7 +211,9 @@ def _publish(run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path,
     evaluation = Evaluation(record, folder)
     write_json(folder / "evaluation.json", evaluation.document())
     sections = _sections(evidence, case, heads, scores)
-    write_page(_summarize(evaluation, metrics, evidence, case, recipe, sections, lead), evaluation.page)
+    selected = tell_selection(selection, metrics) if selection is not None else Selected([tell_tried(record.tried)])
+    summary = _summarize(evaluation, metrics, evidence, case, recipe, sections, lead)
+    write_page(replace(summary, selected=selected, commands=_commands(record, folder, selection)), evaluation.page)
     return evaluation
 
 
@@ -307,7 +317,6 @@ def _summarize(
         metrics=metrics,
         warnings=evaluation.warnings,
         notes=record.notes,
-        commands=_commands(record, evaluation.out),
         leads=leads,
         lead={each.name: each.sentences for each in lead},
         beside={each.name: each.beside for each in lead},
@@ -335,7 +344,8 @@ def _protocol(record: Evaluated) -> str:
         many = f"{record.repeats} models" if record.repeats > 1 else "a model"
         return (
             f"{who}, each answered by {many} that never saw the patient: {record.folds} patient folds. Ranking is measured "
-            "among patients whom one model answered; all else of the answers put together."
+            "among patients whom one model answered; all else of the answers put together. Intervals are of these models: they leave "
+            "out how much other training patients would have changed them."
         )
     return f"{who} of the test split: no part of training, calibration or the choice of a threshold saw them."
 
@@ -355,12 +365,16 @@ def _shown(record: Evaluated) -> dict[str, str]:
     }
 
 
-def _commands(record: Evaluated, out: Path) -> list[str]:
+def _commands(record: Evaluated, out: Path, selection: Selection | None) -> list[str]:
     run, cohorts = record.run, " ".join(entry.path for entry in record.cohorts)
     verify = f"chiasm verify {run if out.resolve().parent == Path(run) else out.resolve()}"
     folds = f" --folds {record.folds} --repeats {record.repeats}" if record.fold_models > 1 else ""
     if record.external:
         return [f"chiasm evaluate {run} {cohorts}", verify]
+    if selection is not None:
+        counts = f" --trials {selection.trials} --inner-folds {selection.inner_folds}{folds}"
+        again = f"{' '.join(selection.recipes)} {cohorts} --space SPACE{counts} --metric {selection.metric.rpartition('/')[2]}"
+        return [f"chiasm tune {again} --out NEW_RUN", verify]
     start = f" --init {record.init}" if record.init else ""
     train = f"chiasm train {run}/recipe.yaml {cohorts} --out NEW_RUN{folds}{start}"
     return [train, "chiasm evaluate NEW_RUN", verify]

@@ -178,8 +178,8 @@ class Estimate:
     def metric(self) -> Metric:
         """Value and 95% interval. Resamples in which the figure is undefined are left out; the protocol counts them.
 
-        The value of a "basic" estimate is the bootstrap's bias-corrected one (Efron & Tibshirani 1993, section 10.2), as its
-        interval is; the protocol names the uncorrected one.
+        Beside the value of a "basic" estimate stands the bootstrap's bias-corrected one (Efron & Tibshirani 1993, section 10.2), to
+        which its interval belongs.
         """
         value, draws, n = float(self.draws[0]), self.draws[1:], len(self.patients)
         protocol = "; ".join(filter(None, [self.protocol, self.detail]))
@@ -203,15 +203,14 @@ class Estimate:
             return Metric(value, low, high, n, f"{protocol}; {made}", events=events)
         low, high = np.percentile(defined, [2.5, 97.5]).tolist()
         how = "percentiles"
+        corrected = None
         if self.interval == "basic":
-            protocol += (
-                f"; less what chance alone adds to it: 2 x {value:.4f} (uncorrected) - mean of resamples, cut at 0"
-            )
             low, mean, high = (max(0.0, 2 * value - x) for x in (high, float(defined.mean()), low))
-            value, how = min(max(mean, low), high), "2 x uncorrected - percentiles, cut at 0,"
+            corrected, how = min(max(mean, low), high), "2 x value - percentiles, cut at 0,"
+            protocol += f"; less what chance alone adds to it, 2 x value - mean of resamples, cut at 0: {corrected:.4f}"
         left_out = f", {lost:,} of them undefined and left out" if lost else ""
         resampled = f"95% interval: {how} of {len(draws):,} resamples of patients{left_out}"
-        return Metric(value, low, high, n, f"{protocol}; {resampled}", events=events)
+        return Metric(value, low, high, n, f"{protocol}; {resampled}", events=events, corrected=corrected)
 
     def __sub__(self, other: Estimate) -> Estimate:
         """The paired difference over the same resamples.

@@ -29,10 +29,11 @@ class Evaluated(Document):
         few: what training or calibration had too few patients of. lead: what the page says first, a list of sentences.
         leads: prefixes of the arms that lead the page; data_notes: what users of the cohorts must know; added: what a written
             text added. init: path of the run whose encoders the training began with; "" of one that began anew.
+        tried: how many configurations were evaluated on these patients, this one among them; 0 where nobody counted.
         warnings: sentences, the gravest first. metrics: by the names of `chiasm.metrics.name`.
     """
 
-    SCHEMA: ClassVar[int] = 3
+    SCHEMA: ClassVar[int] = 4
 
     recipe: str
     run: str
@@ -58,6 +59,7 @@ class Evaluated(Document):
     data_notes: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     init: str = ""
+    tried: int = 0
     warnings: tuple[str, ...] = ()
     metrics: dict[str, Metric] = field(default_factory=dict)
 

@@ -26,6 +26,15 @@ SHOWN_CURVES = 2
 
 
 @dataclass(frozen=True)
+class Selected:
+    """How the configuration was chosen: sentences, and a row for each fold with what it chose. Empty where there is nothing to say."""
+
+    said: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+
+@dataclass(frozen=True)
 class Summary:
     """All that the page shows.
 
@@ -42,7 +51,7 @@ class Summary:
         data_notes: sentences of the cohorts that everyone who reads the page must know. added: what a written text added.
         opted_in: record columns of unknown time that are inputs.
         cases: single patients; glass: what the model looked at, or None.
-        cases_chosen: how, one sentence.
+        cases_chosen: how, one sentence. selected: how the configuration was chosen.
     """
 
     title: str
@@ -67,6 +76,7 @@ class Summary:
     cases: Sequence[Case] = ()
     cases_chosen: str = ""
     glass: Glass | None = None
+    selected: Selected = Selected()
 
 
 def write_page(summary: Summary, path: Path) -> Path:

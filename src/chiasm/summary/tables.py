@@ -375,7 +375,7 @@ def leading(names: Mapping[MetricName, Any]) -> list[MetricName]:
 
 def _labels(names: Mapping[MetricName, Any], prefix: str, target: str, metric: str) -> list[str]:
     """The labels a metric has in an arm, the macro average first."""
-    keys = [n for n in names if (n.prefix, n.target, n.metric) == (prefix, target, metric) and not n.subgroup]
+    keys = [n for n in names if n.metric == metric and n.target == target and not n.subgroup and n.prefix == prefix]
     return sorted((n.label for n in keys), key=lambda label: label != "macro")
 
 
