@@ -172,7 +172,8 @@ class Estimate:
         if np.isnan(self.draws[0]):
             return self.reason or "undefined"
         if min(self.classes, default=FEWEST) < FEWEST:
-            return f"{min(self.classes)} patients of a class; at least {FEWEST} are needed"
+            few = min(self.classes)
+            return f"{few} patient{'s' if few != 1 else ''} of a class; at least {FEWEST} are needed"
         return ""
 
     def metric(self) -> Metric:
