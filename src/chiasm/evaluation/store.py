@@ -89,6 +89,7 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         "arms": list(evidence.arms),
         "heads": {name: list(by_control) for name, by_control in evidence.heads.items()},
         "neighbour": evidence.neighbour,
+        "details": {prefix: dict(arm.details) for prefix, arm in evidence.arms.items() if arm.details},
     }
     write_json(folder / "index.json", index)
 
@@ -120,7 +121,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
     raw = index["question"]
     raw["kinds"] = {target: Kind(kind) for target, kind in raw["kinds"].items()}
     raw["levels"] = {t: [tuple(own) for own in labels] for t, labels in raw["levels"].items()}
-    raw["opted_in"] = tuple(raw.get("opted_in", ()))
+    raw["opted_in"], raw["columns"] = tuple(raw["opted_in"]), tuple(raw["columns"])
     raw["net_benefit_at"] = tuple(raw["net_benefit_at"])
     raw["localized"] = [(target, label) for target, label in raw["localized"]]
     arms, keys = {}, None
@@ -135,7 +136,8 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
                 kind, _, target = name.partition("/")
                 if target:
                     parts[kind][target] = arrays[name]
-            arms[prefix] = Arm(**parts, shown=arrays["shown"] if "shown" in arrays.files else None)
+            shown = arrays["shown"] if "shown" in arrays.files else None
+            arms[prefix] = Arm(**parts, shown=shown, details=index["details"].get(prefix, {}))
     if keys is None:
         raise RunError("no arm is stored", where=str(folder))
     for name in index["heads"]:
