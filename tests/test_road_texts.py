@@ -33,7 +33,7 @@ def test_a_structured_report_as_input_is_told_apart_and_held_to(phantom, tmp_pat
     evaluation = evaluate(tmp_path / "run")
     assert any("structured_report" in warning for warning in evaluation.warnings)
     assert any("states 100% of the present findings" in warning for warning in evaluation.warnings)
-    assert evaluation.facts["cohorts"][0]["texts"] == info.cohorts[0].texts
+    assert evaluation.record.cohorts[0].texts == info.cohorts[0].texts
     assert verify(tmp_path / "run") == []
 
     (cohort.path / "texts.parquet").unlink()

@@ -19,8 +19,9 @@ PACKAGE = ROOT / "src" / "chiasm"
 RENDER = """
 import json
 from chiasm.metrics.metric import Metric
+from chiasm.metrics.name import parse_name
 from chiasm.summary.page import Summary, render
-metrics = {"findings/mass/auroc": Metric(0.8113, 0.7, 0.9, 40, "area")}
+metrics = {parse_name("findings/mass/auroc"): Metric(0.8113, 0.7, 0.9, 40, "area")}
 print(json.dumps(render(Summary(title="a & b", facts={"Cohort": "made"}, metrics=metrics))))
 """
 LABEL = """

@@ -16,12 +16,15 @@ def test_evaluate_prints_the_leading_metrics_and_the_warnings(monkeypatch) -> No
     metrics |= {"findings/hernia/auroc": undefined, "image:findings/mass/auroc": figure, "outcome/event/ece": figure}
     evaluation = SimpleNamespace(
         document=lambda: {"metrics": metrics},
+        record=SimpleNamespace(lead=["The question is a mass."]),
         warnings=["a shortcut comes close"],
         page=Path("r/evaluation/summary.html"),
     )
     monkeypatch.setattr("chiasm.evaluation.evaluate.evaluate", lambda *_: evaluation)
     assert answered("evaluate", "r")["metrics"] == metrics
     assert [" ".join(line.split()) for line in run("evaluate", "r").stdout.splitlines()] == [
+        "The question is a mass.",
+        "",
         "findings/mass/auroc 0.812 [0.700, 0.900] n=12",
         "findings/macro/auroc 0.812 [0.700, 0.900] n=12",
         "findings/macro/ece 0.812 [0.700, 0.900] n=12",

@@ -21,7 +21,7 @@ from chiasm.study import Kind
 def test_what_is_written_is_what_is_returned(evaluated: Evaluation) -> None:
     document = json.loads((evaluated.out / "evaluation.json").read_text("utf-8"))
     assert document == json.loads(json.dumps(evaluated.document()))
-    assert document["schema"] == 3
+    assert document["schema"] == 4
     assert {name: Metric.from_json(raw) for name, raw in document["metrics"].items()} == dict(evaluated.metrics)
     assert all(parse_name(name) for name in document["metrics"])
     assert document["metrics"]["findings/pneumonia/auroc"]["value"] == pytest.approx(15 / 16)
@@ -40,7 +40,7 @@ def test_no_report_text_and_no_identifier_in_the_figures(evaluated: Evaluation) 
 
 def test_the_page_tells_the_arms_apart_and_puts_the_one_without_report_first(evaluated: Evaluation) -> None:
     page = evaluated.page.read_text("utf-8")
-    first, second = page.index("Performance"), page.index("with the report as an input")
+    first, second = page.index("<h2>Performance"), page.index("with the report as an input<span")
     assert first < second
     assert page.index("image + record</span>") < second
     assert "The report is an input and states 80% of the present findings" in page
@@ -82,7 +82,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, evidence: Evidence, run: Path) -> lis
             return SimpleNamespace(recipe=recipe, loader=cut, plan=SimpleNamespace(max_tokens=160))
 
     monkeypatch.setattr(room, "load_fold_models", lambda _: [Loaded()])
-    monkeypatch.setattr(room, "_explain_cases", lambda *_: {})
+    monkeypatch.setattr(room, "_explain_cases", lambda _, evidence, recipe: evidence)
+    monkeypatch.setattr(room, "few_in_training", lambda *_: [])
+    monkeypatch.setattr(room, "record_evaluation", lambda *_: "")
+    monkeypatch.setattr(room, "find_shift", lambda *_: ())
     monkeypatch.setattr(room, "over_own_cohorts", lambda _, loaded: [each.over(None) for each in loaded])
     monkeypatch.setattr(room, "collect", lambda fold_models, taught: (evidence, ["Shared."] if taught else []))
     return asked
