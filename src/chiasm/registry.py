@@ -92,6 +92,7 @@ HEADS: Registry[Any] = Registry(
         "localization": "chiasm.heads.localization:LocalizationHead",
         "description": "chiasm.heads.description:DescriptionHead",
         "alignment": "chiasm.heads.alignment:AlignmentHead",
+        "grounding": "chiasm.heads.grounding:GroundingHead",
     },
 )
 FUSIONS: Registry[Any] = Registry(

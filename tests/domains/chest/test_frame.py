@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from chiasm.domains.chest.frame import IN_LUNGS, ZONES, lung_field, place_field
+from chiasm.domains.chest.frame import IN_LUNGS, ZONES, frame_parts, lung_field, name_parts
 from chiasm.encoding.raster import cover
 from chiasm.sources.phantom_chest import read
 
@@ -40,18 +40,18 @@ def test_the_field_is_the_same_on_both_sides():
         (["left"], ["upper"], [], (slice(0, 6), slice(8, 16))),
         (["left"], [], ["lower"], (slice(6, 16), slice(8, 16))),
         (["both"], ["base"], [], (slice(9, 16), slice(None))),
-        (["left", "right"], ["mid"], [], (slice(6, 9), slice(None))),
+        (["left", "right"], ["hilum"], [], (slice(6, 9), slice(None))),
     ],
 )
-def test_words_name_a_part_of_the_image(sides, zones, lobes, corner):
-    expected = np.zeros(GRID)
-    expected[corner] = 1
-    assert np.array_equal(place_field(sides, zones, lobes, GRID), expected)
+def test_words_name_parts_of_the_image(sides, zones, lobes, corner):
+    expected = np.zeros(GRID, bool)
+    expected[corner] = True
+    assert np.array_equal(np.array(name_parts(sides, zones, lobes))[frame_parts(GRID)], expected)
 
 
 @pytest.mark.parametrize("sides", [[], ["both"], ["left", "right"]])
-def test_words_that_name_no_part_give_none(sides):
-    assert place_field(sides, ["periphery"], [], GRID) is None
+def test_words_that_leave_out_no_part_name_none(sides):
+    assert name_parts(sides, ["periphery"], []) is None
 
 
 def test_every_zone_of_the_frame_is_a_zone_of_reports():

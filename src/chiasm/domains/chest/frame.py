@@ -6,7 +6,7 @@ box and no network. A finding of the lungs seen outside of it is more likely to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,10 @@ Floats = NDArray[np.float64]
 CENTRE, RADII = (0.42, -0.05), (0.28, 0.50)
 """Middle of the image's right lung, and its half-axes (across, along), where the image reaches from -1 to 1."""
 SIDES = ("right", "left")  # the patient's: right is the image's left
-EDGES = {"upper": (-1.0, -0.3), "mid": (-0.3, 0.15), "lower": (0.15, 1.0)}
-"""Zone -> its upper and lower edge, in the same frame."""
+EDGES = {"upper": -1.0, "mid": -0.3, "lower": 0.15}
+"""Zone -> its upper edge, in the same frame."""
+PARTS = tuple((side, zone) for side in SIDES for zone in EDGES)
+"""The image in parts, by the words of a report."""
 ZONES = {"apex": "upper", "upper": "upper", "mid": "mid", "hilum": "mid", "lower": "lower", "base": "lower"}
 """Zone as a report names it -> zone of the frame; lobes are not zones, and the others name no height."""
 _LOBES = {"upper": ("upper",), "middle": ("mid", "lower"), "lingula": ("mid", "lower"), "lower": ("mid", "lower")}
@@ -35,24 +37,22 @@ def lung_field(grid: tuple[int, int]) -> Floats:
     return np.asarray(np.exp(-np.minimum(*lungs)))
 
 
-def place_field(
-    sides: Sequence[str], zones: Sequence[str], lobes: Sequence[str], grid: tuple[int, int]
-) -> Floats | None:
-    """[h, w] of 0 and 1: the part of the image that a report's words name; None where they name no part.
-
-    >>> place_field(["left"], ["base"], [], (4, 4)).astype(int).tolist()
-    [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
-    """
+def frame_parts(grid: tuple[int, int]) -> NDArray[np.int64]:
+    """[h, w]: the number in `PARTS` of the part in which each cell lies; all of the image is dealt out."""
     x, y = _centres(grid)
-    across = np.zeros(grid, bool) if set(sides) & set(SIDES) and "both" not in sides else np.ones(grid, bool)
-    for side, there in (("right", x < 0), ("left", x > 0)):
-        across |= there & (side in sides)
+    return np.asarray((x > 0) * len(EDGES) + np.searchsorted(list(EDGES.values())[1:], y, side="right"), np.int64)
+
+
+def name_parts(sides: Collection[str], zones: Collection[str], lobes: Collection[str]) -> list[bool] | None:
+    """Which of `PARTS` a report's words of place mean; None where they leave out none.
+
+    >>> [f"{side} {zone}" for (side, zone), named in zip(PARTS, name_parts(["left"], ["base"], [])) if named]
+    ['left lower']
+    """
+    own = SIDES if "both" in sides or not set(sides) & set(SIDES) else sides
     heights = {ZONES[zone] for zone in zones if zone in ZONES} | {z for lobe in lobes for z in _LOBES.get(lobe, ())}
-    along = np.ones(grid, bool)
-    if heights:
-        along = np.any([(y >= EDGES[z][0]) & (y < EDGES[z][1]) for z in heights], axis=0)
-    found = across & along
-    return None if found.all() else found.astype(np.float64)
+    named = [side in own and zone in (heights or EDGES) for side, zone in PARTS]
+    return None if all(named) else named
 
 
 def _centres(grid: tuple[int, int]) -> tuple[Floats, Floats]:

@@ -1,0 +1,313 @@
+"""Grounding: reports teach the maps of `localization` where a finding lies and how it looks; the image alone answers.
+
+After Bhalodia et al. (MICCAI 2021), rebuilt from published mechanisms: stacked cross-attention of regions and words in both
+directions (Lee et al. 2018), a contrast of whole studies, and the attributes that reports state, which are read off what a
+finding's map attends to. The report is a teacher: it comes by `teach`, and no answer sees it. Boxes teach nothing here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from chiasm.cohort.store import Cohort
+from chiasm.domains.chest.frame import PARTS, frame_parts, name_parts
+from chiasm.encoding.batches import Ragged
+from chiasm.encoding.fit import Learned, Off
+from chiasm.heads.head import Answered, Asked, Head, Loss, Reading, Said, Section, Seen, Shape
+from chiasm.heads.spec import Case, Question
+from chiasm.metrics import folds
+from chiasm.metrics.bootstrap import Estimate, macro
+from chiasm.metrics.name import MetricName, metric_name, split_prefix
+from chiasm.models.text.encoder import BiLSTM
+from chiasm.objectives.cross_attention import hardest_negatives, same_findings, soft_contrast, stacked_relevance
+from chiasm.objectives.grounding import place_loss, value_loss
+from chiasm.recipe import Count, Options, Recipe
+from chiasm.report.statements import common_values, statement_arrays
+from chiasm.report.tokenizer import Tokenizer
+from chiasm.study import View
+from chiasm.tensors import Batch, Outputs
+from chiasm.vocabulary import FINDINGS
+
+KINDS = ("side", "zone", "lobe", "extent", "severity", "texture")
+FEWEST = 5
+"""Training reports that must state a value of an attribute for it to be learned."""
+ATTRIBUTES, MASS, WORDS, STUDY = "attribute_logits", "part_mass", "relevance", "similarity"
+_FRONTAL = [number for number, view in enumerate(View) if view is not View.LATERAL]
+
+
+class GroundingOptions(Options):
+    """What reports of these sections teach: their first `max_words` words, and what they state of each finding.
+
+    `contrast` is how an image is told from those of other studies: InfoNCE at `temperature`, or the hardest negative. Each loss has a
+    weight: of words and regions, of whole studies, of presence, of attributes, and of the share of a map that lies on the stated
+    side and zone.
+    """
+
+    sections: tuple[str, ...] = ("findings", "impression")
+    max_words: Count = 64
+    contrast: Literal["infonce", "hardest"] = "infonce"
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    word_weight: Annotated[float, Field(ge=0)] = 0.5
+    study_weight: Annotated[float, Field(ge=0)] = 0.5
+    stated_weight: Annotated[float, Field(ge=0)] = 1.0
+    attribute_weight: Annotated[float, Field(ge=0)] = 0.5
+    place_weight: Annotated[float, Field(ge=0)] = 0.5
+
+
+class GroundingLayers(nn.Module):
+    """What each finding's map attends to, and its attributes; in training also how images and reports of the batch fit.
+
+    Args:
+        sizes: values of each kind of attribute. compares: words are read.
+    """
+
+    parts: Tensor  # [cells] number of the part of the frame in which a cell lies
+
+    def __init__(self, dim: int, channels: int, sizes: Sequence[int], vocabulary: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.words = BiLSTM(vocabulary, dim, 0.0)
+        self.regions, self.read = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.finding = nn.Embedding(channels, dim)
+        self.attributes = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, sum(sizes)))
+        parts = torch.from_numpy(frame_parts(grid)).flatten()
+        self.register_buffer("parts", F.one_hot(parts, len(PARTS)).float(), persistent=False)  # [cells, parts]
+
+    def forward(self, seen: Seen) -> Said:
+        """-> attribute_logits [B, C, A]; part_mass [B, N, C, parts], of sum 1 over images and parts; and of taught studies
+        relevance [2, B, B] (words in regions, regions in words) and similarity [B, B]: of image i and report j."""
+        tokens, maps = seen.encoded["image"], seen.said["localization"]["map_logits"]  # [B, N, C, *grid]
+        batch, images, channels = maps.shape[:3]
+        cells = math.prod(tokens.grid)
+        least = torch.finfo(maps.dtype).min
+        logits = maps.flatten(3).masked_fill(~tokens.units()[:, :, None, None], least)  # [B, N, C, cells]
+        attention = logits.transpose(1, 2).flatten(2).softmax(dim=2)  # [B, C, N * cells]
+        attended = attention @ tokens.values.masked_fill(~tokens.mask[..., None], 0.0)
+        mass = attention.view(batch, channels, images, cells).transpose(1, 2) @ self.parts
+        said = {ATTRIBUTES: self.attributes(attended + self.finding.weight), MASS: mass}
+        taught = seen.batch.teachers.get(GroundingHead.name)
+        return said if taught is None else said | self._compare(seen, taught["words"], taught["words_mask"])
+
+    def _compare(self, seen: Seen, ids: Tensor, mask: Tensor) -> Said:
+        tokens = seen.encoded["image"]
+        longest = max(1, int(mask.sum(dim=1).max()))
+        ids, mask = ids[:, :longest].long(), mask[:, :longest]
+        regions, words = self.regions(tokens.values), self.read(self.words(ids, mask).values)
+        both = [
+            stacked_relevance(words, mask, regions, tokens.mask),
+            stacked_relevance(regions, tokens.mask, words, mask).T,
+        ]
+        means = [
+            F.normalize((x * here[..., None]).sum(dim=1) / here.sum(dim=1, keepdim=True).clamp(min=1), dim=1, eps=1e-6)
+            for x, here in ((regions, tokens.mask), (words, mask))
+        ]
+        return {WORDS: torch.stack(both), STUDY: means[0] @ means[1].T}
+
+
+class GroundingHead(Head):
+    """Reports as teachers of maps. It answers attributes of the findings that are present."""
+
+    name = "grounding"
+    options = GroundingOptions
+    inputs = ("image",)
+    given: GroundingOptions
+
+    @classmethod
+    def disagrees(cls, options: GroundingOptions, recipe: Recipe) -> str | None:
+        before = list(recipe.active_heads)[: list(recipe.active_heads).index(cls.name)]
+        if recipe.inputs.text is not None:
+            return "heads.grounding is taught by the report, which therefore is no input: set inputs.text=null"
+        if "localization" not in before:
+            return "heads.grounding teaches the maps of heads.localization, which must stand before it"
+        if getattr(recipe.heads["localization"], "weight", 0) > 0:
+            return "heads.grounding is trained without boxes: set heads.localization.weight=0"
+        return None
+
+    @classmethod
+    def fit(cls, options: GroundingOptions, learned: Learned) -> Any:
+        """The words of training reports, and the values of attributes that are stated often enough.
+
+        Raises:
+            Off: there are no radiographs, no findings with a known name, or no training study has such a report.
+        """
+        shape = learned.plan.image_shape
+        findings = [label for _, label in learned.plan.localized if label in FINDINGS]
+        if shape is None or len(shape) != 2 or not findings:
+            raise Off("Grounding is switched off: it needs 2-D images and findings that reports name.")
+        texts = [
+            text
+            for cohort, rows in zip(learned.cohorts, learned.rows, strict=True)
+            for text in np.array(cohort.texts(options.sections), object)[rows].tolist()
+            if text
+        ]
+        if not texts:
+            raise Off(
+                f"Grounding is switched off: no training study has a report with {' or '.join(options.sections)}."
+            )
+        values = common_values(texts, KINDS, findings, FEWEST)
+        return {"words": Tokenizer.train(texts).to_json(), "values": values}
+
+    @property
+    def labels(self) -> list[str]:
+        return [label for _, label in self.plan.localized]
+
+    def teach(self, cohorts: Sequence[Cohort]) -> dict[str, NDArray[Any]]:
+        """words [n, T]; present, stated_mask [n, C]; attributes [n, C, A]; place, place_mask [n, C, parts]."""
+        texts = [text for cohort in cohorts for text in cohort.texts(self.given.sections)]
+        found = self._state(texts, self.labels)
+        ids = Tokenizer.from_json(self.state["words"]).encode_batch(texts, self.given.max_words)
+        words, mask = (x.numpy() for x in Ragged([ids]).padded(np.arange(len(texts))))
+        return {"words": words.astype(np.int32), "words_mask": mask, **found}
+
+    def _state(self, texts: Sequence[str], labels: Sequence[str]) -> dict[str, NDArray[Any]]:
+        present, known, attributes, words = statement_arrays(texts, labels, self.state["values"])
+        place = np.zeros((len(texts), len(labels), len(PARTS)), bool)
+        for i, own in enumerate(words):
+            for c, said in enumerate(own):
+                if any(said.values()) and (named := name_parts(said["side"], said["zone"], said["lobe"])):
+                    place[i, c] = named
+        return {"present": present, "stated_mask": known, "attributes": attributes, "place": place}
+
+    def build(self, shape: Shape) -> nn.Module:
+        grid = self.plan.grid
+        assert grid is not None
+        sizes = [len(values) for values in self.state["values"].values()]
+        words = len(Tokenizer.from_json(self.state["words"]))
+        return GroundingLayers(shape.dim, len(self.labels), sizes, words, (grid[0], grid[1]))
+
+    # --- losses --------------------------------------------------------------------------------------------------------
+
+    def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Loss]:
+        """What reports teach. Contrasts judge no epoch: they depend on who else is in the batch."""
+        given, said, taught = self.given, outputs.heads[self.name], batch.teachers.get(self.name)
+        if taught is None:
+            names = ("word", "study", "stated", "attribute", "place")
+            return {
+                f"{name}_loss": Loss(said[MASS].sum() * 0, 0, judges=name not in ("word", "study")) for name in names
+            }
+        here = outputs.present["image"]
+        both = here & taught["words_mask"].any(dim=1)
+        alike = same_findings(taught["present"], taught["stated_mask"]).to(said[STUDY].dtype)
+        word = torch.stack([self._contrast(scores, alike, both) for scores in said[WORDS]]).mean()
+        stated = taught["stated_mask"] & here[:, None]
+        logits = outputs.heads["localization"]["label_logits"]
+        each = F.binary_cross_entropy_with_logits(logits, taught["present"].to(logits.dtype), reduction="none")
+        shown = taught["present"] & here[:, None]
+        values = [
+            value_loss(x, y, shown)
+            for x, y in zip(self._kinds(said[ATTRIBUTES]), self._kinds(taught["attributes"]), strict=True)
+        ]
+        placed = taught["place"] & shown[..., None]
+        return {
+            "word_loss": Loss(given.word_weight * word, both.sum(), judges=False),
+            "study_loss": Loss(given.study_weight * self._contrast(said[STUDY], alike, both), both.sum(), judges=False),
+            "stated_loss": Loss(
+                given.stated_weight * torch.where(stated, each, 0.0).sum() / stated.sum().clamp(min=1), stated.sum()
+            ),
+            "attribute_loss": Loss(
+                given.attribute_weight * (torch.stack(values).mean() if values else said[MASS].sum() * 0),
+                taught["attributes"].any(dim=2).sum(),
+            ),
+            "place_loss": Loss(
+                given.place_weight * place_loss(self._frontal(said[MASS], batch), placed), placed.any(dim=2).sum()
+            ),
+        }
+
+    def _contrast(self, scores: Tensor, alike: Tensor, mask: Tensor) -> Tensor:
+        if self.given.contrast == "hardest":
+            return hardest_negatives(scores, alike, mask)
+        return soft_contrast(scores, alike, mask, self.given.temperature)
+
+    def _kinds(self, values: Any) -> list[Any]:
+        """[..., A] -> of each kind its own values."""
+        edges = np.cumsum([0, *(len(own) for own in self.state["values"].values())])
+        return [values[..., a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+    @staticmethod
+    def _frontal(mass: Tensor, batch: Batch) -> Tensor:
+        """[B, N, C, parts] -> [B, C, parts], of the frontal images: words of place mean nothing on a lateral one."""
+        if batch.view is None:
+            return mass.sum(dim=1)
+        frontal = torch.isin(batch.view, torch.tensor(_FRONTAL, device=batch.view.device))
+        return (mass * frontal[..., None, None]).sum(dim=1)
+
+    # --- answers -------------------------------------------------------------------------------------------------------
+
+    def read(self, said: Said, reading: Reading) -> dict[str, NDArray[np.float32]]:
+        """Probabilities of the values of each kind [B, C, A], and the share of each map in each part [B, C, parts]."""
+        shares = [own.softmax(dim=2) for own in self._kinds(said[ATTRIBUTES].detach().float())]
+        values = torch.cat(shares, dim=2) if shares else said[ATTRIBUTES]
+        return {"attributes": values.cpu().numpy(), "parts": said[MASS].detach().float().sum(dim=1).cpu().numpy()}
+
+    @classmethod
+    def protocol(cls, question: Question) -> str:
+        return "image only; truth is what the report states, of findings that it says are present"
+
+    def truth(self, case: Case) -> dict[str, NDArray[Any]]:
+        """`teach` without the words."""
+        labels = [label for _, label in case.question.localized]
+        parts = [self._state(cohort.texts(self.given.sections), labels) for cohort in case.pool.cohorts]
+        return {key: case.pool.take([part[key] for part in parts]) for key in parts[0]}
+
+    def score(self, evidence: Any, case: Case, control: str = "") -> dict[MetricName, Estimate]:
+        """AUROC of each value among the findings of whose attribute the report speaks, and the share of a map that lies where the
+        report says."""
+        truth, scores = self.truth(case), {}
+        for kind, said, given in self._by_kind(evidence["attributes"], truth["attributes"]):
+            study, channel = np.nonzero(given.any(axis=2))
+            own: dict[str, Estimate] = {}
+            for k, value in enumerate(self.state["values"][kind]) if len(study) else ():
+                answers, asked = said[study, :, channel, k], case.pool.fold_model[study]
+                rows = case.resamples.at(study)
+                own[value] = folds.ranking(given[study, channel, k], answers, asked, rows)["auroc"]
+                scores[metric_name("attributes", f"{kind} {value}", "auroc", **split_prefix(control))] = own[value]
+            if len(own) > 1:
+                scores[metric_name("attributes", kind, "auroc", **split_prefix(control))] = macro(own)
+        study, channel = np.nonzero(truth["place"].any(axis=2))
+        if len(study):
+            there = (evidence["parts"].mean(axis=1)[study, channel] * truth["place"][study, channel]).sum(axis=1)
+            share = case.resamples.at(study).mean(there, "share of the map on the side and zone that the report states")
+            scores[metric_name("attributes", "place", "map_share", **split_prefix(control))] = share
+        return scores
+
+    def _by_kind(self, *values: Any) -> list[tuple[Any, ...]]:
+        return list(zip(self.state["values"], *map(self._kinds, values), strict=True))
+
+    def section(self, evidence: Mapping[str, Any], case: Case, scores: Mapping[MetricName, Estimate]) -> Section:
+        return Section(
+            title="Attributes that reports state",
+            arm="image only",
+            target="attributes",
+            columns=("auroc", "map_share"),
+            said=[
+                "Where a finding lies and how it looks, from the image alone; reports were teachers, boxes were not."
+            ],
+        )
+
+    @classmethod
+    def answer(cls, asked: Sequence[Asked], index: int, place: int, present: set[tuple[str, str]]) -> Answered:
+        """target/label -> kind -> value -> probability, of the findings that are present."""
+        told: dict[str, dict[str, dict[str, list[float]]]] = {}
+        for one in asked:
+            head = one.head
+            for c, channel in enumerate(head.plan.localized):
+                if channel in present:
+                    own = told.setdefault("/".join(channel), {})
+                    for (kind, names), shares in zip(
+                        head.state["values"].items(), head._kinds(one.kept["attributes"][place, c]), strict=True
+                    ):
+                        for name, share in zip(names, shares.tolist(), strict=True):
+                            own.setdefault(kind, {}).setdefault(name, []).append(share)
+        means = {
+            finding: {kind: {v: float(np.mean(p)) for v, p in own.items()} for kind, own in kinds.items()}
+            for finding, kinds in told.items()
+        }
+        return Answered(means)
