@@ -101,7 +101,7 @@ def test_a_study_without_a_report_teaches_nothing(taught):
 
 @pytest.mark.parametrize("contrast", ["infonce", "hardest"])
 def test_either_contrast_draws_a_study_to_its_own_report(taught, contrast):
-    model, batch, _ = taught
+    model, _, _ = taught
     head = model.parts["grounding"]
     given = GroundingHead(head.given.model_copy(update={"contrast": contrast}), head.state, head.plan)
     alike, mask = torch.eye(12), torch.ones(12, dtype=torch.bool)

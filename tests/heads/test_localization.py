@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from chiasm.domains.chest.frame import lung_field
-from chiasm.heads.localization import OUTSIDE, LocalizationLayers, pool_maps
+from chiasm.heads.localization import OUTSIDE, LocalizationLayers, pool_maps, within_range
 from chiasm.tensors import Tokens
 
 
@@ -62,3 +62,9 @@ def test_a_map_that_may_lie_in_the_lungs_only_says_little_elsewhere_and_the_othe
     expected = open_maps[0] + torch.from_numpy(np.log(field[0])).float().clamp(min=OUTSIDE)
     assert torch.allclose(maps[0], expected, atol=1e-5)
     assert torch.allclose(bound(seen)["label_logits"], pool_maps(maps[None, None], torch.tensor([[True]])))
+
+
+def test_a_map_within_its_range_goes_from_0_to_1_and_an_even_one_says_nothing():
+    values = np.array([[[[0.2, 0.3], [0.4, 0.6]], [[0.5, 0.5], [0.5, 0.5]]]])
+    found = within_range(values)
+    assert np.allclose(found, [[[[0, 0.25], [0.5, 1]], [[0, 0], [0, 0]]]])

@@ -23,7 +23,7 @@ from chiasm.domains.chest.frame import PARTS, frame_parts, name_parts
 from chiasm.encoding.batches import Ragged
 from chiasm.encoding.fit import Learned, Off
 from chiasm.heads.head import Answered, Asked, Head, Loss, Reading, Said, Section, Seen, Shape
-from chiasm.heads.spec import Case, Question
+from chiasm.heads.spec import Case, Pool, Question, mean_known
 from chiasm.metrics import folds
 from chiasm.metrics.bootstrap import Estimate, macro
 from chiasm.metrics.name import MetricName, metric_name, split_prefix
@@ -31,15 +31,14 @@ from chiasm.models.text.encoder import BiLSTM
 from chiasm.objectives.cross_attention import hardest_negatives, same_findings, soft_contrast, stacked_relevance
 from chiasm.objectives.grounding import place_loss, value_loss
 from chiasm.recipe import Count, Options, Recipe
-from chiasm.report.statements import common_values, statement_arrays
+from chiasm.report.statements import attribute_values, statement_arrays
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.study import View
 from chiasm.tensors import Batch, Outputs
 from chiasm.vocabulary import FINDINGS
 
 KINDS = ("side", "zone", "lobe", "extent", "severity", "texture")
-FEWEST = 5
-"""Training reports that must state a value of an attribute for it to be learned."""
+VALUES = {kind: attribute_values(kind) for kind in KINDS}
 ATTRIBUTES, MASS, WORDS, STUDY = "attribute_logits", "part_mass", "relevance", "similarity"
 _FRONTAL = [number for number, view in enumerate(View) if view is not View.LATERAL]
 
@@ -64,20 +63,17 @@ class GroundingOptions(Options):
 
 
 class GroundingLayers(nn.Module):
-    """What each finding's map attends to, and its attributes; in training also how images and reports of the batch fit.
-
-    Args:
-        sizes: values of each kind of attribute. compares: words are read.
-    """
+    """What each finding's map attends to, and its attributes; in training also how images and reports of the batch fit."""
 
     parts: Tensor  # [cells] number of the part of the frame in which a cell lies
 
-    def __init__(self, dim: int, channels: int, sizes: Sequence[int], vocabulary: int, grid: tuple[int, int]) -> None:
+    def __init__(self, dim: int, channels: int, vocabulary: int, grid: tuple[int, int]) -> None:
         super().__init__()
         self.words = BiLSTM(vocabulary, dim, 0.0)
         self.regions, self.read = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.finding = nn.Embedding(channels, dim)
-        self.attributes = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, sum(sizes)))
+        values = sum(map(len, VALUES.values()))
+        self.attributes = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, values))
         parts = torch.from_numpy(frame_parts(grid)).flatten()
         self.register_buffer("parts", F.one_hot(parts, len(PARTS)).float(), persistent=False)  # [cells, parts]
 
@@ -133,7 +129,7 @@ class GroundingHead(Head):
 
     @classmethod
     def fit(cls, options: GroundingOptions, learned: Learned) -> Any:
-        """The words of training reports, and the values of attributes that are stated often enough.
+        """The words of training reports.
 
         Raises:
             Off: there are no radiographs, no findings with a known name, or no training study has such a report.
@@ -152,8 +148,7 @@ class GroundingHead(Head):
             raise Off(
                 f"Grounding is switched off: no training study has a report with {' or '.join(options.sections)}."
             )
-        values = common_values(texts, KINDS, findings, FEWEST)
-        return {"words": Tokenizer.train(texts).to_json(), "values": values}
+        return {"words": Tokenizer.train(texts).to_json()}
 
     @property
     def labels(self) -> list[str]:
@@ -168,7 +163,7 @@ class GroundingHead(Head):
         return {"words": words.astype(np.int32), "words_mask": mask, **found}
 
     def _state(self, texts: Sequence[str], labels: Sequence[str]) -> dict[str, NDArray[Any]]:
-        present, known, attributes, words = statement_arrays(texts, labels, self.state["values"])
+        present, known, attributes, words = statement_arrays(texts, labels, KINDS)
         place = np.zeros((len(texts), len(labels), len(PARTS)), bool)
         for i, own in enumerate(words):
             for c, said in enumerate(own):
@@ -179,9 +174,8 @@ class GroundingHead(Head):
     def build(self, shape: Shape) -> nn.Module:
         grid = self.plan.grid
         assert grid is not None
-        sizes = [len(values) for values in self.state["values"].values()]
         words = len(Tokenizer.from_json(self.state["words"]))
-        return GroundingLayers(shape.dim, len(self.labels), sizes, words, (grid[0], grid[1]))
+        return GroundingLayers(shape.dim, len(self.labels), words, (grid[0], grid[1]))
 
     # --- losses --------------------------------------------------------------------------------------------------------
 
@@ -203,7 +197,7 @@ class GroundingHead(Head):
         shown = taught["present"] & here[:, None]
         values = [
             value_loss(x, y, shown)
-            for x, y in zip(self._kinds(said[ATTRIBUTES]), self._kinds(taught["attributes"]), strict=True)
+            for x, y in zip(kinds_of(said[ATTRIBUTES]), kinds_of(taught["attributes"]), strict=True)
         ]
         placed = taught["place"] & shown[..., None]
         return {
@@ -213,7 +207,7 @@ class GroundingHead(Head):
                 given.stated_weight * torch.where(stated, each, 0.0).sum() / stated.sum().clamp(min=1), stated.sum()
             ),
             "attribute_loss": Loss(
-                given.attribute_weight * (torch.stack(values).mean() if values else said[MASS].sum() * 0),
+                given.attribute_weight * torch.stack(values).mean(),
                 taught["attributes"].any(dim=2).sum(),
             ),
             "place_loss": Loss(
@@ -225,11 +219,6 @@ class GroundingHead(Head):
         if self.given.contrast == "hardest":
             return hardest_negatives(scores, alike, mask)
         return soft_contrast(scores, alike, mask, self.given.temperature)
-
-    def _kinds(self, values: Any) -> list[Any]:
-        """[..., A] -> of each kind its own values."""
-        edges = np.cumsum([0, *(len(own) for own in self.state["values"].values())])
-        return [values[..., a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
     @staticmethod
     def _frontal(mass: Tensor, batch: Batch) -> Tensor:
@@ -243,9 +232,22 @@ class GroundingHead(Head):
 
     def read(self, said: Said, reading: Reading) -> dict[str, NDArray[np.float32]]:
         """Probabilities of the values of each kind [B, C, A], and the share of each map in each part [B, C, parts]."""
-        shares = [own.softmax(dim=2) for own in self._kinds(said[ATTRIBUTES].detach().float())]
-        values = torch.cat(shares, dim=2) if shares else said[ATTRIBUTES]
+        values = torch.cat([own.softmax(dim=2) for own in kinds_of(said[ATTRIBUTES].detach().float())], dim=2)
         return {"attributes": values.cpu().numpy(), "parts": said[MASS].detach().float().sum(dim=1).cpu().numpy()}
+
+    @classmethod
+    def pool(cls, pool: Pool, asked: Sequence[Asked]) -> dict[str, NDArray[np.float32]]:
+        """name -> [n, M, C, ...]: each channel at its own place, NaN where a fold model does not know it or was not asked."""
+        channels = list(dict.fromkeys(channel for one in asked for channel in one.head.plan.localized))
+        found: dict[str, NDArray[np.float32]] = {}
+        for one in asked:
+            own = [channels.index(channel) for channel in one.head.plan.localized]
+            slot = (pool.fold_model[one.places] == one.number).argmax(axis=1)
+            for key, values in one.kept.items():
+                shape = (*pool.fold_model.shape, len(channels), values.shape[2])
+                whole = found.setdefault(key, np.full(shape, np.nan, np.float32))
+                whole[one.places[:, None], slot[:, None], own] = values
+        return found
 
     @classmethod
     def protocol(cls, question: Question) -> str:
@@ -261,25 +263,29 @@ class GroundingHead(Head):
         """AUROC of each value among the findings of whose attribute the report speaks, and the share of a map that lies where the
         report says."""
         truth, scores = self.truth(case), {}
-        for kind, said, given in self._by_kind(evidence["attributes"], truth["attributes"]):
+        arm = split_prefix(control)
+        for kind, said, given in zip(
+            KINDS, kinds_of(evidence["attributes"]), kinds_of(truth["attributes"]), strict=True
+        ):
             study, channel = np.nonzero(given.any(axis=2))
             own: dict[str, Estimate] = {}
-            for k, value in enumerate(self.state["values"][kind]) if len(study) else ():
-                answers, asked = said[study, :, channel, k], case.pool.fold_model[study]
-                rows = case.resamples.at(study)
-                own[value] = folds.ranking(given[study, channel, k], answers, asked, rows)["auroc"]
-                scores[metric_name("attributes", f"{kind} {value}", "auroc", **split_prefix(control))] = own[value]
+            for k, value in enumerate(VALUES[kind]):
+                if given[study, channel, k].any():
+                    answers = said[study, :, channel, k]
+                    asked = np.where(np.isfinite(answers), case.pool.fold_model[study], -1)
+                    rows = case.resamples.at(study)
+                    own[value] = folds.ranking(given[study, channel, k], np.nan_to_num(answers), asked, rows)["auroc"]
+                    scores[metric_name("attributes", f"{kind} {value}", "auroc", **arm)] = own[value]
             if len(own) > 1:
-                scores[metric_name("attributes", kind, "auroc", **split_prefix(control))] = macro(own)
+                scores[metric_name("attributes", kind, "auroc", **arm)] = macro(own)
         study, channel = np.nonzero(truth["place"].any(axis=2))
-        if len(study):
-            there = (evidence["parts"].mean(axis=1)[study, channel] * truth["place"][study, channel]).sum(axis=1)
-            share = case.resamples.at(study).mean(there, "share of the map on the side and zone that the report states")
-            scores[metric_name("attributes", "place", "map_share", **split_prefix(control))] = share
+        shares = mean_known(evidence["parts"], axis=1)[study, channel]
+        known = np.isfinite(shares).all(axis=1)
+        if known.any():
+            there = (shares * truth["place"][study, channel]).sum(axis=1)[known]
+            share = case.resamples.at(study[known]).mean(there, "share of the map on the stated side and zone")
+            scores[metric_name("attributes", "place", "map_share", **arm)] = share
         return scores
-
-    def _by_kind(self, *values: Any) -> list[tuple[Any, ...]]:
-        return list(zip(self.state["values"], *map(self._kinds, values), strict=True))
 
     def section(self, evidence: Mapping[str, Any], case: Case, scores: Mapping[MetricName, Estimate]) -> Section:
         return Section(
@@ -297,17 +303,20 @@ class GroundingHead(Head):
         """target/label -> kind -> value -> probability, of the findings that are present."""
         told: dict[str, dict[str, dict[str, list[float]]]] = {}
         for one in asked:
-            head = one.head
-            for c, channel in enumerate(head.plan.localized):
+            for c, channel in enumerate(one.head.plan.localized):
                 if channel in present:
                     own = told.setdefault("/".join(channel), {})
-                    for (kind, names), shares in zip(
-                        head.state["values"].items(), head._kinds(one.kept["attributes"][place, c]), strict=True
-                    ):
-                        for name, share in zip(names, shares.tolist(), strict=True):
+                    for kind, shares in zip(KINDS, kinds_of(one.kept["attributes"][place, c]), strict=True):
+                        for name, share in zip(VALUES[kind], shares.tolist(), strict=True):
                             own.setdefault(kind, {}).setdefault(name, []).append(share)
         means = {
             finding: {kind: {v: float(np.mean(p)) for v, p in own.items()} for kind, own in kinds.items()}
             for finding, kinds in told.items()
         }
         return Answered(means)
+
+
+def kinds_of(values: Any) -> list[Any]:
+    """[..., A] of tensor or array -> of each of `KINDS` its own values."""
+    edges = np.cumsum([0, *map(len, VALUES.values())])
+    return [values[..., a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]

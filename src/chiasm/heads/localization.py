@@ -42,13 +42,15 @@ COLUMNS = ("box_iou", "miou", "dice", "pointing", "cnr", "t_iou_0.1", "t_iou_0.3
 class LocalizationOptions(Options):
     """A map per label on a grid of the given stride; supervised where regions exist, by the findings elsewhere.
 
-    `weight` is that of the regions; at 0 none is looked at, neither in training nor to choose where a map is cut. `label_weight` is
+    `weight` is that of the regions; at 0 none is looked at, neither in training nor to choose where a map is cut: that is then at
+    `threshold`, a share of the range of each map (the value is the best on phantom-chest). `label_weight` is
     that of the findings, which teach the maps of images in which no reader drew or ruled out the label: what a map says must answer
     the label by itself. `within: lungs` lets a finding of lung or pleura lie in the lungs of a frontal chest radiograph only.
     """
 
     stride: Literal[8, 16] = 16
     weight: Annotated[float, Field(ge=0)] = 1.0
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     label_weight: Annotated[float, Field(ge=0)] = 1.0
     within: Literal["image", "lungs"] = "image"
 
@@ -260,12 +262,14 @@ class LocalizationHead(Head):
             return None
         keys = sorted(sums)
         study, image_row = np.array(keys, np.int64).T
+        values = np.stack([mean_known(np.stack(sums[key]), axis=0) for key in keys])
+        taught = asked[0].head.given.weight > 0
         return Maps(
-            np.stack([mean_known(np.stack(sums[key]), axis=0) for key in keys]).astype(np.float16),
+            (values if taught else within_range(values)).astype(np.float16),
             study,
             image_row,
             [pool.cohorts[pool.cohort[s]].geometry(int(i)) for s, i in keys],
-            np.array([[one.map_threshold(*channel) for channel in channels] for one in asked]),
+            np.array([[_threshold(one, channel) for channel in channels] for one in asked]),
         )
 
     @classmethod
@@ -371,16 +375,41 @@ class LocalizationHead(Head):
                 grid = np.mean(each, axis=0)
                 maps[image_id, "/".join(channel)] = grid
                 if channel in present:
-                    threshold = float(np.mean([one.map_threshold(*channel) for one in asked]))
-                    regions += _regions(channel, image_id, grid, geometry, threshold)
+                    threshold = float(np.mean([_threshold(one, channel) for one in asked]))
+                    taught = asked[0].head.given.weight > 0
+                    shown, peak = (grid, 1.0) if taught else (within_range(grid[None, None])[0, 0], float(grid.max()))
+                    regions += _regions(channel, image_id, shown, geometry, threshold, peak)
         return Answered(regions=sorted(regions, key=lambda r: -(r.score or 0.0)), maps=maps)
 
 
+def within_range(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """[m, C, *grid] maps, each from 0 at its least value to 1 at its highest; an even one is 0.
+
+    The level of a map that only labels taught means nothing: it says where rather, not whether.
+    """
+    axes = tuple(range(2, values.ndim))
+    least = values.min(axis=axes, keepdims=True)
+    span = values.max(axis=axes, keepdims=True) - least
+    return np.asarray(np.divide(values - least, span, out=np.zeros_like(values), where=span > 0))
+
+
+def _threshold(one: Asked, channel: tuple[str, str]) -> float:
+    """Where a fold model's map is cut: by validation, or, where no region may be looked at, at the recipe's value."""
+    given: LocalizationOptions = one.head.given  # type: ignore[assignment]
+    return one.map_threshold(*channel) if given.weight > 0 else given.threshold
+
+
 def _regions(
-    channel: tuple[str, str], image_id: str, grid: NDArray[np.float32], geometry: Geometry, threshold: float
+    channel: tuple[str, str],
+    image_id: str,
+    grid: NDArray[np.floating],
+    geometry: Geometry,
+    threshold: float,
+    peak: float,
 ) -> list[Region]:
+    """Boxes of a map; `peak` is what its highest value stands for."""
     found = zip(*map_to_boxes(grid, threshold, geometry), strict=True)
-    boxes = [((float(x0), float(y0), float(x1), float(y1)), float(score)) for (x0, y0, x1, y1), score in found]
+    boxes = [((float(x0), float(y0), float(x1), float(y1)), float(score) * peak) for (x0, y0, x1, y1), score in found]
     target, label = channel
     return [Region(label, image_id, box, target=target, reader=READER, score=score) for box, score in boxes]
 

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.report.attributes import Described, describe_findings
+from chiasm.report.sections import read_lexicon
 from chiasm.study import State
 
-Values = Mapping[str, Sequence[str]]
-"""Kind of attribute -> the values that are told apart."""
 
-
-def common_values(
-    texts: Iterable[str], kinds: Sequence[str], findings: Sequence[str], fewest: int
-) -> dict[str, list[str]]:
-    """Kind -> values that at least so many texts state of one of these findings, in alphabetical order; kinds with two or more."""
-    counts = Counter(
-        pair
-        for text in texts
-        for pair in {(k, v) for own in stated(text, findings).values() for k in kinds for v in _values(own, k)}
-    )
-    found = {kind: sorted(v for (k, v), n in counts.items() if k == kind and n >= fewest) for kind in kinds}
-    return {kind: values for kind, values in found.items() if len(values) > 1}
+@cache
+def attribute_values(kind: str) -> tuple[str, ...]:
+    """The values of a kind of attribute that the lexicon tells apart."""
+    return tuple(read_lexicon("attributes")[kind])
 
 
 def stated(text: str, findings: Sequence[str]) -> dict[str, list[Described]]:
@@ -50,7 +41,7 @@ def _values(own: Sequence[Described], kind: str) -> set[str]:
 
 
 def statement_arrays(
-    texts: Sequence[str], findings: Sequence[str], values: Values
+    texts: Sequence[str], findings: Sequence[str], kinds: Sequence[str]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], list[list[dict[str, set[str]]]]]:
     """What n texts state of C findings.
 
@@ -58,7 +49,7 @@ def statement_arrays(
         present, known: [n, C]; attributes: [n, C, A] over the values of every kind, side by side, none of a kind that is not stated;
         and of each text and finding the words of place by kind, empty where it is not present.
     """
-    pairs = [(kind, value) for kind, own in values.items() for value in own]
+    pairs = [(kind, value) for kind in kinds for value in attribute_values(kind)]
     present, known = np.zeros((2, len(texts), len(findings)), bool)
     attributes = np.zeros((len(texts), len(findings), len(pairs)), bool)
     places: list[list[dict[str, set[str]]]] = []
