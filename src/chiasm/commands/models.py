@@ -73,12 +73,17 @@ def predict(
     strict: Annotated[
         bool, Option("--strict", help="Refuse studies that are unlike the training data; exit with 1 if there are any.")
     ] = False,
+    phrase: Annotated[
+        list[str] | None,
+        Option(help='Words to find on the images, as "left lower lobe consolidation". May be repeated.'),
+    ] = None,
 ) -> Answer:
     """Predict for images, study folders or a cohort."""
     from chiasm.prediction.folder import predict_inputs, to_json
     from chiasm.prediction.render import count_rejected, render_predictions
 
-    predictions = [to_json(p) for p in predict_inputs(run, inputs, out, report=report, record=record, strict=strict)]
+    found = predict_inputs(run, inputs, out, report=report, record=record, strict=strict, phrases=phrase or ())
+    predictions = [to_json(p) for p in found]
     rejected = count_rejected(out)
     document = {"predictions": predictions, "out": str(out), "rejected": rejected}
     return Answer(document, render_predictions(predictions, rejected, out))

@@ -275,23 +275,23 @@ class GroundingHead(Head):
                     asked = np.where(np.isfinite(answers), case.pool.fold_model[study], -1)
                     rows = case.resamples.at(study)
                     own[value] = folds.ranking(given[study, channel, k], np.nan_to_num(answers), asked, rows)["auroc"]
-                    scores[metric_name("attributes", f"{kind} {value}", "auroc", **arm)] = own[value]
+                    scores[metric_name("grounding", f"{kind} {value}", "auroc", **arm)] = own[value]
             if len(own) > 1:
-                scores[metric_name("attributes", kind, "auroc", **arm)] = macro(own)
+                scores[metric_name("grounding", kind, "auroc", **arm)] = macro(own)
         study, channel = np.nonzero(truth["place"].any(axis=2))
         shares = mean_known(evidence["parts"], axis=1)[study, channel]
         known = np.isfinite(shares).all(axis=1)
         if known.any():
             there = (shares * truth["place"][study, channel]).sum(axis=1)[known]
             share = case.resamples.at(study[known]).mean(there, "share of the map on the stated side and zone")
-            scores[metric_name("attributes", "place", "map_share", **arm)] = share
+            scores[metric_name("grounding", "place", "map_share", **arm)] = share
         return scores
 
     def section(self, evidence: Mapping[str, Any], case: Case, scores: Mapping[MetricName, Estimate]) -> Section:
         return Section(
             title="Attributes that reports state",
             arm="image only",
-            target="attributes",
+            target="grounding",
             columns=("auroc", "map_share"),
             said=[
                 "Where a finding lies and how it looks, from the image alone; reports were teachers, boxes were not."

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -263,7 +263,7 @@ class LocalizationHead(Head):
         keys = sorted(sums)
         study, image_row = np.array(keys, np.int64).T
         values = np.stack([mean_known(np.stack(sums[key]), axis=0) for key in keys])
-        taught = asked[0].head.given.weight > 0
+        taught = _given(asked[0]).weight > 0
         return Maps(
             (values if taught else within_range(values)).astype(np.float16),
             study,
@@ -376,7 +376,7 @@ class LocalizationHead(Head):
                 maps[image_id, "/".join(channel)] = grid
                 if channel in present:
                     threshold = float(np.mean([_threshold(one, channel) for one in asked]))
-                    taught = asked[0].head.given.weight > 0
+                    taught = _given(asked[0]).weight > 0
                     shown, peak = (grid, 1.0) if taught else (within_range(grid[None, None])[0, 0], float(grid.max()))
                     regions += _regions(channel, image_id, shown, geometry, threshold, peak)
         return Answered(regions=sorted(regions, key=lambda r: -(r.score or 0.0)), maps=maps)
@@ -395,8 +395,12 @@ def within_range(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def _threshold(one: Asked, channel: tuple[str, str]) -> float:
     """Where a fold model's map is cut: by validation, or, where no region may be looked at, at the recipe's value."""
-    given: LocalizationOptions = one.head.given  # type: ignore[assignment]
+    given = _given(one)
     return one.map_threshold(*channel) if given.weight > 0 else given.threshold
+
+
+def _given(one: Asked) -> LocalizationOptions:
+    return cast(LocalizationOptions, one.head.given)
 
 
 def _regions(

@@ -35,11 +35,10 @@ def stacked_relevance(
     batch, count = len(keys), len(queries)
     queries = F.normalize(queries, dim=2) * query_mask[..., None]
     keys = F.normalize(keys, dim=2) * key_mask[..., None]
-    similar = torch.matmul(keys, queries.flatten(0, 1).T).unflatten(2, (count, -1))  # [B, P, C, T]
+    similar = (keys @ queries.flatten(0, 1).T).view(*keys.shape[:2], count, -1)  # [B, P, C, T]
     scores = F.normalize(F.leaky_relu(similar, SLOPE), dim=3)
     least = torch.finfo(scores.dtype).min
     attention = (sharpness * scores).masked_fill(~key_mask[:, :, None, None], least).softmax(dim=1)
-    # e . a and |a| need a itself only through sums over regions, so a is made once for all texts of an image
     attended = torch.bmm(attention.flatten(2).transpose(1, 2), keys).view(batch, count, -1, keys.shape[2])
     relevance = F.cosine_similarity(attended, queries[None], dim=3, eps=1e-8)  # [B, C, T]
     pooled = torch.logsumexp((pooling * relevance).masked_fill(~query_mask, least), dim=2) / pooling

@@ -16,6 +16,7 @@ from chiasm.atomic import write_bytes, write_csv, write_json
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, InputError
 from chiasm.formats.cells import reason
+from chiasm.prediction.phrases import ground
 from chiasm.prediction.predictor import AT_ONCE, Predictor, load_predictor
 from chiasm.prediction.read import name_of, read_study
 from chiasm.study import Prediction, Study
@@ -30,6 +31,7 @@ def predict_inputs(
     report: Path | None = None,
     record: Path | None = None,
     strict: bool = False,
+    phrases: Sequence[str] = (),
 ) -> list[Prediction]:
     """Answer files, study folders or cohorts, and write one JSON a study and one overlay PNG per located image into `out`.
 
@@ -37,6 +39,7 @@ def predict_inputs(
         inputs: an image, a DICOM or NIfTI file; a study folder (images/, report.txt, record.json); a cohort.
         report, record: a text file and a JSON file that belong to the one study among `inputs`.
         strict: refuse studies that are unlike the training data; the others are answered and written first.
+        phrases: to be found on the images; where they lie stands in `heads["phrases"]` of each answer.
 
     Returns:
         the predictions: files and folders first, then cohorts, by study id within each. `out/rejected.csv` lists the
@@ -71,6 +74,9 @@ def predict_inputs(
         except InputError as error:
             rejects.refuse(prediction.study_id, error)
             continue
+        if phrases:
+            found = [ground(prediction, phrase).to_json() for phrase in phrases]
+            prediction = replace(prediction, heads={**prediction.heads, "phrases": found})
         _write(prediction, cohort, out, names)
         predictions.append(prediction)
     rejects.write(out / "rejected.csv")
