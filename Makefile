@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 #   make demo PIP_EXTRA="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_EXTRA ?=
 
-.PHONY: demo test install clean
+.PHONY: demo test test-all install clean
 
 install: $(VENV)/.installed
 
@@ -29,6 +29,11 @@ test: install $(VENV)/.weights
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The gate, and what is slower than it may be: tests marked slow, and the faults that tests must notice (benchmarks/mutation.py).
+test-all: test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(BIN)/python benchmarks/mutation.py
 
 clean:
 	rm -rf $(VENV) demo build dist

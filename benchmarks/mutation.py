@@ -28,7 +28,7 @@ LIMIT = 900  # seconds; a fault that makes the tests hang is noticed
 
 # the code by a short name: where it is, and the tests that should notice
 CODE: dict[str, tuple[str, tuple[str, ...]]] = {
-    "alignment": ("src/chiasm/objectives/alignment.py", ("tests/objectives/test_alignment.py",)),
+    "alignment": ("src/chiasm/heads/alignment.py", ("tests/heads/test_alignment.py",)),
     "balance": ("src/chiasm/objectives/balance.py", ("tests/objectives/test_balance.py",)),
     "bootstrap": ("src/chiasm/metrics/bootstrap.py", ("tests/metrics/test_bootstrap.py",)),
     "calibrate": ("src/chiasm/run/calibrate.py", ("tests/run/test_calibrate.py", "tests/training/test_train_edges.py")),
@@ -56,7 +56,10 @@ CODE: dict[str, tuple[str, tuple[str, ...]]] = {
     "tensors": ("src/chiasm/tensors.py", ("tests/test_tensors.py",)),
     "text-encoder": ("src/chiasm/models/text/encoder.py", ("tests/models/text/test_encoder.py",)),
     "train": ("src/chiasm/training/train.py", ("tests/training/test_train.py",)),
-    "unimodal": ("src/chiasm/objectives/unimodal.py", ("tests/objectives/test_unimodal.py",)),
+    "unimodal": (
+        "src/chiasm/objectives/outcome.py",
+        ("tests/objectives/test_outcome.py", "tests/heads/test_losses.py", "tests/objectives/test_balance.py"),
+    ),
     "vectors": (
         "src/chiasm/models/fusion/vectors.py",
         ("tests/models/fusion/test_fusion.py", "tests/models/fusion/test_families.py"),
@@ -84,8 +87,8 @@ MUTATIONS = (
     Mutation(
         "bootstrap",
         "a basic interval is that of percentiles",
-        "max(0.0, 2 * value - high), max(0.0, 2 * value - low)",
-        "max(0.0, low), max(0.0, high)",
+        "(max(0.0, 2 * value - x) for x in (high, float(defined.mean()), low))",
+        "(max(0.0, x) for x in (low, float(defined.mean()), high))",
     ),
     Mutation("bootstrap", "rows are drawn, not patients", "names, patients = np.unique(ids, return_inverse=True)",
              "names, patients = ids, np.arange(len(ids))"),
@@ -145,11 +148,13 @@ MUTATIONS = (
              "censoring_curve(t, event, t) ** -1.0"),
     Mutation("tensors", "facts of a hidden image stay", 'changed["facts"] = self.facts * kept["image"][:, None]', "pass"),
     Mutation("tensors", "codes of a hidden record stay", 'self.record_codes * kept["record"][:, None]', "self.record_codes"),
-    Mutation("text-encoder", "padding takes its share of attention",
-             "scores = scores.masked_fill(~tokens.mask, torch.finfo(scores.dtype).min)", "scores = scores + 0"),
+    Mutation("text-encoder", "padding takes its share of attention", "each.new_full((mask.numel(),), torch.finfo(each.dtype).min)",
+             "each.new_full((mask.numel(),), 0.0)"),
     Mutation("train", "a pretrained encoder at the full rate", "options.learning_rate / 10", "options.learning_rate"),
-    Mutation("train", "the last modality may be hidden", "(chance >= share) | (chance == chance.amax(dim=1, keepdim=True))",
-             "chance >= share"),
+    Mutation("train", "the last modality may be hidden", "kept = (chance >= share) | (chance == chance.amax(dim=1, keepdim=True))",
+             "kept = chance >= share"),
+    Mutation("train", "the last column may be hidden", "kept = here & ((chance >= share) | (chance == chance.amax(dim=1, keepdim=True)))",
+             "kept = here & (chance >= share)"),
     Mutation("unimodal", "studies without the modality are scored", "& outputs.present[modality][:, None]",
              "& torch.ones_like(outputs.present[modality])[:, None]"),
     Mutation("vectors", "an absent modality has a vector", "self.norm[m](pool(tokens[m])[0]) * here(tokens[m])",

@@ -18,7 +18,7 @@ def test_the_commands_are_those_of_the_design() -> None:
     assert "..." not in listed, "a description is too long for its line"
     assert [line.split()[0] for line in listed.splitlines() if line.strip()] == [
         *("demo", "sources", "recipes", "import", "inspect", "label", "write"),
-        *("train", "evaluate", "compare", "predict", "verify"),
+        *("train", "tune", "evaluate", "compare", "predict", "verify"),
     ]
 
 

@@ -43,6 +43,7 @@ COMMANDS: dict[str, Callable[..., Answer]] = {
     "label": data.label,
     "write": data.write,
     "train": models.train,
+    "tune": models.tune,
     "evaluate": evidence.evaluate,
     "compare": evidence.compare,
     "predict": models.predict,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
 def say(text: str) -> None:
@@ -15,11 +15,13 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """A task of `total` steps (None: unknown).
+    """A task of `total` steps (None: unknown). One that begins while another is shown is part of it, and shows nothing itself.
 
     >>> with Progress("import", 3) as bar:
     ...     bar.advance(3, "done")
     """
+
+    _shown: ClassVar[Progress | None] = None
 
     def __init__(self, task: str, total: int | None, done: int = 0) -> None:
         self.task, self.total, self.done = task, total, done
@@ -28,6 +30,9 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._begun = self._said = time.monotonic()
+        if Progress._shown is not None:
+            return self
+        Progress._shown = self
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -45,7 +50,7 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], advance=steps, note=note)
-        elif now - self._said >= 10:  # a log file wants a line now and then
+        elif now - self._said >= 10 and Progress._shown is self:  # a log file wants a line now and then
             self._said = now
             self._line(note)
 
@@ -56,6 +61,9 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if Progress._shown is not self:
+            return
+        Progress._shown = None
         if self._bar is not None:
             self._bar.stop()
         elif kind is None and time.monotonic() - self._begun >= 2:

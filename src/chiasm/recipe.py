@@ -126,7 +126,8 @@ class TextInput(EncodedInput):
 
 class RecordInput(EncodedInput):
     """The chart. `columns: null` takes every column known at prediction time but those of `leave_out`; `opt_in` adds ones of
-    unknown time.
+    unknown time. `column_dropout` is the chance that an observed column is hidden in training: no column is leaned on alone,
+    and one that a patient lacks is no surprise.
     """
 
     encoders = RECORD_ENCODERS
@@ -135,6 +136,7 @@ class RecordInput(EncodedInput):
     columns: tuple[str, ...] | None = None
     leave_out: tuple[str, ...] = ()
     opt_in: tuple[str, ...] = ()
+    column_dropout: Share = 0.3
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -214,14 +216,32 @@ class Train(Options):
 
 
 class Baseline(Options):
-    """A plain classifier in the network's place: logistic regression (ridge for numbers) or gradient boosting.
+    """A plain classifier in the network's place: `logistic` regression (ridge for numbers), gradient boosting (`lightgbm`), or a
+    `blend` of boosting and of a curve for each column, in shares that held-out training patients choose.
 
     One is fitted for every subset of the inputs. Images and texts come in as embeddings of frozen pretrained encoders.
     `facts` adds what the source measured on the images; they are an input of no network.
+
+    The rest is of boosting alone: leaves of a tree, its learning rate, least studies in a leaf, penalty of its answers, and
+    numeric record columns with which an answer may only rise, or only fall.
     """
 
-    model: Literal["logistic", "lightgbm"] = "lightgbm"
+    model: Literal["logistic", "lightgbm", "blend"] = "lightgbm"
     facts: bool = False
+    leaves: Annotated[int, Field(ge=2)] = 7
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    min_leaf: Count = 20
+    l2: Annotated[float, Field(ge=0)] = 1.0
+    rising: tuple[str, ...] = ()
+    falling: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _of_trees(self) -> Self:
+        if (self.rising or self.falling) and self.model == "logistic":
+            raise ValueError("rising and falling need model: lightgbm, or blend, which is then boosting alone")
+        if both := sorted({*self.rising} & {*self.falling}):
+            raise ValueError(f"{', '.join(both)} cannot both rise and fall")
+        return self
 
 
 class OperatingPoint(Options):
@@ -348,15 +368,25 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
             got=str(name_or_path),
             remedy=f"did you mean {near[0]}?" if near else "`chiasm recipes` lists them",
         )
-    try:
-        raw = yaml.load(text, _UniqueKeys)
-    except yaml.YAMLError as error:
-        raise RecipeError("the recipe is not valid YAML", where=f"{path}: {error}") from None
-    if not isinstance(raw, dict):
-        raise RecipeError("the recipe is not a mapping", expected="key: value lines", where=str(path))
+    raw = parse_yaml(text, "recipe", str(path))
     for override in overrides:
         _set(raw, override)
     return parse_recipe(raw, where=str(name_or_path))
+
+
+def parse_yaml(text: str, what: str, where: str) -> dict[str, Any]:
+    """A mapping in YAML, in which no key stands twice. `what` it is, and `where`, for messages.
+
+    Raises:
+        RecipeError: it is none.
+    """
+    try:
+        raw = yaml.load(text, _UniqueKeys)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"the {what} is not valid YAML", where=f"{where}: {error}") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"the {what} is not a mapping", expected="key: value lines", where=where)
+    return raw
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -410,19 +440,35 @@ def _set(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise RecipeError("--set needs key=value", expected="for example train.epochs=5", got=override)
-    *parents, last = key.split(".")
-    node = raw
-    for parent in parents:
-        child = node.get(parent)
-        node[parent] = child if isinstance(child, dict) else {}
-        node = node[parent]
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
         raise RecipeError("--set needs a YAML value", got=override) from None
     if key == "targets" and isinstance(parsed, list):
         parsed = {name: {} for name in parsed}
-    node[last] = parsed
+    _put(raw, key, parsed)
+
+
+def _put(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set `a.b.c` in place; what is on the way and no mapping becomes one."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = raw.get(parent)
+        raw[parent] = child if isinstance(child, dict) else {}
+        raw = raw[parent]
+    raw[last] = value
+
+
+def change_recipe(recipe: Recipe, settings: typing.Mapping[str, Any], where: str = "") -> Recipe:
+    """The recipe with these keys (`train.epochs`) set to these values.
+
+    Raises:
+        RecipeError: as `parse_recipe`.
+    """
+    raw = recipe.model_dump(mode="json")
+    for key, value in settings.items():
+        _put(raw, key, value)
+    return parse_recipe(raw, where or recipe.name)
 
 
 def _problem(problem: typing.Mapping[str, Any]) -> str:

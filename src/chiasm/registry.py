@@ -144,6 +144,7 @@ CONTROLS: Registry[Any] = Registry(
     "control",
     {
         "prior": "chiasm.evaluation.controls:PRIOR",
+        "record_column": "chiasm.evaluation.column_control:RECORD_COLUMN",
         "metadata_only": "chiasm.evaluation.controls:METADATA",
         "pixel_statistics": "chiasm.evaluation.controls:PIXELS",
         "thumbnail": "chiasm.evaluation.controls:THUMBNAIL",

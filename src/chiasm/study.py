@@ -274,6 +274,8 @@ class Prediction:
         contributions: modality -> "target/label" -> Shapley value of the modality: on the log-odds of a binary target, in the
             target's units of others (ordinal: the expected level; survival: the mean time), and of a multiclass label for
             each "target/label=class" on the log-probability.
+        record_contributions: column of the record -> the same of its part of the record's value; empty of one column.
+        record_errors: the standard errors of these, 0 where they are exact.
         used: the modalities the answer rests on.
         ignored: a sentence for each thing that was handed in and that the model does not read.
         notes: what users must know: of the cohorts that the model learned from, such as that an expert drew its images; in
@@ -291,6 +293,8 @@ class Prediction:
     maps: Mapping[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
     geometries: Mapping[str, Geometry] = field(default_factory=dict)
     contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    record_contributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    record_errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     used: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()

@@ -174,7 +174,10 @@ def test_a_section_that_gives_the_label_away_is_warned_of(tmp_path: Path) -> Non
     document = inspect(tmp_path, studies)
     assert document["leakage"]["label_words"]["history"]["findings/hernia"]["auroc"] == 1
     assert document["leakage"]["label_words"]["findings"]["findings/hernia"]["auroc"] == 0.5
-    assert [w.split(",")[0] for w in document["warnings"][1:]] == ["no study in validation"]
+    assert [w.split(",")[0] for w in document["warnings"][1:]] == [
+        "fewer than 5 studies of a class in test",
+        "no study in validation",
+    ]
     assert "section history gives findings/hernia away" in document["warnings"][0]
 
 
@@ -203,9 +206,42 @@ def test_a_label_without_positives_is_said(tmp_path: Path) -> None:
     ]
     assert inspect(tmp_path, studies)["warnings"] == [
         "no positive study in train, so it cannot be learned: outcome/died",
+        "fewer than 5 studies of a class in train, so little can be learned: findings/mass (1)",
         "no positive study in test, so it cannot be scored: findings/mass",
+        "no negative study in test, so it cannot be scored: outcome/died",
         "no study in validation, so nothing can be trained: import with another --seed, or train with --folds",
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (Kind.REGRESSION, (7.0,) * 8),
+        (Kind.ORDINAL, (2.0,) * 8),
+        (Kind.MULTICLASS, ("small",) * 8),
+        (Kind.BINARY, (1.0,) * 8),
+    ],
+)
+def test_a_label_that_is_the_same_for_all_is_said_of_any_kind(
+    tmp_path: Path, kind: Kind, values: tuple[Any, ...]
+) -> None:
+    def warned(name: str, changed: Any) -> str:
+        own = [*values[:-1], changed]
+        studies = [
+            study(
+                f"s{i}", str(i), ("train", "validation")[i % 2], picture(i), outcomes=(Outcome("y", own[i], kind, "t"),)
+            )
+            for i in range(8)
+        ]
+        return " ".join(w for w in inspect(tmp_path / name, studies)["warnings"] if "in train" in w)
+
+    assert "so it cannot be learned: t/y" in warned("same", values[-1])
+    other = {Kind.BINARY: 0.0, Kind.MULTICLASS: "large"}.get(kind, 9.0)
+    studies_differ = [
+        study(f"s{i}", str(i), "train", picture(i), outcomes=(Outcome("y", values[0] if i % 2 else other, kind, "t"),))
+        for i in range(12)
+    ]
+    assert not [w for w in inspect(tmp_path / "differ", studies_differ)["warnings"] if "in train" in w]
 
 
 def test_a_cohort_without_anything_wrong_says_so(tmp_path: Path) -> None:

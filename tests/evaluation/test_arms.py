@@ -55,6 +55,7 @@ class Stand:
             targets={"findings": self.labels},
             kinds={"findings": Kind.BINARY},
             uncertain={"findings": "ignore"},
+            views=("pa", "ap"),
             scaling={},
             findings=("findings",),
             text_sections=("findings",),
@@ -77,7 +78,7 @@ class Stand:
         record = RecordInput(opt_in=("etiology", "seen by nobody"))
         active = {"localization": LocalizationOptions(), "description": DescriptionOptions()}
         inputs = SimpleNamespace(record=record)
-        self.recipe = SimpleNamespace(evaluate=Evaluate(), inputs=inputs, active_heads=active)
+        self.recipe = SimpleNamespace(evaluate=Evaluate(), inputs=inputs, active_heads=active, baseline=None)
 
     def image(self, index: int, image_row: int) -> tuple[str, Geometry]:
         return f"i{image_row:02}", self.loader.cohorts[0].geometry(image_row)
@@ -150,6 +151,7 @@ def test_every_subset_and_control_is_asked_once(cohort: Cohort) -> None:
         "nothing",
         "shuffled_text",
         "prior",
+        "record_column",
         "metadata_only",
         "pixel_statistics",
         "thumbnail",
@@ -259,7 +261,15 @@ def test_one_modality_has_no_subsets(cohort: Cohort) -> None:
     split = {"train": np.array([0, 1]), "validation": np.array([4]), "test": np.array([2, 3])}
     fold_model = Stand(0.0, shelf, split, modalities=("image",))
     evidence, _ = collect([fold_model], [fold_model])
-    assert set(evidence.arms) == {"", "nothing", "prior", "metadata_only", "pixel_statistics", "thumbnail"}
+    assert set(evidence.arms) == {
+        "",
+        "nothing",
+        "prior",
+        "record_column",
+        "metadata_only",
+        "pixel_statistics",
+        "thumbnail",
+    }
 
 
 def test_columns_that_were_opted_in_are_hidden_in_an_arm_of_their_own(cohort: Cohort) -> None:

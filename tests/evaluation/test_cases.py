@@ -10,7 +10,7 @@ from PIL import Image as Picture
 
 from chiasm.cohort.generated import GeneratedTexts
 from chiasm.cohort.store import Cohort, write_cohort
-from chiasm.evaluation.cases import choose_binary, choose_ordered, draw_cases
+from chiasm.evaluation.cases import choose_binary, choose_cases, choose_ordered, draw_cases
 from chiasm.evaluation.spec import Arm, Evidence, read_truth
 from chiasm.formats.atlas import Atlas
 from chiasm.geometry import Geometry
@@ -165,3 +165,14 @@ def test_a_report_is_never_quoted_and_one_modality_has_no_cases(asked: Evidence,
     assert all(not case.texts for case in draw_cases(read, known)[0])
     alone = replace(asked, question=replace(asked.question, modalities=["image"]))
     assert draw_cases(alone, known) == ([], "")
+
+
+def test_columns_of_the_record_stand_with_their_value_and_part(asked: Evidence, known: Truth) -> None:
+    number, places = choose_cases(asked, known)
+    assert (number, places) == ("outcome/event", [0, 2, 3, 5]), "those that are drawn"
+    told = replace(asked, columns={0: [("age_years", 0.7, 0.0), ("crp_mg_l", -0.2, 0.05)]})
+    cases, rule = draw_cases(told, known)
+    assert cases[0].columns == {"age_years 50": (0.7, 0.0), "crp_mg_l missing": (-0.2, 0.05)}
+    assert not cases[1].columns
+    assert "each of its columns" in rule
+    assert "each of its columns" not in draw_cases(asked, known)[1]

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,18 @@ def test_metadata_see_no_pixel(
     after = METADATA.compute(question, taught, pool)
     assert before is not None and after is not None
     assert np.array_equal(before.values["findings"], after.values["findings"])
+
+
+def test_metadata_are_what_differs_and_is_no_input(question: Question, taught: Taught, pool: Pool) -> None:
+    def held(**more: Any) -> str:
+        arm = METADATA.compute(replace(question, **more), taught, pool)
+        assert arm is not None
+        return arm.detail("findings", "pneumonia")
+
+    assert held() == "view, age, sex", "all images have one size, one spacing and one modality"
+    assert held(columns=("age_years",)) == "view, sex; age is an input of the model"
+    said = held(columns=("age_years", "sex"), reads_view=True)
+    assert said == "nothing that differs between studies; age and sex and view are inputs of the model"
 
 
 def test_controls_learn_from_training_studies_alone(question: Question, taught: Taught, pool: Pool) -> None:

@@ -82,6 +82,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, evidence: Evidence, run: Path) -> lis
             return SimpleNamespace(recipe=recipe, loader=cut, plan=SimpleNamespace(max_tokens=160))
 
     monkeypatch.setattr(room, "load_fold_models", lambda _: [Loaded()])
+    monkeypatch.setattr(room, "_explain_cases", lambda *_: {})
     monkeypatch.setattr(room, "over_own_cohorts", lambda _, loaded: [each.over(None) for each in loaded])
     monkeypatch.setattr(room, "collect", lambda fold_models, taught: (evidence, ["Shared."] if taught else []))
     return asked

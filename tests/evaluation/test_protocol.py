@@ -17,7 +17,7 @@ def recorded(**more: Any) -> Evaluated:
 
 
 def test_every_figure_names_its_arm(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
-    metrics = to_metrics(score_all(evidence, truth, resamples), evidence.question, recorded(), evidence.neighbour)
+    metrics = to_metrics(score_all(evidence, truth, resamples), evidence, recorded())
     said = {str(name): metric.protocol for name, metric in metrics.items()}
     full = "image + text + record; report-conditioned (sections history, findings); test split; uncertain findings left out; "
     assert said["findings/pneumonia/auroc"].startswith(full)

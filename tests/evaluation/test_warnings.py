@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,6 +43,75 @@ def test_a_control_at_chance_or_far_below_is_none(evidence: Evidence) -> None:
     for control in ([0.5] * 8, [0.4, 0.5, 0.6, 0.5, 0.4, 0.3, 0.5, 0.7]):
         far, truth, resamples = many(evidence, control)
         assert not [w for w in compute_warnings(far, truth, score_all(far, truth, resamples), {}) if "Shortcut" in w]
+
+
+def test_controls_say_what_they_hold_and_that_a_few_patients_do_not_part_them(evidence: Evidence) -> None:
+    close, truth, resamples = many(evidence, [0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.6, 0.5])
+    scores = score_all(close, truth, resamples)
+    control = next(name for name in scores if str(name) == "thumbnail:findings/pneumonia/auroc")
+    wide = scores[control].draws.copy()
+    wide[1:] = np.resize([0.4, 1.2], len(wide) - 1)
+    thumbnail = replace(close.arms["thumbnail"], details={"": "16 x 16"})
+    told = replace(close, arms=close.arms | {"thumbnail": thumbnail})
+    unsure = scores | {control: replace(scores[control], draws=wide)}
+    (found,) = [w for w in compute_warnings(told, truth, unsure, {}) if "Shortcut" in w]
+    assert "a 16 x 16 thumbnail (16 x 16; 1 of 2 labels) cannot be told apart from the image model" in found
+
+
+def test_chance_is_a_warning_and_what_is_above_it_is_none(evidence: Evidence) -> None:
+    well, truth, resamples = many(evidence, [0.5] * 8)
+    scores = score_all(well, truth, resamples)
+    chance = [w for w in compute_warnings(well, truth, scores, {}) if "from chance" in w or "than the prior" in w]
+    assert chance == []
+    flat = replace(well, arms=well.arms | {"": well.arms["thumbnail"]})
+    found = [w for w in compute_warnings(flat, truth, score_all(flat, truth, resamples), {}) if "from chance" in w]
+    assert len(found) == 2
+    assert any(w.startswith("Event: the answer cannot be told from chance: AUROC 0.500 (95% interval") for w in found)
+
+
+def test_one_record_column_that_is_as_good_as_the_model_is_a_warning(evidence: Evidence) -> None:
+    well, truth, resamples = many(evidence, [0.5] * 8)
+    column = replace(well.arms[""], details={"outcome/event": "nihss"})
+    same = replace(well, arms=well.arms | {"record_column": column})
+    found = [w for w in compute_warnings(same, truth, score_all(same, truth, resamples), {}) if "record column" in w]
+    assert any(w.startswith("Event: one record column alone (nihss) comes close to the model (AUROC") for w in found)
+
+
+def test_a_column_that_is_the_label_is_the_first_warning(evidence: Evidence, truth: Truth) -> None:
+    leak = {"target": "outcome", "label": "mrs_gt_2", "column": "flag", "auroc": 1.0, "patients": 400}
+    first, *_ = compute_warnings(evidence, truth, {}, {"findings": 0.9}, [leak])
+    assert first == (
+        "The record column flag alone tells mrs > 2 (AUROC 1.00 in 400 patients): is it the label under another name? "
+        "Train without it: --set inputs.record.leave_out=[flag]."
+    )
+
+
+def test_only_inputs_are_looked_at_for_the_label(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaks = [
+        {"target": "outcome", "label": "event", "column": c, "auroc": 1.0, "patients": 40} for c in ("age", "flag")
+    ]
+    leaks.append({**leaks[1], "label": "unknown"})
+    monkeypatch.setattr(warn, "record_leaks", lambda cohort: leaks)
+    asked = replace(evidence.question, columns=["flag"])
+    assert warn.column_leaks(asked, evidence.pool.cohorts * 2) == [leaks[1]], "two cohorts, one sentence"
+    assert warn.column_leaks(replace(asked, modalities=["image"]), evidence.pool.cohorts) == []
+
+
+def test_few_patients_of_a_class_in_training_are_said(evidence: Evidence) -> None:
+    """Edema is known of 4, 5, 8, 9 in training (5 has it) and of 10 and 12 in validation (10 has it)."""
+    cohort = evidence.pool.cohorts[0]
+    model = SimpleNamespace(
+        loader=SimpleNamespace(cohorts=[cohort]),
+        split={"train": np.array([4, 5, 8, 9]), "validation": np.array([10, 12])},
+    )
+    found = warn.few_in_training(evidence.question, [model])
+    assert found[0] == (
+        "Findings: fewer than 10 patients of a class in training or validation: train had of pneumonia (2), edema (1); "
+        "validation had of pneumonia (0), edema (1)."
+    )
+    assert found[1].startswith("Outcome: fewer than 10")
+    every = warn.few_in_training(evidence.question, [model, model])
+    assert "in the training or validation of a fold" in every[0]
 
 
 def test_a_report_that_states_the_label_leads_to_the_arm_without_it(evidence: Evidence, truth: Truth) -> None:

@@ -7,7 +7,8 @@ import torch
 
 from chiasm.encoding.levels import NEVER
 from chiasm.encoding.plan import Plan
-from chiasm.heads.targets import Levels, TargetsHead, UnimodalHeads
+from chiasm.heads.head import Shape
+from chiasm.heads.targets import Levels, TargetLayers, TargetsHead, Terms, UnimodalHeads
 from chiasm.recipe import parse_recipe
 from chiasm.study import Kind
 from chiasm.tensors import Batch, Fused, Outputs, Tokens
@@ -23,7 +24,7 @@ def test_the_heads_of_single_modalities_learn_whole_and_teach_the_encoders_a_sha
         maps = torch.randn(2, 3, requires_grad=True)
         for t in tokens.values():
             t.values.requires_grad_(True)
-        logits = heads(tokens, {"findings": maps})
+        logits = heads(tokens, {"image": {"findings": maps}})
         sum(x.square().sum() for each in logits.values() for x in each.values()).backward()
         assert all(p.grad.abs().sum() > 0 for p in heads.parameters())
         own = [p.grad for p in heads.parameters()]
@@ -44,6 +45,33 @@ def test_each_modality_answers_from_its_own_tokens_alone():
     after = heads({**tokens, "image": Tokens(tokens["image"].values + 1, tokens["image"].mask)}, {})
     assert torch.equal(before["record"]["outcome"], after["record"]["outcome"])
     assert not torch.allclose(before["image"]["outcome"], after["image"]["outcome"])
+
+
+def test_the_terms_of_columns_add_up_over_what_was_observed_and_begin_at_nothing():
+    terms, tokens = Terms(8, {"outcome": 1}, many=False), torch.randn(3, 4, 8)
+    everything = torch.ones(3, 4, dtype=torch.bool)
+    assert not terms(Tokens(tokens, everything))["outcome"].any()
+    torch.nn.init.normal_(terms.terms["outcome"].weight)
+    alone = [terms(Tokens(tokens, torch.arange(4).eq(k).expand(3, 4)))["outcome"] for k in range(4)]
+    assert torch.allclose(sum(alone), terms(Tokens(tokens, everything))["outcome"], atol=1e-5)
+    assert not terms(Tokens(tokens, ~everything))["outcome"].any(), "a hidden record adds nothing"
+    many = Terms(8, {"outcome": 1}, many=True)
+    many.load_state_dict(terms.state_dict())
+    half = torch.arange(4).lt(2).expand(3, 4)
+    expected = terms(Tokens(tokens, half))["outcome"] / 2**0.5
+    assert torch.allclose(many(Tokens(tokens, half))["outcome"], expected)
+
+
+def test_before_the_first_step_the_answer_is_the_prevalence():
+    plan = Plan(
+        None, {"x": (0.0, 1.0)}, {}, (), 0, (), 0, {"t": ("a", "b")}, {"t": Kind.BINARY}, {}, {}, (), None,
+        prevalence={"t": (0.2, 0.9)},
+    )  # fmt: skip
+    layers = TargetLayers(plan, Shape(8, 2, 0.0, ("record",), 0), None, 0.0)
+    tokens = {"record": Tokens(torch.randn(3, 4, 8), torch.ones(3, 4, dtype=torch.bool))}
+    vectors = {"record": torch.randn(3, 8)}
+    logits, _ = layers(tokens, Fused(vectors["record"], vectors, tokens), {})
+    assert torch.allclose(logits["t"].sigmoid(), torch.tensor([0.2, 0.9]).expand(3, 2))
 
 
 def plan_of(kind: Kind, rates: tuple[tuple[float, ...], ...]) -> Plan:

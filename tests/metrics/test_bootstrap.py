@@ -144,6 +144,23 @@ def test_the_basic_interval_mirrors_the_percentiles_and_stops_at_0():
     metric = estimate_of([0.2, *draws], interval="basic").metric()
     assert (metric.low, metric.high) == (pytest.approx(0.4 - high), pytest.approx(0.4 - low))
     assert estimate_of([0.1, *draws], interval="basic").metric().low == 0
+    assert metric.value == 0.2
+    assert metric.shown == metric.corrected == pytest.approx(0.4 - 0.21), "2 value - mean: corrected as the interval is"
+    assert metric.to_json()["corrected"] == metric.corrected
+
+
+@pytest.mark.parametrize("value", [0.02, 0.1, 0.5])
+def test_a_corrected_value_lies_within_its_interval_and_never_below_0(value):
+    rng = np.random.default_rng(0)
+    for draws in (value + rng.exponential(0.1, 200), value * rng.random(200), np.full(200, value)):
+        metric = estimate_of([value, *draws], interval="basic").metric()
+        assert 0 <= metric.low <= metric.corrected <= metric.high
+
+
+def test_a_difference_of_corrected_figures_says_that_it_is_not():
+    one, other = (estimate_of([0.2, *np.linspace(low, 0.3, 50)], interval="basic") for low in (0.1, 0.2))
+    assert (one - other).metric().value == 0
+    assert "uncorrected" in (one - other).metric().protocol
 
 
 def test_a_difference_is_paired():

@@ -89,10 +89,14 @@ def test_the_ece_interval_allows_for_the_error_that_chance_makes():
     labels, logits = calibrated(400)
     estimate = cal.ece(labels, expit(logits), Resamples.draw(range(400), 300))
     metric = estimate.metric()
-    assert np.percentile(estimate.draws[1:], 2.5) > 0.8 * metric.value
-    assert metric.low < 0.5 * metric.value
+    assert np.percentile(estimate.draws[1:], 2.5) > 0.8 * estimate.draws[0]
+    assert metric.value == estimate.draws[0], "the figure on the sample"
+    assert metric.low <= metric.corrected == metric.shown < 0.7 * estimate.draws[0]
     assert "15 bins of equal mass" in metric.protocol
-    assert "2 value - percentiles" in metric.protocol
+    assert (
+        f"less what chance alone adds to it, 2 x value - mean of resamples, cut at 0: {metric.corrected:.4f}"
+        in metric.protocol
+    )
 
 
 def test_reliability_intervals_cover_the_truth():

@@ -160,10 +160,34 @@ def test_a_control_that_comes_close_is_told(model_noise, control_noise, warned):
         ranking(labels, labels + noise * rng.normal(size=400), resamples)["auroc"]
         for noise in (model_noise, control_noise)
     )
-    assert controls.comes_close(model, control) is warned
+    assert (controls.closeness(model, control) in ("close", "beats")) is warned
+
+
+def test_a_control_that_beats_the_model_is_told():
+    assert near(400, model_noise=3.0, control_noise=0.5) == "beats"
+
+
+@pytest.mark.parametrize(
+    ("model_noise", "control_noise", "found"),
+    [(0.8, 1.0, "unclear"), (0.8, 50.0, ""), (50.0, 60.0, "")],
+)
+def test_in_a_small_cohort_a_control_that_cannot_be_told_apart_is_told(model_noise, control_noise, found):
+    """Of 24 patients: near the model, at chance beside it, and beside a model that is at chance itself."""
+    assert near(24, model_noise, control_noise) == found
+
+
+def near(n, model_noise, control_noise):
+    rng = np.random.default_rng(1)
+    labels = np.arange(n) % 2 == 1
+    resamples = Resamples.draw(range(n), 300)
+    model, control = (
+        ranking(labels, labels + noise * rng.normal(size=n), resamples)["auroc"]
+        for noise in (model_noise, control_noise)
+    )
+    return controls.closeness(model, control)
 
 
 def test_an_undefined_control_warns_of_nothing():
     resamples = Resamples.draw(range(3), 50)
     undefined = ranking([1, 1, 1], [1, 2, 3], resamples)["auroc"]
-    assert controls.comes_close(undefined, undefined) is False
+    assert controls.closeness(undefined, undefined) == ""

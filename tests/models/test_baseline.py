@@ -235,8 +235,8 @@ def test_no_network_is_given_facts_and_what_is_not_there_is_said(measured, phant
 
 
 def test_an_ordinal_scale_is_asked_level_by_level_and_answered_by_differences():
-    (low, all_), (high, _) = to_questions(np.array([0, 1, 2, 2]), Kind.ORDINAL, 3)
-    assert (low.tolist(), high.tolist(), all_.all()) == ([0, 1, 1, 1], [0, 0, 1, 1], True)
+    low, high = to_questions(np.array([0, 1, 2, 2]), Kind.ORDINAL, 3)
+    assert (low.tolist(), high.tolist()) == ([0, 1, 1, 1], [0, 0, 1, 1])
     asked = logit(np.array([[0.7, 0.2], [0.3, 0.6]]))  # the second says "above 1" more often than "above 0"
     answers = softmax(to_logits(asked, Kind.ORDINAL, (4,)), axis=1)
     assert np.allclose(answers, [[0.3, 0.5, 0.2, 0], [0.7, 0, 0.3, 0]], atol=1e-5)
@@ -244,29 +244,75 @@ def test_an_ordinal_scale_is_asked_level_by_level_and_answered_by_differences():
 
 def test_classes_are_asked_one_by_one_and_share_what_they_were_given():
     asked = to_questions(np.array([0, 2, 1]), Kind.MULTICLASS, 3)
-    assert [y.tolist() for y, _ in asked] == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    assert [y.tolist() for y in asked] == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
     answers = softmax(to_logits(logit(np.array([[0.5, 0.3, 0.2], [0.4, 0.8, 0.4]])), Kind.MULTICLASS, (3,)), axis=1)
     assert np.allclose(answers, [[0.5, 0.3, 0.2], [0.25, 0.5, 0.25]])
 
 
-def test_an_interval_is_asked_of_those_who_came_to_it():
-    """An event in interval 1, one in interval 0, censored after one whole interval, through all three."""
-    truth = np.array([1.0, 0.0, -1.0, -3.0])
-    asked = to_questions(truth, Kind.SURVIVAL, 3)
-    assert [known.tolist() for _, known in asked] == [
-        [True, True, True, True],
-        [True, False, False, True],
-        [False, False, False, True],
-    ]
-    assert [y[known].tolist() for y, known in asked] == [[0, 1, 0, 0], [1, 0], [0]]
-    hazards = np.array([[-1.0, 0.5, 2.0]])
-    assert np.array_equal(to_logits(hazards, Kind.SURVIVAL, (3,)), hazards)
+def _survival(made, truth, values, model):
+    """A baseline fitted on times in three intervals, with one record column; and its batch."""
+    n = len(truth)
+    plan = replace(
+        made[1].plan, targets={"t": ("a",)}, kinds={"t": Kind.SURVIVAL}, levels={"t": ((1.0, 2.0, 3.0),)},
+        rates={"t": ((0.1,) * 3,)}, numeric={"x": (0.0, 1.0)}, categories={},
+    )  # fmt: skip
+    batch = Batch(
+        torch.arange(n),
+        record_values=torch.tensor(values, dtype=torch.float32)[:, None],
+        record_observed=torch.ones(n, 1, dtype=torch.bool),
+        record_codes=torch.zeros(n, 0, dtype=torch.long),
+        labels={"t": torch.tensor(truth, dtype=torch.float32)[:, None]},
+        label_mask={"t": torch.ones(n, 1, dtype=torch.bool)},
+    )
+    baseline = Baseline(_recipe(model), plan)
+    return baseline, batch, baseline.fit([batch], np.array([f"p{i}" for i in range(n)]), seed=0)
+
+
+@pytest.fixture
+def times():
+    """Hazards of 3 intervals that rise with a column, logit -1.5 + x in each; the column and codes as a loss takes them."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=300)
+    events = rng.random((300, 3)) < expit(x - 1.5)[:, None]
+    first = np.where(events.any(axis=1), events.argmax(axis=1), 3)
+    return np.where(first < 3, first, -3).astype(np.float64), x
+
+
+def test_without_inputs_an_interval_is_answered_by_the_share_of_those_who_came_to_it(made, times):
+    """An event in interval 1, one in interval 0, censored after one whole interval, through all three; thirty of each."""
+    truth = np.repeat([1.0, 0.0, -1.0, -3.0], 30)
+    baseline, batch, _ = _survival(made, truth, np.zeros(120), "logistic")
+    said = _logits_of(baseline, batch.keep({"record": torch.zeros(120, dtype=torch.bool)}))
+    shares = np.array([30.5 / 121, 30.5 / 61, 0.5 / 31])
+    assert np.allclose(said, logit(shares), atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["logistic", "lightgbm", "blend"])
+def test_a_hazard_is_learned_from_all_intervals_at_once_and_comes_back(made, times, model):
+    truth, x = times
+    baseline, batch, fits = _survival(made, truth, x, model)
+    assert [(fit.inputs, fit.question, fit.studies) for fit in fits] == [("", 0, 300), ("record", 0, 300)]
+    said = _logits_of(baseline, batch)
+    assert said.shape == (300, 3)
+    assert all(np.corrcoef(said[:, q], x)[0, 1] > 0.85 for q in range(3))
+    assert np.abs(said.mean(axis=1) - (x - 1.5)).mean() < 0.4, "near the hazards that the times were drawn from"
+    again = Baseline(_recipe(model), baseline.plan)
+    again.restore(baseline.state())
+    assert np.array_equal(_logits_of(again, batch), said)
+
+
+def _recipe(model):
+    return read_recipe("baseline-record", ["targets=[t]", f"baseline.model={model}"])
+
+
+def _logits_of(baseline, batch):
+    return baseline(batch).logits["t"][:, 0].numpy()
 
 
 def test_a_number_is_one_question_and_a_yes_or_no_too():
     for kind in (Kind.REGRESSION, Kind.BINARY):
-        ((y, known),) = to_questions(np.array([0.0, 1.0]), kind, 1)
-        assert y.tolist() == [0.0, 1.0] and known.all()
+        (y,) = to_questions(np.array([0.0, 1.0]), kind, 1)
+        assert y.tolist() == [0.0, 1.0]
         assert to_logits(np.array([[0.5], [2.0]]), kind, ()).tolist() == [0.5, 2.0]
 
 

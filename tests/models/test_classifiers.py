@@ -7,7 +7,21 @@ import pytest
 from scipy.special import expit
 
 from chiasm.errors import MissingExtraError
-from chiasm.models.classifiers import FITS, PENALTIES, Linear, fit_linear, fit_trees, from_array, inner_folds
+from chiasm.models.classifiers import (
+    FITS,
+    PENALTIES,
+    Hazards,
+    Linear,
+    at_interval,
+    find_ranks,
+    fit_additive,
+    fit_blend,
+    fit_linear,
+    fit_trees,
+    from_array,
+    inner_folds,
+    widen,
+)
 
 N = 160
 
@@ -98,3 +112,61 @@ def test_without_lightgbm_the_extra_is_named(rows, monkeypatch):
 def test_a_constant_answers_the_same_for_everybody():
     assert np.array_equal(Linear.constant(-1.5, 3).answer(np.ones((2, 3))), [-1.5, -1.5])
     assert np.array_equal(Linear.constant(2.0, 0).answer(np.zeros((2, 0))), [2.0, 2.0])
+
+
+def test_a_rank_scores_the_normal_quantile_and_ties_score_their_mean():
+    """Of 1 .. 9999 the median scores 0 and the 84th percentile about 1; half zeros score the mean of the lower half."""
+    x = np.stack(
+        [np.exp(np.linspace(-5, 5, 9999)), np.maximum(np.linspace(-1, 1, 9999), 0), np.arange(9999) % 2], axis=1
+    )
+    columns, knots, scores = find_ranks(x)
+    assert columns.tolist() == [0, 1], "two values have no rank worth a term"
+    wide = widen(x, columns, knots, scores)
+    assert np.array_equal(wide[:, :3], x)
+    assert wide[4999, 3] == pytest.approx(0, abs=0.02)
+    assert wide[8413, 3] == pytest.approx(1, abs=0.05)
+    assert wide[0, 4] == pytest.approx(-np.sqrt(2 / np.pi), abs=0.05)  # the mean of the lower half of a normal
+    assert wide[0, 3] == wide[1, 3], "beyond the outermost quantile a score stays"
+
+
+def test_a_curve_follows_what_no_line_can(rows):
+    """The logit is the log of a column that spans five orders of magnitude."""
+    rng = np.random.default_rng(1)
+    x = np.exp(rng.normal(size=(400, 1)) * 3)
+    truth = np.log(x[:, 0])
+    patients = np.arange(400).astype(str)
+    curve, _ = fit_additive(x, truth, inner_folds(truth, patients, False, 0), False, 0)
+    line, _ = fit_linear(x, truth, inner_folds(truth, patients, False, 0), False, 0)
+    assert np.corrcoef(curve.answer(x), truth)[0, 1] > 0.98 > 0.7 > np.corrcoef(line.answer(x), truth)[0, 1]
+
+
+def test_a_blend_is_no_worse_than_its_parts_on_rows_held_out_and_says_its_share(rows):
+    x, y, patients, _ = rows
+    folds = inner_folds(y, patients, True, 0)
+    blend, chosen = fit_blend(x, y, folds, True, 0)
+    parts = [fit(x, y, folds, True, 0)[1].loss for fit in (fit_additive, fit_trees)]
+    assert chosen.loss <= min(parts) + 1e-9
+    assert blend.share == chosen.strength
+    mixed = (1 - blend.share) * blend.one.answer(x) + blend.share * blend.other.answer(x)
+    assert np.allclose(blend.answer(x), mixed)
+    few, chosen = fit_blend(x, y, [], True, 0)
+    assert chosen.loss is None
+    assert np.array_equal(few.answer(x), fit_additive(x, y, [], True, 0)[0].answer(x)), "few rows bear no trees"
+
+
+def test_an_interval_is_read_behind_the_columns():
+    x = np.array([[7.0], [8.0]])
+    assert at_interval(x, np.array([0, 2]), 3).tolist() == [[7, 0, 0, 0], [8, 0, 1, 2]]
+    hazards = Hazards(3, Linear(np.array([1.0, 10.0, 20.0, 0.0, 0.5])))
+    assert hazards.answer(x).tolist() == [[7.5, 8.5], [17.5, 18.5], [27.5, 28.5]]
+    assert np.array_equal(from_array(hazards.to_array()).answer(x), hazards.answer(x))
+
+
+def test_where_an_answer_may_only_rise_a_blend_is_trees_alone(rows):
+    x, y, patients, _ = rows
+    folds, signs = inner_folds(y, patients, True, 0), np.array([1, 0, 0, 0])
+    found, _ = fit_blend(x, y, folds, True, 0, signs=signs)
+    grid = np.repeat(x[:1], 50, axis=0)
+    grid[:, 0] = np.linspace(-3, 3, 50)
+    assert (np.diff(found.answer(grid)) >= 0).all()
+    assert np.array_equal(found.answer(x), fit_trees(x, y, folds, True, 0, signs=signs)[0].answer(x))

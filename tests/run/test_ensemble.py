@@ -54,6 +54,20 @@ def test_contributions_lead_from_the_prevalence_of_training_to_the_answer(fold_m
             np.testing.assert_allclose(added, (logit(stated[target]) - logit(prevalence))[:, k], atol=1e-4)
 
 
+def test_the_records_share_is_shared_out_to_its_columns(fold_model, indices, predictions):
+    columns = (*fold_model.plan.numeric, *fold_model.plan.categories)
+    observed = fold_model.loader.batch(indices).record_observed.numpy()
+    for i, p in enumerate(predictions):
+        assert set(p.record_contributions) == set(columns)
+        for name, whole in p.contributions["record"].items():
+            parts = {column: own[name] for column, own in p.record_contributions.items()}
+            slack = 4 * sum(own[name] for own in p.record_errors.values())
+            assert sum(parts.values()) == pytest.approx(whole, abs=1e-4 + slack)
+            for place, column in enumerate(fold_model.plan.numeric):
+                if not observed[i, place]:
+                    assert parts[column] == pytest.approx(0, abs=1e-5), "what is missing has no part"
+
+
 def test_an_absent_modality_adds_nothing(fold_model, indices, predictions):
     present = fold_model.loader.batch(indices).present()
     lacking = [(i, m) for m, here in present.items() for i in np.flatnonzero(~here.numpy())]

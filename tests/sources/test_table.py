@@ -722,3 +722,27 @@ def test_a_published_table_reads_as_its_own_source_does(shared_data: Path) -> No
         assert same == wanted
         assert {f for f in findings if f[1] != "normal"} == findings_
         assert regions == regions_
+
+
+@pytest.mark.parametrize(
+    ("ages", "expected"),
+    [
+        (["-1.2", "0.5", "0.7", "-0.3"], ("age", [-1.2, 0.5, 0.7, -0.3])),  # standardized
+        (["-12", "5", "", "21"], ("age", [-12.0, 5.0, None, 21.0])),  # centred
+        (
+            ["54", "18 months", "89+", "-3"] + ["60"] * 16,
+            ("age_years", [54.0, 1.5, 89.0, None] + [60.0] * 16),
+        ),  # a slip
+    ],
+)
+def test_ages_that_are_no_years_are_plain_numbers_and_are_said_to_be(
+    folder: Path, caplog: pytest.LogCaptureFixture, ages: list[str], expected: tuple[str, list[float | None]]
+) -> None:
+    rows = "pid,a,age\n" + "".join(f"{i},x,{age}\n" for i, age in enumerate(ages))
+    map_ = {"patient": "pid", "record": {"a": "a", "age": {"column": "age", "unknown_time": "true"}}}
+    studies, rejected = load(folder, rows, map_)
+    name, values = expected
+    assert [s.record.values[name] for s in studies.values() if s.record] == values
+    assert all(s.record.unknown_time == {name} for s in studies.values() if s.record), "the opt-in follows the name"
+    assert ("no ages in years" in caplog.text) is (name == "age")
+    assert len(rejected) == (2 if name == "age_years" else 0), "89+ is said, and the slip"

@@ -15,6 +15,7 @@ from chiasm.metrics.name import parse_name
 from chiasm.summary.cases import Case, Glass
 from chiasm.summary.figures import Confusion, Curves, overlay
 from chiasm.summary.page import Summary, render, write_page
+from chiasm.summary.tables import Row
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -157,7 +158,7 @@ def test_every_leading_figure_stands_there_with_its_interval(page: str) -> None:
 
 def test_the_trustworthy_arm_leads(summary: Summary) -> None:
     swapped = render(replace(summary, leads=("image+record", "")))
-    first = swapped[swapped.index("Performance") : swapped.index("with the report as an input")]
+    first = swapped[swapped.index('id="scores-1"') : swapped.index('id="scores-2"')]
     assert "0.652" in first
     assert "0.822" not in first
 
@@ -228,3 +229,61 @@ def test_record_alone_is_drawn_beside_the_model(summary: Summary) -> None:
     both = roc_svg(replace(own, others={"record only": own.pr}))
     assert "record only" in both
     assert "model" in both
+
+
+def test_the_page_begins_with_the_answer(summary: Summary, page: str) -> None:
+    lead = {parse_name("findings/macro/auroc"): ["The question: x.", f"The answer {ATTACK}."]}
+    row = Row("nearest control: metadata", [metric(0.6617)], quiet=True)
+    told = render(replace(summary, lead=lead, beside={parse_name("findings/macro/auroc"): [row]}))
+    first = told[told.index('id="answer"') : told.index('id="warnings"')]
+    assert "<b>The question: x.</b> The answer &lt;script&gt;" in first
+    for number in ("0.811", "0.731", "0.662"):
+        assert number in first
+    assert told.index('id="warnings"') < told.index("<nav") < told.index('id="data"')
+    assert 'id="answer"' in page, "an answer without sentences still stands there"
+
+
+def test_the_contents_lead_to_every_section_and_to_nothing_else(page: str) -> None:
+    nav = page[page.index("<nav") : page.index("</nav>")]
+    linked = re.findall(r'href="#([\w-]+)"', nav)
+    assert linked == [
+        "answer",
+        *[s for s in re.findall(r'<section[^>]* id="([\w-]+)"', page) if s not in ("answer", "warnings")],
+    ]
+    assert "position: sticky" in page
+
+
+def test_the_glossary_explains_what_occurs_and_headings_lead_there(summary: Summary, page: str) -> None:
+    terms = re.findall(r'<div id="term-([\w-]+)">', page)
+    assert {"auroc", "interval"} <= set(terms)
+    assert not {"c-index", "ece", "quadratic-kappa", "shapley-share", "within-folds"} & set(terms)
+    assert set(re.findall(r'<th><a href="#term-([\w-]+)">', page)) <= set(terms)
+    more = {
+        parse_name(n): metric(0.5) for n in ("mrs/all/qwk", "mrs/all/mae", "mrs/all/shapley_image", "mrs/all/r_pooled")
+    }
+    told = render(replace(summary, metrics={**summary.metrics, **more}))
+    assert {"quadratic-kappa", "mae", "shapley-share", "within-folds"} <= set(
+        re.findall(r'<div id="term-([\w-]+)">', told)
+    )
+
+
+def test_a_cell_of_other_patients_says_how_many(summary: Summary) -> None:
+    few = replace(metric(0.4413), n=23)
+    found = {"outcome/event/auroc": metric(0.7713), "outcome/event/f1": few, "outcome/event/brier": metric(0.2113)}
+    page = render(replace(summary, metrics={parse_name(name): own for name, own in found.items()}, sections=()))
+    row = page[page.index('id="scores-1"') :]
+    assert row.count("n = 40") == 1
+    assert re.search(r"0\.441.*?n = 23", row)
+
+
+def test_a_row_without_figures_says_why_once(summary: Summary) -> None:
+    why = "3 patients of a class; at least 5 are needed"
+    found = {f"outcome/event/{m}": metric(None, reason=why) for m in ("auroc", "auprc", "f1")}
+    page = render(replace(summary, metrics={parse_name(name): own for name, own in found.items()}, sections=()))
+    row = page[page.index('id="scores-1"') : page.index('id="curves"')]
+    assert row.count(why) == 1
+    assert 'colspan="3"' in row
+
+
+def test_metadata_say_what_is_in_them(summary: Summary) -> None:
+    assert "metadata (view, age)" in render(replace(summary, metadata="view, age"))

@@ -3,7 +3,7 @@ import pytest
 from chiasm.metrics.metric import Metric
 from chiasm.metrics.name import parse_name
 from chiasm.summary import tables
-from chiasm.summary.tables import Names, Table
+from chiasm.summary.tables import Names, Row, Table
 
 
 def names(**values: float | None) -> Names:
@@ -222,3 +222,39 @@ def test_a_target_without_a_control_has_no_table() -> None:
 
 def test_no_number_is_less_than_nothing_by_rounding() -> None:
     assert (tables.number(-0.0001), tables.number(-0.001), tables.number(None)) == ("0.000", "-0.001", "—")
+
+
+def test_the_answer_stands_with_each_input_and_what_it_adds() -> None:
+    gains = names(**{"added_image:outcome/event/auroc": 0.02, "added_text:outcome/event/auroc": -0.01})
+    beside = {parse_name("outcome/event/auroc"): [Row("nearest control: metadata", [of(0.66)], quiet=True)]}
+    (table,) = tables.answer_tables({**SUBSETS, **gains}, [""], beside)
+    assert [row.name for row in table.rows] == [
+        "the model",
+        "image only",
+        "text only",
+        "record only",
+        "nearest control: metadata",
+    ]
+    assert [row.cells[0].value if row.cells[0] else None for row in table.rows] == [0.8, 0.7, 0.65, 0.6, 0.66]
+    assert [row.cells[1].value if row.cells[1] else None for row in table.rows] == [None, 0.02, -0.01, None, None]
+    assert list(table.columns) == ["AUROC", "added to all others"]
+    assert (table.rows[0].note, table.chance) == ("n = 9", 0.5)
+
+
+def test_two_leading_arms_are_two_answers() -> None:
+    (table,) = tables.answer_tables(SUBSETS, ["image+record", ""], {})
+    assert [row.name for row in table.rows[:2]] == ["image + record", "all inputs"]
+    assert [row.strong for row in table.rows[:3]] == [True, True, False]
+
+
+def test_an_error_stands_beside_the_prior() -> None:
+    found = names(**{"severity/all/mae": 1.0, "prior:severity/all/mae": 1.5})
+    (table,) = tables.answer_tables(found, [""], {})
+    assert (table.title, [row.name for row in table.rows]) == ("severity (lower is better)", ["the model", "prior"])
+    assert list(table.columns) == ["MAE"], "one input: nothing was added"
+
+
+def test_a_row_without_any_figure_has_one_reason() -> None:
+    assert Row("r", [of(None), None, of(None)]).reason == "why"
+    assert Row("r", [of(None), of(0.5)]).reason == ""
+    assert Row("r", [of(None)]).reason == "", "a cell says it itself"

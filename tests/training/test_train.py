@@ -24,7 +24,7 @@ from chiasm.evaluation.verify import verify
 from chiasm.prediction.folder import predict_inputs
 from chiasm.recipe import read_recipe
 from chiasm.run.model import Model, build_model
-from chiasm.training.train import Trainee, keep_modalities, train
+from chiasm.training.train import Trainee, hide_columns, keep_modalities, train
 
 LIGHT = ("heads.description=null", "train.epochs=3")
 
@@ -155,6 +155,24 @@ def test_modality_dropout_never_hides_the_last_one(phantom, tiny_run):
     assert torch.equal(left, torch.stack(list(present.values()), dim=1).any(dim=1))
     none = keep_modalities(batch, 0.0, seed=0, epoch=0, keys=batch.indices.numpy())
     assert all(none[m][present[m]].all() for m in present)
+
+
+def test_column_dropout_hides_its_share_never_the_last_column_and_is_keyed(phantom, tiny_run):
+    loader = fold_models_over(tiny_run)[0].loader
+    batch = loader.batch(np.arange(len(phantom)))
+    keys = batch.indices.numpy()
+
+    def seen(batch):
+        return torch.cat([batch.record_observed, batch.record_codes > 0], dim=1)
+
+    here = seen(batch)
+    some = seen(hide_columns(batch, 0.3, 0, 0, keys))
+    assert not (some & ~here).any()
+    assert abs(float(some.sum() / here.sum()) - 0.7) < 0.08
+    assert torch.equal(some, seen(hide_columns(batch, 0.3, 0, 0, keys)))
+    assert not torch.equal(some, seen(hide_columns(batch, 0.3, 0, 1, keys)))
+    assert torch.equal(seen(hide_columns(batch, 1.0, 0, 0, keys)).sum(dim=1), here.any(dim=1).long())
+    assert hide_columns(batch, 0.0, 0, 0, keys) is batch
 
 
 def test_the_order_of_an_epoch_is_keyed_by_seed_and_epoch(phantom, tiny_run):

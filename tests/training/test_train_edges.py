@@ -17,7 +17,8 @@ from chiasm.metrics.calibration import fit_temperature
 from chiasm.recipe import Evaluate, read_recipe
 from chiasm.run.calibrate import calibrate, judge
 from chiasm.study import Image, Outcome, Study
-from chiasm.training.train import _splits, train
+from chiasm.training.folds import split_patients
+from chiasm.training.train import train
 
 LIGHT = ("heads.description=null", "heads.localization=null", "inputs.image.size=32", "train.epochs=1")
 
@@ -43,7 +44,7 @@ def recipe(small):
 def test_a_fold_of_few_patients_has_one_who_validates(tmp_path):
     cohort = a_cohort(tmp_path / "c")
     for seed in range(8):
-        for _, (rows,), _ in _splits([cohort], 3, 1, seed):
+        for _, (rows,), _ in split_patients([cohort], 3, 1, seed):
             people = {s: set(cohort.studies["patient_id"].to_numpy()[own]) for s, own in rows.items()}
             assert all(people.values())
             assert sum(map(len, people.values())) == 6, "nobody is in two splits"

@@ -24,6 +24,7 @@ from chiasm.audit.counts import (
 )
 from chiasm.audit.duplicates import CORRELATION, FAR_BITS, identical, near_identical
 from chiasm.audit.inspection import render_inspection
+from chiasm.audit.record import record_leaks
 from chiasm.cohort.store import Cohort
 from chiasm.report.findings import label_reports
 from chiasm.study import Kind, State
@@ -37,6 +38,8 @@ LONG_WORDS = 20
 """Words from which a repeated report is no stock phrase ("No acute disease.")."""
 MOST_READ = 2000
 """Texts of a section that the finding labeler reads; whether a label is named is looked up in all of them."""
+FEWEST = 5
+"""Studies of a class below which a split says little of a label; figures of fewer patients are not reported."""
 GIVES_AWAY = 0.75
 """AUROC of the label's words alone from which a section is warned of."""
 _FEWEST = 10
@@ -70,6 +73,7 @@ def inspect_cohort(cohort: Cohort) -> dict[str, Any]:
             "near_identical_pixels": near_pixels(cohort, studies),
             "identical_reports": identical_reports(cohort, studies),
             "label_words": label_words(cohort),
+            "record": record_leaks(cohort),
         },
     }
     return {**document, "warnings": warnings(document)}
@@ -276,19 +280,17 @@ def warnings(document: dict[str, Any]) -> list[str]:
         if (entry["auroc"] or 0) >= GIVES_AWAY and min(entry["present"], entry["others"]) >= _FEWEST
     ]
     said += [
+        f"the record column {leak['column']} alone tells {leak['target']}/{leak['label']} (AUROC {leak['auroc']:.2f} in "
+        f"{leak['patients']:,} patients): is it the label under another name? "
+        f"(train without it: --set inputs.record.leave_out=[{leak['column']}])"
+        for leak in leaks["record"]
+    ]
+    said += [
         f"{u['label']} is unknown in {u['unknown_low']:.0%} of studies with {u['column']} up to {u['low']:g} and in "
         f"{u['unknown_high']:.0%} from {u['high']:g}: it is not missing at random"
         for u in document["unknown"]
     ]
-    for split, verb in (("train", "learned"), ("test", "scored")):
-        empty = [
-            f"{target}/{label}"
-            for target, info in document["targets"].items()
-            for label, entry in info["labels"].items()
-            if info["kind"] == Kind.BINARY.value and not _positives(entry["splits"][split])
-        ]
-        if empty:
-            said.append(f"no positive study in {split}, so it cannot be {verb}: {', '.join(empty)}")
+    said += _constant(document)
     if document["splits"]["train"]["studies"] and not document["splits"]["validation"]["studies"]:
         said.append(
             "no study in validation, so nothing can be trained: import with another --seed, or train with --folds"
@@ -296,5 +298,44 @@ def warnings(document: dict[str, Any]) -> list[str]:
     return said
 
 
-def _positives(facts: dict[str, Any]) -> int:
-    return int(facts["present"] if "present" in facts else facts["positive"])
+def _constant(document: dict[str, Any]) -> list[str]:
+    """Labels that are the same, or nearly, for all studies of a split: they cannot be learned, or not be scored."""
+    labels = [
+        (f"{t}/{label}", info["kind"], e["splits"])
+        for t, info in document["targets"].items()
+        for label, e in info["labels"].items()
+    ]
+    said = []
+    for split, verb in (("train", "learned"), ("test", "scored")):
+        classes = {name: _classes(own[split]) for name, kind, own in labels if kind == Kind.BINARY.value}
+        same = [name for name, kind, own in labels if kind != Kind.BINARY.value and _varies_not(own[split])]
+        found = {
+            f"no positive study in {split}, so it cannot be {verb}": [n for n, (yes, _) in classes.items() if not yes],
+            f"no negative study in {split}, so it cannot be {verb}": [
+                n for n, (yes, no) in classes.items() if yes and not no
+            ],
+            f"one value in {split}, so it cannot be {verb}": same,
+            f"fewer than {FEWEST} studies of a class in {split}, so little can be {verb}": [
+                f"{n} ({min(pair)})" for n, pair in classes.items() if 0 < min(pair) < FEWEST
+            ],
+        }
+        said += [f"{what}: {', '.join(names)}" for what, names in found.items() if names]
+    return said
+
+
+def _classes(facts: dict[str, Any]) -> tuple[int, int]:
+    """Positive and negative studies."""
+    if "present" in facts:
+        return int(facts["present"]), int(facts["absent"])
+    return int(facts["positive"]), int(facts["known"]) - int(facts["positive"])
+
+
+def _varies_not(facts: dict[str, Any]) -> bool:
+    """Known of some, and the same for all of them; of times to an event, without an event."""
+    if not facts["known"]:
+        return False
+    if "classes" in facts:
+        return len([word for word, count in facts["classes"].items() if count]) < 2
+    if "events" in facts:
+        return int(facts["events"]) == 0
+    return float(facts["min"]) == float(facts["max"])

@@ -29,7 +29,13 @@ def evaluate(
     evaluation = evaluate(run, cohort, out)
     document = evaluation.document()
     warnings = [f"warning: {sentence}" for sentence in evaluation.warnings]
-    lines = [*render_metrics(document["metrics"]), *warnings, f"the page: {evaluation.page}"]
+    lines = [
+        *evaluation.record.lead,
+        "",
+        *render_metrics(document["metrics"]),
+        *warnings,
+        f"the page: {evaluation.page}",
+    ]
     return Answer(document, "\n".join(lines))
 
 

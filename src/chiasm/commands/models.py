@@ -57,6 +57,61 @@ def train(
     return Answer(to_json(made), f"the run is in {out}\nnext: chiasm evaluate {out}")
 
 
+def tune(
+    recipes: Annotated[
+        list[str], Argument(help="One or more recipes to choose from. The first says what is read and answered.")
+    ],
+    cohort: Annotated[Path, Argument(help="The cohort's folder.")],
+    out: Annotated[Path, Option(help="Folder for the run. The same command continues what is there.")],
+    space: Annotated[
+        Path | None, Option(help="YAML file with the settings to choose from (docs/tune.md). Default: chiasm's own.")
+    ] = None,
+    set: Annotated[
+        list[str] | None,
+        Option("--set", metavar="KEY=VALUE", help="Change a setting of every recipe named. May be repeated."),
+    ] = None,
+    trials: Annotated[int, Option(min=1, help="Number of configurations that each outer fold tries.")] = 20,
+    folds: Annotated[int, Option(min=2, help="Number of outer folds, which measure performance.")] = 5,
+    repeats: Annotated[int, Option(min=1, help="How many times to repeat the outer folds with new ones.")] = 1,
+    inner_folds: Annotated[int, Option(min=2, help="Number of inner folds, which choose a configuration.")] = 3,
+    metric: Annotated[
+        str | None, Option(help="Metric of the first target to choose by. Default: auroc, r, qwk or c_index.")
+    ] = None,
+    baselines: Annotated[
+        bool, Option("--baselines/--no-baselines", help="Also tune simple baseline models in the same way.")
+    ] = True,
+    part: Annotated[int | None, Option(min=0, help="Do this outer fold alone. The first is 0.")] = None,
+    budget_minutes: Annotated[
+        float | None, Option(min=0, help="Start no further training after this many minutes.")
+    ] = None,
+) -> Answer:
+    """Choose settings and recipes, and measure without bias.
+
+    Each outer fold chooses by inner folds of its own training patients. Its test patients take no part in the choice.
+    """
+    from chiasm.recipe import read_recipe
+
+    chosen = [read_recipe(recipe, set or []) for recipe in recipes]  # before torch is imported
+    from chiasm.tuning.tune import render_tuned, tune
+
+    options = {"trials": trials, "folds": folds, "repeats": repeats, "inner_folds": inner_folds, "metric": metric}
+    again = shlex.join(["chiasm", *sys.argv[1:]])
+    try:
+        tuned = tune(
+            chosen,
+            cohort,
+            out,
+            space=space,
+            baselines=baselines,
+            part=part,
+            budget_minutes=budget_minutes,
+            **options,  # type: ignore[arg-type]
+        )
+    except (KeyboardInterrupt, SystemExit):  # Lightning leaves an interrupted fit with SystemExit
+        raise KeyboardInterrupt(f"continue with: {again}") from None
+    return Answer(tuned.document(), render_tuned(tuned))
+
+
 def predict(
     run: Annotated[Path, Argument(help="Folder of a trained run.")],
     inputs: Annotated[

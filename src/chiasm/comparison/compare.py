@@ -16,8 +16,10 @@ from chiasm.comparison.baselines import train_baselines, trained_baselines
 from chiasm.comparison.folds import fold_scores
 from chiasm.errors import RunError
 from chiasm.evaluation.evaluate import publish
+from chiasm.evaluation.ledger import count_configurations
 from chiasm.evaluation.protocol import to_metrics, who_answered
 from chiasm.evaluation.score import Scores, score, within_folds
+from chiasm.evaluation.selected import tell_selection, tell_tried
 from chiasm.heads.head import open_heads
 from chiasm.heads.spec import Case
 from chiasm.metrics.bootstrap import Resamples
@@ -27,6 +29,7 @@ from chiasm.metrics.paired import FoldTest, bootstrap_p, corrected_t, holm
 from chiasm.progress import say
 from chiasm.registry import HEADS
 from chiasm.run.records import Compared, ComparedRun
+from chiasm.run.selection import read_selection
 from chiasm.summary.comparison import write_comparison_page
 from chiasm.summary.tables import TITLES, leading, number, pretty
 
@@ -131,6 +134,7 @@ def compare(runs: Sequence[Path | str], out: Path | str | None = None, *, baseli
             remedy="name another run, or train the plain baselines beside it: chiasm compare RUN --baselines",
         )
     answered = [read_answers(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+    chosen = [f"{run.name}: {how}" for run in answered if (how := _choice(run))]
     keys, notes = common_studies(answered)
     answered = [run.at(keys) for run in answered]
     for note in notes:
@@ -143,6 +147,7 @@ def compare(runs: Sequence[Path | str], out: Path | str | None = None, *, baseli
     for other in others:
         found[other.name], said = _compare_two(first, other, scored)
         notes += said
+    notes += chosen
     found = adjust(found)
     notes += _at_odds(found)
     folder = first.path / "comparison" if out is None else Path(out)
@@ -166,7 +171,7 @@ def _score(run: Answered, resamples: Resamples, pooled: bool) -> tuple[Scores, d
     case = Case(run.evidence.question, run.evidence.pool, run.truth, resamples)
     every = score(run.evidence, case, open_heads(run.evidence.question), pooled)
     scores = {n: e for n, e in every.items() if n.control is None and n.subgroup is None}
-    return scores, to_metrics(scores, run.evidence.question, run.record)
+    return scores, to_metrics(scores, run.evidence, run.record)
 
 
 def _compare_two(
@@ -292,6 +297,14 @@ def _unbeaten(runs: Sequence[Answered], others: Mapping[str, Mapping[MetricName,
                 f"{number(d.difference.value)}{interval}{corrected}, on the same {d.difference.n:,} patients)."
             )
     return found
+
+
+def _choice(run: Answered) -> str:
+    """How its configuration was chosen, where there was a choice."""
+    selection = None if run.record.external else read_selection(run.path)
+    if selection is None:
+        return tell_tried(count_configurations(run.path, run.evidence.pool))
+    return tell_selection(selection, {}).said[0]
 
 
 def _record(

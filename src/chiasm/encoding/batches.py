@@ -196,8 +196,7 @@ class Loader:
         if self._descriptions is not None:
             batch.description_ids, batch.description_mask = self._descriptions.padded(rows)
         if self.plan.numeric or self.plan.categories:
-            batch.record_values = torch.from_numpy(self._numbers[rows])
-            batch.record_observed = torch.from_numpy(self._observed[rows])
+            batch.record_values, batch.record_observed = self.numbers(rows)
             batch.record_codes = torch.from_numpy(self._codes[rows].astype(np.int64))
         if self.plan.facts or self.plan.fact_words:
             batch.facts = torch.from_numpy(self._facts[rows])
@@ -208,6 +207,10 @@ class Loader:
         }
         batch.label_mask = {target: torch.from_numpy(mask[rows]) for target, mask in self.label_mask.items()}
         return batch
+
+    def numbers(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """[n, R] standardized numbers of the record, and [n, R] whether each was observed."""
+        return torch.from_numpy(self._numbers[rows]), torch.from_numpy(self._observed[rows])
 
     def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
         """[m, C, *S] the images of these studies as a model sees them, study by study, whether features stand in for them or not."""

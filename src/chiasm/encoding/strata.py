@@ -15,33 +15,41 @@ from chiasm.study import Kind
 QUINTILES = (0.2, 0.4, 0.6, 0.8)
 
 
-def find_strata(recipe: Recipe, cohorts: Sequence[Cohort]) -> tuple[NDArray[np.int64], str]:
+def find_strata(
+    recipe: Recipe, cohorts: Sequence[Cohort], among: Sequence[NDArray[np.int64]] | None = None
+) -> tuple[NDArray[np.int64], str]:
     """The stratum of every study of all cohorts, and a sentence that says what it is.
 
     It is of the first target of the recipe whose known values differ at all; a study of which it is not known is in a stratum
     of its own.
+
+    Args:
+        among: rows of each cohort; the values of no other study are looked at, and the strata are of these.
     """
+    among = [np.arange(len(c)) for c in cohorts] if among is None else among
     for target in recipe.targets:
         if any(target in cohort.targets for cohort in cohorts):
-            stratum, known, what = _stratum(recipe, cohorts, target)
+            stratum, known, what = _stratum(recipe, cohorts, target, among)
             if len(np.unique(stratum[known])) > 1:
                 numbers = np.unique(np.where(known, stratum, -np.inf), return_inverse=True)[1]
                 said = (
                     f"Folds have equal shares of patients by {target}: {what}; of several studies the highest counts."
                 )
                 return np.asarray(numbers, np.int64), said
-    return np.zeros(sum(map(len, cohorts)), np.int64), ""
+    return np.zeros(sum(map(len, among)), np.int64), ""
 
 
 def _stratum(
-    recipe: Recipe, cohorts: Sequence[Cohort], target: str
+    recipe: Recipe, cohorts: Sequence[Cohort], target: str, among: Sequence[NDArray[np.int64]]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], str]:
     """[studies] stratum by one target, where it is known, and what it is."""
     infos = [cohort.targets[target] for cohort in cohorts if target in cohort.targets]
     labels = recipe.targets[target].labels or tuple(dict.fromkeys(label for info in infos for label in info.labels))
     words = [class_words(infos, label) for label in labels]
     parts = [cohort.labels(target, labels, recipe.targets[target].uncertain, words) for cohort in cohorts]
-    values, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
+    values, mask = (
+        np.concatenate([each[own] for each, own in zip(part, among, strict=True)]) for part in zip(*parts, strict=True)
+    )
     kind, first, known = infos[0].kind, values[:, 0].astype(np.float64), mask[:, 0]
     if kind in (Kind.BINARY, Kind.ORDINAL):
         highest, any_known = (

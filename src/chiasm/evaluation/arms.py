@@ -93,6 +93,8 @@ def read_question(fold_models: Sequence[FoldModelOver], external: bool) -> Quest
         coverage=options.coverage,
         heads=_recorded_heads(fold_models),
         net_benefit_at=options.net_benefit_at,
+        columns=tuple(dict.fromkeys(name for plan in plans for name in (*plan.numeric, *plan.categories))),
+        reads_view=any(len(plan.views) > 1 for plan in plans) and fold_models[0].recipe.baseline is None,
     )
 
 

@@ -37,18 +37,10 @@ def draw_cases(evidence: Evidence, truth: Truth) -> tuple[list[Case], str]:
     if shares is None or chosen is None:
         return [], ""
     question, pool = evidence.question, evidence.pool
-    (target, k), arm = chosen, evidence.arms[FULL]
+    target, k = chosen
     kind, label = question.kinds[target], question.targets[target][k]
     said, unknowing = (told(evidence.arms[p].values, question.layout)[target][:, k] for p in (FULL, NOTHING))
-    labels = truth.labels[target][:, k]
-    known = truth.mask[target][:, k] & np.isfinite(said)
-    whole = complete(evidence) & known
-    among = whole if whole.any() else known
-    if kind is Kind.BINARY:
-        cut = arm.cuts[target][:, k] if target in arm.cuts else np.full(len(said), np.nan)
-        picks = choose_binary(said, labels, among, np.where(np.isnan(cut), 0.5, cut))
-    else:
-        picks = choose_ordered(said, labels, among)
+    labels, (picks, whole) = truth.labels[target][:, k], _pick(evidence, truth, target, k)
     cases = []
     for which, i in picks.items():
         answer = f"{number(said[i])} ({number(unknowing[i])} of all training patients)"
@@ -57,15 +49,50 @@ def draw_cases(evidence: Evidence, truth: Truth) -> tuple[list[Case], str]:
         cohort, row = pool.cohorts[pool.cohort[i]], int(pool.row[i])
         texts = _texts(cohort, row, question.text_sections)
         name = str(pool.column("study_id")[i])
-        cases.append(Case(which, f"study {name}", facts, own, texts, _pictures(cohort, row)))
-    who = "the patients with all inputs" if whole.any() else "the tested patients"
+        parts = {f"{column} {_value(cohort, row, column)}": part for column, *part in evidence.columns.get(int(i), ())}
+        columns = {title: (share, error) for title, (share, error) in parts.items()}
+        cases.append(Case(which, f"study {name}", facts, own, texts, _pictures(cohort, row), columns))
+    who = "the patients with all inputs" if whole else "the tested patients"
     rule = CHOSEN[Kind.BINARY if kind is Kind.BINARY else Kind.ORDINAL]
     unit = "log-odds" if kind is Kind.BINARY else "the target's own units"
     shown = " Of a volume the planes that hold most of the lesion; the left of a picture is the patient's left, or the back."
     return cases, (
         f"Of {who}: {rule}. Bars are Shapley values in {unit}: from what holds for all training patients, they sum to the answer."
+        + " Below the record stands what each of its columns has of that." * bool(evidence.columns)
         + shown * any(len(cohort.array(3)) > 0 for cohort in pool.cohorts)
     )
+
+
+def choose_cases(evidence: Evidence, truth: Truth) -> tuple[str, list[int]]:
+    """The number ("target/label") that cases are told of, and their places in the pool; "" and none where there are none."""
+    chosen = choose_label(evidence.question)
+    if find_shares(evidence) is None or chosen is None:
+        return "", []
+    target, k = chosen
+    return f"{target}/{evidence.question.targets[target][k]}", list(_pick(evidence, truth, target, k)[0].values())
+
+
+def _pick(evidence: Evidence, truth: Truth, target: str, k: int) -> tuple[dict[str, int], bool]:
+    """Which -> place of the cases, and whether they are of those who have all inputs."""
+    arm = evidence.arms[FULL]
+    said, labels = told(arm.values, evidence.question.layout)[target][:, k], truth.labels[target][:, k]
+    known = truth.mask[target][:, k] & np.isfinite(said)
+    whole = complete(evidence) & known
+    among = whole if whole.any() else known
+    if evidence.question.kinds[target] is not Kind.BINARY:
+        return choose_ordered(said, labels, among), bool(whole.any())
+    cut = arm.cuts[target][:, k] if target in arm.cuts else np.full(len(said), np.nan)
+    return choose_binary(said, labels, among, np.where(np.isnan(cut), 0.5, cut)), bool(whole.any())
+
+
+def _value(cohort: Cohort, row: int, column: str) -> str:
+    """What the record says, as it stands there."""
+    value = (
+        cohort.table("studies", [f"record.{column}"])[f"record.{column}"][row].as_py()
+        if column in cohort.record
+        else None
+    )
+    return "missing" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def choose_binary(

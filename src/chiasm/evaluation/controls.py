@@ -137,7 +137,8 @@ class Shortcut(Control):
         if "image" not in question.modalities:
             return None
         needed = np.unique(np.concatenate([*taught.train, taught.tested]))
-        rows, tested = self.features(taught.pool(needed), taught.ndim), np.searchsorted(needed, taught.tested)
+        rows, detail = self.features(question, taught.pool(needed), taught.ndim)
+        tested = np.searchsorted(needed, taught.tested)
         values = {t: np.full((*pool.fold_model.shape, *question.layout.shape(t)), np.nan) for t in question.targets}
         for target, labels in question.targets.items():
             truth, mask = (part[needed] for part in taught.labels(question, target))
@@ -145,37 +146,38 @@ class Shortcut(Control):
                 if question.kinds[target] is Kind.BINARY:
                     own = truth[:, k], mask[:, k]
                     values[target][:, :, k] = _probed(rows, *own, taught, needed, tested, pool.fold_model)
-        return Arm.of(values)
+        return Arm.of(values, details={"": detail} if detail else {})
 
-    def features(self, pool: Pool, ndim: int) -> Floats:
-        """[n, d] numbers of each study; NaN is missing."""
+    def features(self, question: Question, pool: Pool, ndim: int) -> tuple[Floats, str]:
+        """[n, d] numbers of each study, NaN is missing; and what they are in this cohort, or "" where the protocol says it."""
         raise TypeError("Shortcut is abstract")
 
 
 class Metadata(Shortcut):
-    """View, modality, original size, pixel spacing and number of images, with age and sex of the record."""
+    """View, modality, original size, pixel spacing and number of images, with age and sex of the record: those that differ
+    between studies and that the model does not read itself (an input is no shortcut)."""
 
     title, marker = "metadata", "ring"
-    protocol = "logistic regression on metadata (view, modality, size, spacing, number of images, age, sex)"
+    protocol = "logistic regression on metadata that are no input of the model"
 
-    def features(self, pool: Pool, ndim: int) -> Floats:
-        return _metadata(pool)
+    def features(self, question: Question, pool: Pool, ndim: int) -> tuple[Floats, str]:
+        return _metadata(question, pool)
 
 
 class PixelStatistics(Shortcut):
     title, marker = "pixel statistics", "square"
     protocol = "logistic regression on statistics of all pixels of the first image"
 
-    def features(self, pool: Pool, ndim: int) -> Floats:
-        return _of_first_image(pool, ndim, pixel_statistics)
+    def features(self, question: Question, pool: Pool, ndim: int) -> tuple[Floats, str]:
+        return _of_first_image(pool, ndim, pixel_statistics), ""
 
 
 class Thumbnail(Shortcut):
     title, marker = "a 16 x 16 thumbnail", "triangle"
     protocol = "logistic regression on a 16 x 16 thumbnail of the first image"
 
-    def features(self, pool: Pool, ndim: int) -> Floats:
-        return _of_first_image(pool, ndim, thumbnails)
+    def features(self, question: Question, pool: Pool, ndim: int) -> tuple[Floats, str]:
+        return _of_first_image(pool, ndim, thumbnails), ""
 
 
 class ConstantText(Control):
@@ -218,31 +220,47 @@ def _probed(
     return said
 
 
-def _metadata(pool: Pool) -> Floats:
-    """[n, d] of the first image and of the person; NaN is missing."""
+def _metadata(question: Question, pool: Pool) -> tuple[Floats, str]:
+    """[n, d] of the first image and of the person, NaN is missing; and what stands in it."""
     first = _first_images(pool)
     images = [cohort.images for cohort in pool.cohorts]
     here = first >= 0
 
-    def word(column: str) -> list[str]:
+    def word(column: str) -> NDArray[Any]:
         places = zip(pool.cohort, first, strict=True)
-        return [str(images[c][column].iloc[i]) if i >= 0 else "" for c, i in places]
+        return np.array([str(images[c][column].iloc[i]) if i >= 0 else "" for c, i in places], object)
 
     shape = np.full((len(pool), 6), np.nan)  # size and spacing along the last three axes
     for n in np.flatnonzero(here):
         geometry = pool.cohorts[pool.cohort[n]].geometry(int(first[n]))
         for start, numbers in ((0, geometry.original_shape), (3, geometry.spacing_mm)):
             shape[n, start : start + len(numbers)] = numbers[::-1]
-    number_of_images = pool.gather(lambda c: np.bincount(c.image_study, minlength=len(c)))
-    numeric = {f"shape_{i}": column for i, column in enumerate(shape.T)} | {"images": number_of_images}
-    numeric["age_years"] = pool.numbers("record.age_years")
-    known = {name: values for name, values in numeric.items() if np.isfinite(np.asarray(values, np.float64)).any()}
-    categorical = {
-        "view": np.array(word("view"), object),
-        "dicom_modality": np.array(word("dicom_modality"), object),
-        "sex": pool.column("record.sex"),
+    read = {"age_years": "age", "sex": "sex"}
+    inputs = {read[name] for name in question.columns if name in read} | ({"view"} if question.reads_view else set())
+    every: dict[str, list[NDArray[Any]]] = {
+        "view": [word("view")],
+        "modality": [word("dicom_modality")],
+        "size": list(shape.T[:3]),
+        "spacing": list(shape.T[3:]),
+        "number of images": [pool.gather(lambda c: np.bincount(c.image_study, minlength=len(c))).astype(np.float64)],
+        "age": [pool.numbers("record.age_years")],
+        "sex": [pool.column("record.sex")],
     }
-    return metadata_features(known, categorical)
+    kept = {what: own for what, parts in every.items() if what not in inputs and (own := list(filter(_differs, parts)))}
+    flat = {f"{what} {i}": part for what, own in kept.items() for i, part in enumerate(own)}
+    words = {name: part for name, part in flat.items() if part.dtype == object}
+    numbers = {name: part for name, part in flat.items() if part.dtype != object}
+    left_out = f"; {' and '.join(sorted(inputs))} {'is an input' if len(inputs) == 1 else 'are inputs'} of the model"
+    what = ", ".join(kept) or "nothing that differs between studies"
+    rows = metadata_features(numbers, words) if flat else np.empty((len(pool), 0))
+    return rows, what + left_out * bool(inputs)
+
+
+def _differs(values: NDArray[Any]) -> bool:
+    """Does it differ between studies, what is missing included?"""
+    if values.dtype == object:
+        return len({"" if value is None else str(value) for value in values}) > 1
+    return len(np.unique(values)) > 1  # NaN is one value
 
 
 def _first_images(pool: Pool) -> NDArray[np.int64]:

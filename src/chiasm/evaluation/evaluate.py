@@ -14,13 +14,23 @@ from chiasm.atomic import write_json
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.arms import collect
-from chiasm.evaluation.cases import draw_cases
+from chiasm.evaluation.cases import choose_cases, draw_cases
+from chiasm.evaluation.lead import Lead, tell_lead
+from chiasm.evaluation.ledger import count_configurations, record_evaluation
 from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass
 from chiasm.evaluation.protocol import to_metrics
 from chiasm.evaluation.score import Scores, score
+from chiasm.evaluation.selected import selected_metrics, tell_selection, tell_tried
 from chiasm.evaluation.spec import Evidence, read_truth
 from chiasm.evaluation.store import file_hash, read_evidence, write_evidence
-from chiasm.evaluation.warnings import compute_warnings, leading_arms, report_leaks, tell_added
+from chiasm.evaluation.warnings import (
+    column_leaks,
+    compute_warnings,
+    few_in_training,
+    leading_arms,
+    report_leaks,
+    tell_added,
+)
 from chiasm.heads.head import Head, Section, open_heads
 from chiasm.heads.spec import Case
 from chiasm.metrics.bootstrap import Resamples
@@ -28,11 +38,13 @@ from chiasm.metrics.metric import Metric
 from chiasm.progress import Progress
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.run.cohorts import open_recorded, record_cohort
-from chiasm.run.fold_model import load_fold_models, over_own_cohorts
+from chiasm.run.ensemble import predict_together
+from chiasm.run.fold_model import FoldModelOver, load_fold_models, over_own_cohorts
 from chiasm.run.folder import Run, read_run
-from chiasm.run.records import Evaluated, read_compared, read_evaluated
+from chiasm.run.records import Compared, Evaluated, read_compared, read_evaluated
 from chiasm.run.seen import count_seen, read_seen
-from chiasm.summary.page import Summary, write_page
+from chiasm.run.selection import Selection, read_selection
+from chiasm.summary.page import Selected, Summary, write_page
 from chiasm.summary.tables import Names
 
 
@@ -96,11 +108,35 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
         taught = None
         notes.append("The cohort of the training is gone: there are no controls that need its patients.")
     evidence, shared = collect(fold_models, taught)
+    evidence = replace(evidence, columns=_explain_cases(fold_models, evidence, fold_models[0].recipe))
     if other is not None and info.init is not None:
         before: set[str] = set().union(*(read_seen(run / name)[1] for name in info.fold_models))
         if patients := count_seen([other], [np.arange(len(other))], before):
             shared = [*shared, f"{patients} of the tested patients were seen by the run that the encoders begin with."]
-    return write_evaluation(run, evidence, fold_models[0].recipe, folder, notes, shared)
+    if unwritten := record_evaluation(run, evidence.pool):
+        notes.append(unwritten)
+    few = few_in_training(evidence.question, taught) if taught is not None else []
+    return write_evaluation(run, evidence, read_recipe(run / "recipe.yaml"), folder, notes, shared, few)
+
+
+def _explain_cases(
+    fold_models: Sequence[FoldModelOver], evidence: Evidence, recipe: Recipe
+) -> dict[int, list[tuple[str, float, float]]]:
+    """Of the example cases, what each column of the record added, by the fold models that answered them."""
+    truth = read_truth(evidence.question, evidence.pool, recipe.evaluate.age_bands)
+    number, places = choose_cases(evidence, truth)
+    pool, offsets, found = evidence.pool, fold_models[0].loader.offsets, {}
+    for place in places:
+        index = np.array([offsets[pool.cohort[place]] + pool.row[place]], np.int64)
+        (told,) = predict_together([fold_models[m] for m in pool.fold_model[place]], index)
+        own = {
+            column: (each[number], told.record_errors[column][number])
+            for column, each in told.record_contributions.items()
+            if number in each
+        }
+        if own:
+            found[place] = [(column, share, error) for column, (share, error) in own.items()]
+    return found
 
 
 def write_evaluation(
@@ -110,16 +146,19 @@ def write_evaluation(
     folder: Path,
     notes: Sequence[str] = (),
     shared: Sequence[str] = (),
+    few: Sequence[str] = (),
 ) -> Evaluation:
     """Store the evidence, score what was stored, and write evaluation.json and the page.
 
     Args:
-        notes: what was switched off; shared: what training and test have in common, and should not.
+        notes: what was switched off; shared: what training and test have in common, and should not; few: what training or
+            calibration had too few patients of.
     """
     _check(evidence, recipe, run)
     folder.mkdir(parents=True, exist_ok=True)
     write_evidence(evidence, folder / "predictions")
-    record = replace(_record(run, read_run(run), evidence, recipe, folder), notes=tuple(notes), shared=tuple(shared))
+    record = _record(run, read_run(run), evidence, recipe, folder)
+    record = replace(record, notes=tuple(notes), shared=tuple(shared), few=tuple(few))
     return _publish(run, evidence.pool.cohorts, recipe, folder, record)
 
 
@@ -145,19 +184,36 @@ def _publish(run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path,
         scores = score(evidence, case, heads)
     question, pool = evidence.question, evidence.pool
     leaks = report_leaks(question, truth, pool)
-    metrics = to_metrics(scores, question, record, evidence.neighbour)
+    selection = None if record.external else read_selection(run)
+    metrics = to_metrics(scores, evidence, record)
+    metrics |= selected_metrics(selection, metrics)
+    leads, columns, compared = (
+        leading_arms(question, leaks),
+        column_leaks(question, pool.cohorts),
+        _compared(run, record),
+    )
+    lead = tell_lead(evidence, scores, leads, columns, compared)
     record = replace(
         record,
-        leads=leading_arms(question, leaks),
+        tried=count_configurations(run, pool),
+        lead=tuple(sentence for each in lead for sentence in each.sentences),
+        leads=leads,
         data_notes=_data_notes(run, cohorts),
         added=tuple(tell_added(question, pool, scores)),
-        warnings=(*record.shared, *_unbeaten(run, record), *compute_warnings(evidence, truth, scores, leaks)),
+        warnings=(
+            *record.shared,
+            *(compared.warnings if compared is not None else _outdated(run, record)),
+            *compute_warnings(evidence, truth, scores, leaks, columns, leads),
+            *record.few,
+        ),
         metrics={str(name): metric for name, metric in metrics.items()},
     )
     evaluation = Evaluation(record, folder)
     write_json(folder / "evaluation.json", evaluation.document())
     sections = _sections(evidence, case, heads, scores)
-    write_page(_summarize(evaluation, metrics, evidence, case, recipe, sections), evaluation.page)
+    selected = tell_selection(selection, metrics) if selection is not None else Selected([tell_tried(record.tried)])
+    summary = _summarize(evaluation, metrics, evidence, case, recipe, sections, lead)
+    write_page(replace(summary, selected=selected, commands=_commands(record, folder, selection)), evaluation.page)
     return evaluation
 
 
@@ -166,17 +222,21 @@ def _data_notes(run: Path, cohorts: Sequence[Cohort]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*read_run(run).data_notes, *(note for cohort in cohorts for note in cohort.notes)]))
 
 
-def _unbeaten(run: Path, record: Evaluated) -> tuple[str, ...]:
-    """The plain baselines that a comparison of these very weights found the run not to beat."""
+def _compared(run: Path, record: Evaluated) -> Compared | None:
+    """The comparison of these very weights; None where there is none."""
+    folder = run / "comparison"
+    if record.external or not (folder / "compare.json").is_file():
+        return None
+    compared = read_compared(folder)
+    return compared if compared.runs[0].weights == record.weights else None
+
+
+def _outdated(run: Path, record: Evaluated) -> tuple[str, ...]:
+    """A sentence where the run's comparison is not of these weights."""
     folder = run / "comparison"
     if record.external or not (folder / "compare.json").is_file():
         return ()
-    compared = read_compared(folder)
-    if compared.runs[0].weights != record.weights:
-        return (
-            f"The comparison in {folder.name} is of an earlier training: chiasm compare {run.name} makes it again.",
-        )
-    return compared.warnings
+    return (f"The comparison in {folder.name} is of an earlier training: chiasm compare {run.name} makes it again.",)
 
 
 def read_case(evidence: Evidence, recipe: Recipe) -> Case:
@@ -244,6 +304,7 @@ def _summarize(
     case: Case,
     recipe: Recipe,
     sections: Sequence[Section],
+    lead: Sequence[Lead],
 ) -> Summary:
     """What the page shows."""
     record, leads, truth = evaluation.record, evaluation.record.leads, case.truth
@@ -256,8 +317,10 @@ def _summarize(
         metrics=metrics,
         warnings=evaluation.warnings,
         notes=record.notes,
-        commands=_commands(record, evaluation.out),
         leads=leads,
+        lead={each.name: each.sentences for each in lead},
+        beside={each.name: each.beside for each in lead},
+        metadata=evidence.arms["metadata_only"].detail("", "") if "metadata_only" in evidence.arms else "",
         curves=draw_curves(evidence, truth, case.resamples, leads[0]),
         confusions=draw_confusions(evidence, truth, leads[0]),
         sections=sections,
@@ -281,7 +344,8 @@ def _protocol(record: Evaluated) -> str:
         many = f"{record.repeats} models" if record.repeats > 1 else "a model"
         return (
             f"{who}, each answered by {many} that never saw the patient: {record.folds} patient folds. Ranking is measured "
-            "among patients whom one model answered; all else of the answers put together."
+            "among patients whom one model answered; all else of the answers put together. Intervals are of these models: they leave "
+            "out how much other training patients would have changed them."
         )
     return f"{who} of the test split: no part of training, calibration or the choice of a threshold saw them."
 
@@ -301,12 +365,16 @@ def _shown(record: Evaluated) -> dict[str, str]:
     }
 
 
-def _commands(record: Evaluated, out: Path) -> list[str]:
+def _commands(record: Evaluated, out: Path, selection: Selection | None) -> list[str]:
     run, cohorts = record.run, " ".join(entry.path for entry in record.cohorts)
     verify = f"chiasm verify {run if out.resolve().parent == Path(run) else out.resolve()}"
     folds = f" --folds {record.folds} --repeats {record.repeats}" if record.fold_models > 1 else ""
     if record.external:
         return [f"chiasm evaluate {run} {cohorts}", verify]
+    if selection is not None:
+        counts = f" --trials {selection.trials} --inner-folds {selection.inner_folds}{folds}"
+        again = f"{' '.join(selection.recipes)} {cohorts} --space SPACE{counts} --metric {selection.metric.rpartition('/')[2]}"
+        return [f"chiasm tune {again} --out NEW_RUN", verify]
     start = f" --init {record.init}" if record.init else ""
     train = f"chiasm train {run}/recipe.yaml {cohorts} --out NEW_RUN{folds}{start}"
     return [train, "chiasm evaluate NEW_RUN", verify]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from chiasm.evaluation.contributions import ADDED, OVER, OVER_OPT_IN, OVER_SHUFFLED
 from chiasm.evaluation.score import Scores
+from chiasm.evaluation.spec import Evidence
 from chiasm.heads.spec import Question
 from chiasm.metrics.metric import Metric
 from chiasm.metrics.name import MetricName
@@ -18,22 +19,19 @@ _ADDED = {
 }
 
 
-def to_metrics(scores: Scores, question: Question, record: Evaluated, neighbour: str = "") -> dict[MetricName, Metric]:
-    """Estimates as metrics, each with its whole protocol.
-
-    Args:
-        record: of the run's evaluation: which models answered whom. neighbour: how the nearest neighbour was found.
-    """
-    metrics = {}
+def to_metrics(scores: Scores, evidence: Evidence, record: Evaluated) -> dict[MetricName, Metric]:
+    """Estimates as metrics, each with its whole protocol. `record`: of the run's evaluation: which models answered whom."""
+    metrics, question = {}, evidence.question
     for name, estimate in scores.items():
         metric = estimate.metric()
         who = who_answered(record, "fold" in metric.protocol)
-        said = [_arm(name, question, neighbour), who, _labels(name, question), metric.protocol]
+        said = [_arm(name, evidence), who, _labels(name, question), metric.protocol]
         metrics[name] = replace(metric, protocol="; ".join(filter(None, said)))
     return metrics
 
 
-def _arm(name: MetricName, question: Question, neighbour: str) -> str:
+def _arm(name: MetricName, evidence: Evidence) -> str:
+    question = evidence.question
     sections = f"report-conditioned (sections {', '.join(question.text_sections)})"
     if (name.control or "").startswith(ADDED):
         alone = str(name.control).startswith(OVER)
@@ -47,8 +45,9 @@ def _arm(name: MetricName, question: Question, neighbour: str) -> str:
         return str(ARMS[name.control].protocol(question))
     if name.control and name.control in CONTROLS:
         found = f"control: {CONTROLS[name.control].protocol}"
-        if name.control == "nearest":
-            found += f" ({neighbour})"
+        own = evidence.arms.get(name.control)
+        if detail := evidence.neighbour if name.control == "nearest" else own.detail(*name[:2]) if own else "":
+            found += f" ({detail})"
         return found + ", fitted on the same fold's training patients" * (name.target not in HEADS)
     if name.target in HEADS:
         return str(HEADS[name.target].protocol(question))

@@ -39,6 +39,7 @@ class Arm:
         shown: [n, M] what a study showed the fold model: "image+record"; None for controls.
         radii: target -> [n, L] how strange a truth may be to be held likely, as `cuts`.
         each: target -> [n, M, L] or [n, M, L, Q] of `values` what each of the M fold models says; empty where there is one.
+        details: of a control: "target/label" (as in names of metrics), or "" for all -> what it rests on in this cohort, a clause.
     """
 
     values: Mapping[str, Floats]
@@ -47,12 +48,17 @@ class Arm:
     shown: NDArray[np.str_] | None = None
     radii: Mapping[str, Floats] = field(default_factory=dict)
     each: Mapping[str, Floats] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, each: Mapping[str, Floats], **more: Any) -> Self:
         """An arm of what each fold model says: its values are their mean."""
         values = {target: mean_known(own, axis=1) for target, own in each.items()}
         return cls(values, **more, each=each if any(own.shape[1] > 1 for own in each.values()) else {})
+
+    def detail(self, target: str, label: str) -> str:
+        """What a control rests on, of one label; "" where it says nothing of that."""
+        return self.details.get(f"{target}/{label}", self.details.get("", ""))
 
     def by_model(self, target: str) -> Floats:
         """[n, M, L] or [n, M, L, Q] what each fold model says."""
@@ -88,6 +94,7 @@ class Evidence:
         heads: name of a head -> evidence of its own kind, of the model ("") and of each control.
         neighbour: how the nearest neighbour was found, one clause.
         look: what the model looked at; None where that has no common space.
+        columns: place of an example case in the pool -> (record column, its share of the answer, the standard error of that).
     """
 
     question: Question
@@ -96,6 +103,7 @@ class Evidence:
     heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     neighbour: str = ""
     look: Look | None = None
+    columns: Mapping[int, Sequence[tuple[str, float, float]]] = field(default_factory=dict)
 
 
 def read_truth(question: Question, pool: Pool, age_bands: Sequence[float]) -> Truth:

@@ -4,6 +4,7 @@ PREDICTIONS/index.json          what was asked (`Question`), by which fold model
 PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold_model, shown, values|logits|cuts|radii|each/<target>; "full" is the model
 PREDICTIONS/heads/NAME*         evidence of a head, as the head writes it; NAME.CONTROL* of its controls
 PREDICTIONS/look.npz            values, target, label, studies: what the model looked at
+PREDICTIONS/columns.json        of the example cases, what each column of the record added
 PREDICTIONS/shares.parquet      a row for each study and number told of it: what each modality added (made of the arms)
 """
 
@@ -75,12 +76,16 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
     if (shares := share_table(evidence)) is not None:
         with whole_file(folder / "shares.parquet") as partial:
             pq.write_table(shares, partial)
+    if evidence.columns:
+        keys = pool.keys
+        write_json(folder / "columns.json", {str(keys[at]): own for at, own in evidence.columns.items()})
     index = {
         "schema": SCHEMA,
         "question": asdict(evidence.question),
         "arms": list(evidence.arms),
         "heads": {name: list(by_control) for name, by_control in evidence.heads.items()},
         "neighbour": evidence.neighbour,
+        "details": {prefix: dict(arm.details) for prefix, arm in evidence.arms.items() if arm.details},
     }
     write_json(folder / "index.json", index)
 
@@ -112,7 +117,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
     raw = index["question"]
     raw["kinds"] = {target: Kind(kind) for target, kind in raw["kinds"].items()}
     raw["levels"] = {t: [tuple(own) for own in labels] for t, labels in raw["levels"].items()}
-    raw["opted_in"] = tuple(raw.get("opted_in", ()))
+    raw["opted_in"], raw["columns"] = tuple(raw["opted_in"]), tuple(raw["columns"])
     raw["net_benefit_at"] = tuple(raw["net_benefit_at"])
     raw["localized"] = [(target, label) for target, label in raw["localized"]]
     arms, keys = {}, None
@@ -127,7 +132,8 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
                 kind, _, target = name.partition("/")
                 if target:
                     parts[kind][target] = arrays[name]
-            arms[prefix] = Arm(**parts, shown=arrays["shown"] if "shown" in arrays.files else None)
+            shown = arrays["shown"] if "shown" in arrays.files else None
+            arms[prefix] = Arm(**parts, shown=shown, details=index["details"].get(prefix, {}))
     if keys is None:
         raise RunError("no arm is stored", where=str(folder))
     for name in index["heads"]:
@@ -137,6 +143,8 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
         name: {control: HEADS[name].load(_stem(folder, name, control)) for control in controls}
         for name, controls in index["heads"].items()
     }
+    columns = json.loads((folder / "columns.json").read_text("utf-8")) if (folder / "columns.json").is_file() else {}
+    place = {key: at for at, key in enumerate(keys.tolist())}
     return Evidence(
         Question(**raw),
         Pool.find(cohorts, keys.tolist(), fold_model),
@@ -144,6 +152,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
         heads,
         index["neighbour"],
         _read_look(folder / "look.npz"),
+        {place[key]: [tuple(each) for each in own] for key, own in columns.items()},
     )
 
 

@@ -13,6 +13,7 @@ from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.evaluate import read_case
 from chiasm.evaluation.protocol import to_metrics
 from chiasm.evaluation.score import score
+from chiasm.evaluation.selected import selected_metrics
 from chiasm.evaluation.spec import Evidence
 from chiasm.evaluation.store import file_hash, read_evidence
 from chiasm.heads.head import open_heads
@@ -23,6 +24,7 @@ from chiasm.run.answers import calibrated, read_calibration
 from chiasm.run.cohorts import open_recorded
 from chiasm.run.folder import read_run
 from chiasm.run.records import read_evaluated
+from chiasm.run.selection import read_selection
 
 TOLERANCE = 1e-6
 """Relative difference of a figure computed again that another machine's arithmetic may make."""
@@ -71,7 +73,8 @@ def _verify(folder: Path, run: Path | None) -> list[str]:
     found += _recalibrated(run, read_run(run).fold_models, evidence)
     recipe = read_recipe(run / "recipe.yaml")
     scores = score(evidence, read_case(evidence, recipe), open_heads(evidence.question))
-    again = to_metrics(scores, evidence.question, record, evidence.neighbour)
+    again = to_metrics(scores, evidence, record)
+    again |= selected_metrics(None if record.external else read_selection(run), again)
     return found + compare(record.metrics, {str(name): metric for name, metric in again.items()})
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.audit.record import record_leaks
 from chiasm.cohort.generated import read_writers
+from chiasm.cohort.store import Cohort
 from chiasm.evaluation.contributions import ADDED, OVER_SHUFFLED
+from chiasm.evaluation.lead import RECORD_COLUMN, words_of
 from chiasm.evaluation.score import Scores, without_text
 from chiasm.evaluation.spec import FULL, WITHOUT_OPT_IN, Evidence
+from chiasm.evaluation.verdicts import against_chance, near, say
 from chiasm.heads.spec import Pool, Question, Truth
 from chiasm.metrics.bootstrap import Estimate
-from chiasm.metrics.controls import comes_close
+from chiasm.metrics.metric import LOWER_IS_BETTER
 from chiasm.metrics.name import metric_name
 from chiasm.registry import CONTROLS
 from chiasm.report.findings import label_reports
+from chiasm.run.fold_model import FoldModelOver
 from chiasm.study import Kind, State
+from chiasm.summary.tables import leading, pretty
 from chiasm.vocabulary import FINDINGS
 
 FEW = 10
@@ -27,10 +36,27 @@ SAME_TEXT = 0.1
 _MOST_READ = 2000  # reports of a label that are read to find a leak
 
 
-def compute_warnings(evidence: Evidence, truth: Truth, scores: Scores, leaks: dict[str, float]) -> list[str]:
-    """Sentences, the gravest first. They hold no identifiers and no report text."""
+def compute_warnings(
+    evidence: Evidence,
+    truth: Truth,
+    scores: Scores,
+    leaks: dict[str, float],
+    columns: Sequence[Mapping[str, Any]] = (),
+    leads: Sequence[str] = (FULL,),
+) -> list[str]:
+    """Sentences, the gravest first. They hold no identifiers and no report text.
+
+    Args:
+        leaks: of `report_leaks`; columns: of `column_leaks`; leads: of `leading_arms`.
+    """
     question = evidence.question
     found = [
+        f"The record column {leak['column']} alone tells {words(leak['label'])} (AUROC {leak['auroc']:.2f} in "
+        f"{leak['patients']:,} patients): is it the label under another name? Train without it: "
+        f"--set inputs.record.leave_out=[{leak['column']}]."
+        for leak in columns
+    ]
+    found += [
         f"The report is an input and states {share:.0%} of the present {words(target)} itself: figures that are "
         "report-conditioned measure reading, not seeing. The arm without the report stands first."
         for target, share in leaks.items()
@@ -46,7 +72,9 @@ def compute_warnings(evidence: Evidence, truth: Truth, scores: Scores, leaks: di
             f"Opted in: {', '.join(map(words, question.opted_in))}. When it becomes known is not told by the cohort, so it may hold "
             "the answer. What all other inputs answer without it stands first, and the rest beside it."
         )
-    found += _shortcuts(question, scores)
+    found += _chance(scores, leads)
+    found += _shortcuts(evidence, scores)
+    found += _columns(evidence, scores, leads)
     found += _texts(evidence, scores)
     found += _maps(scores)
     found += _few(evidence, truth)
@@ -111,27 +139,74 @@ def _tell_gain(gain: Estimate | None) -> str:
     return f"{m.value:+.3f} (95% interval {m.low:+.3f} to {m.high:+.3f}), {clear},"
 
 
-def _shortcuts(question: Question, scores: Scores) -> list[str]:
-    """A sentence for each target that a control comes close to (`chiasm.metrics.controls.comes_close`)."""
+def column_leaks(question: Question, cohorts: Sequence[Cohort]) -> list[dict[str, Any]]:
+    """Inputs of the record that tell a label of the run by themselves (`chiasm.audit.record.record_leaks`), each once."""
+    if "record" not in question.modalities:
+        return []
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for cohort in cohorts:
+        for leak in record_leaks(cohort):
+            if leak["column"] in question.columns and leak["label"] in question.targets.get(leak["target"], ()):
+                found.setdefault((leak["label"], leak["column"]), leak)
+    return list(found.values())
+
+
+def _chance(scores: Scores, leads: Sequence[str]) -> list[str]:
+    """Leading figures that cannot be told from chance, or are below it."""
     found = []
+    for name in leading(scores):
+        own = name.of_arm(leads[0])
+        if (verdict := against_chance(scores, own)) in ("unclear", "worse"):
+            what = "chance" if name.metric not in LOWER_IS_BETTER else "the prior, the mean of training for everybody"
+            told = f"cannot be told from {what}" if verdict == "unclear" else f"is worse than {what}"
+            found.append(f"{words_of(name).capitalize()}: the answer {told}: {say(scores[own], name.metric)}.")
+    return found
+
+
+def _columns(evidence: Evidence, scores: Scores, leads: Sequence[str]) -> list[str]:
+    """Targets that one record column tells nearly as well as the model does."""
+    found = []
+    for name in leading(scores):
+        model, column = (scores.get(name.of_arm(arm)) for arm in (leads[0], RECORD_COLUMN))
+        if name.metric == "auroc" and model is not None and column is not None and (nearness := near(model, column)):
+            does = {"beats": "beats", "close": "comes close to", "unclear": "cannot be told apart from"}[nearness]
+            detail = evidence.arms[RECORD_COLUMN].detail(name.target, name.label)
+            found.append(
+                f"{words_of(name).capitalize()}: one record column alone{f' ({detail})' if detail else ''} {does} the model "
+                f"(AUROC {_said(column)} against {_said(model)})."
+            )
+    return found
+
+
+def _shortcuts(evidence: Evidence, scores: Scores) -> list[str]:
+    """A sentence for each target that a control is near to (`chiasm.metrics.controls.closeness`)."""
+    question, found = evidence.question, []
     shortcuts = {name: control.title for name, control in CONTROLS.items() if control.shortcut}
+    details = {CONTROLS[name].title: arm.details[""] for name, arm in evidence.arms.items() if "" in arm.details}
     for target, labels in question.targets.items():
         close: dict[str, list[tuple[float, str]]] = {}
+        sure = False
         for control, what in shortcuts.items():
             for label in labels:
                 name = question.name_of(target, label)
                 model = scores.get(metric_name(target, name, "auroc", subset="image"))
                 other = scores.get(metric_name(target, name, "auroc", control))
-                if model is not None and other is not None and comes_close(model, other):
+                if model is not None and other is not None and (nearness := near(model, other)):
+                    sure |= nearness != "unclear"
                     said = f"{words(label)}: {what} {_said(other)}, the image alone {_said(model)}"
                     close.setdefault(what, []).append((float(other.draws[0]), said))
         if close:
             of = f" of {len(labels)} labels" if len(labels) > 1 else ""
-            many = [what + (f" ({len(on)}{of})" if of else "") for what, on in close.items()]
+            said_of = {what: [details.get(what, ""), f"{len(on)}{of}" * bool(of)] for what, on in close.items()}
+            many = [
+                f"{what} ({'; '.join(known)})" if (known := [*filter(None, more)]) else what
+                for what, more in said_of.items()
+            ]
             most = max(pair for on in close.values() for pair in on)[1]
+            does = "comes close to the image model or beats it" if sure else "cannot be told apart from the image model"
             found.append(
-                f"Shortcut? {words(target).capitalize()}: a linear model of {' or '.join(many)} comes close to the image "
-                f"model or beats it (AUROC on {most}). How the images were made may be what it has learned, or it has not "
+                f"Shortcut? {words(target).capitalize()}: a linear model of {' or '.join(many)} {does} "
+                f"(AUROC on {most}). How the images were made may be what it has learned, or it has not "
                 "learned to look."
             )
     return found
@@ -202,6 +277,33 @@ def _fewest(labels: NDArray[np.float32], mask: NDArray[np.bool_], patients: NDAr
     return min(len(set(patients[mask & (labels == value)])) for value in (0, 1))
 
 
+def few_in_training(question: Question, fold_models: Sequence[FoldModelOver]) -> list[str]:
+    """Labels with fewer than `FEW` patients of a class in training or validation of any fold model, a sentence a target."""
+    loader, found = fold_models[0].loader, []
+    of = " in the training or validation of a fold" if len(fold_models) > 1 else " in training or validation"
+    people = np.concatenate(
+        [
+            [f"{number}/{patient}" for patient in cohort.studies["patient_id"]]
+            for number, cohort in enumerate(loader.cohorts)
+        ]
+    )
+    for target in (t for t in question.targets if question.kinds[t] is Kind.BINARY):
+        names, how = question.targets[target], question.uncertain.get(target, "ignore")
+        parts = [cohort.labels(target, names, how) for cohort in loader.cohorts]
+        values, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
+        rare: dict[str, list[str]] = {}
+        for split in ("train", "validation"):
+            rows = [fold_model.split[split] for fold_model in fold_models]
+            for k, label in enumerate(names):
+                fewest = min(_fewest(values[own, k], mask[own, k], people[own]) for own in rows)
+                if fewest < FEW:
+                    rare.setdefault(split, []).append(f"{words(label)} ({fewest})")
+        if rare:
+            where = "; ".join(f"{split} had of {', '.join(labels)}" for split, labels in rare.items())
+            found.append(f"{words(target).capitalize()}: fewer than {FEW} patients of a class{of}: {where}.")
+    return found
+
+
 def _beats(own: Estimate, other: Estimate) -> bool | None:
     """Is the one better beyond doubt? None where either is undefined."""
     gain = (own - other).metric()
@@ -214,4 +316,4 @@ def _said(estimate: Estimate) -> str:
 
 def words(name: str) -> str:
     """A name of a target or label as words."""
-    return name.replace("_", " ")
+    return pretty(name)

@@ -40,6 +40,7 @@ class Question:
         external: the studies are of a cohort the run was not trained on, and are answered by all fold models together.
         levels: leveled target -> of each label its levels.
         opted_in: record columns that are inputs although their time is unknown.
+        columns: of the record, that are inputs. reads_view: the view of an image is an input.
         heads: name -> {"options", "state"} of each head of the run.
         coverage: the chance with which prediction sets are to hold the truth. net_benefit_at: chances from which one would act.
     """
@@ -58,6 +59,8 @@ class Question:
     coverage: float = 0.9
     net_benefit_at: Sequence[float] = ()
     heads: Mapping[str, Any] = field(default_factory=dict)
+    columns: Sequence[str] = ()
+    reads_view: bool = False
 
     @property
     def layout(self) -> Layout:

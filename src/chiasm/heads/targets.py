@@ -44,6 +44,20 @@ class TargetLayers(nn.Module):
             self.joint = LateHeads(self.sizes, shape.modalities, rule)
         else:
             self.joint = FusedHeads(shape.dim, self.sizes, shape.modalities, shape.dropout)
+            self._start(plan)
+        self.terms = nn.ModuleDict({m: Terms(shape.dim, self.sizes, m != "record") for m in shape.modalities})
+
+    def _start(self, plan: Plan) -> None:
+        """Begin with what training says of a patient of whom nothing is known; of leveled targets `levels` does."""
+        assert isinstance(self.joint, FusedHeads)
+        for name, head in self.joint.heads.items():
+            last = cast(nn.Linear, cast(nn.Sequential, head)[-1])
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            if name in plan.prevalence:
+                last.bias.data += torch.tensor(plan.prevalence[name]).clamp(1e-3, 1 - 1e-3).logit()
+            for own in cast(nn.ModuleDict, self.joint.own[name]).values():
+                nn.init.zeros_(cast(nn.Linear, own).weight)
 
     def watch(self) -> None:
         """Let each modality answer alone as well: for monitoring and balance, for as long as training lasts."""
@@ -54,13 +68,17 @@ class TargetLayers(nn.Module):
         self, tokens: dict[str, Tokens], fused: Fused, evidence: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """-> target -> logits, and modality -> target -> logits. `evidence`: target -> [B, L], what the image's maps say."""
-        unimodal = self.unimodal(tokens, evidence) if self.unimodal is not None else {}
+        own: dict[str, dict[str, Tensor]] = {m: terms(tokens[m]) for m, terms in self.terms.items()}
+        if evidence:
+            own["image"] |= {name: own["image"][name] + x for name, x in evidence.items()}
+        unimodal = self.unimodal(tokens, own) if self.unimodal is not None else {}
         if isinstance(self.joint, LateHeads):
             logits = self.joint(unimodal, torch.stack([t.mask.any(dim=1) for t in tokens.values()], dim=1))
         else:
             logits = self.joint(fused)
-            logits = {name: x + evidence[name] if name in evidence else x for name, x in logits.items()}
-        return self.levels(logits), {m: self.levels(each, watched=True) for m, each in unimodal.items()}
+            for each in own.values():
+                logits |= {name: logits[name] + x for name, x in each.items()}
+        return self.levels(logits), {m: self.levels(x, watched=True) for m, x in unimodal.items()}
 
 
 class TargetsHead:
@@ -124,6 +142,32 @@ class FusedHeads(nn.Module):
             # an absent modality's vector is zeros, and a linear map without bias leaves them so
             logits[name] = head(x) + sum(own[m](vector) for m, vector in fused.vectors.items())
         return logits
+
+
+class Terms(nn.Module):
+    """What each token of a modality says by itself, added up: a curve for each column, a step for each word in its place.
+
+    Where parts of the evidence are independent given the answer, their log-odds add up, and what adds up is learned from a few
+    hundred patients; attention and the gate, which average, must first find where to look. It begins at nothing.
+
+    Args:
+        many: the sum over n tokens is divided by the root of n, for words and cells of an image are many; columns are few, and
+            one that is missing must not make the others louder.
+    """
+
+    def __init__(self, dim: int, targets: dict[str, int], many: bool) -> None:
+        super().__init__()
+        self.many = many
+        self.terms = nn.ModuleDict({name: nn.Linear(dim, labels, bias=False) for name, labels in targets.items()})
+        for term in self.terms.values():
+            nn.init.zeros_(cast(nn.Linear, term).weight)
+
+    def forward(self, tokens: Tokens) -> dict[str, Tensor]:
+        """[B, T, D] -> target -> [B, L]."""
+        total = tokens.values.masked_fill(~tokens.mask[..., None], 0.0).sum(dim=1)
+        if self.many:
+            total = total / tokens.mask.sum(dim=1, keepdim=True).clamp(min=1).to(total.dtype).sqrt()
+        return {name: term(total) for name, term in self.terms.items()}
 
 
 class Levels(nn.Module):
@@ -210,14 +254,16 @@ class UnimodalHeads(nn.Module):
             {m: nn.ModuleDict({name: nn.Linear(dim, n) for name, n in targets.items()}) for m in modalities}
         )
 
-    def forward(self, tokens: dict[str, Tokens], evidence: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """-> modality -> target -> [B, L]. `evidence`: target -> [B, L] of the maps, which are the image's own."""
+    def forward(
+        self, tokens: dict[str, Tokens], evidence: dict[str, dict[str, Tensor]]
+    ) -> dict[str, dict[str, Tensor]]:
+        """-> modality -> target -> [B, L]. `evidence`: modality -> target -> [B, L], what adds to its answers: maps, columns."""
         logits: dict[str, dict[str, Tensor]] = {}
         for m, pool in self.pool.items():
             x = self.hidden[m](pool(Tokens(self._part(tokens[m].values), tokens[m].mask))[0])
             logits[m] = {name: head(x) for name, head in cast(nn.ModuleDict, self.heads[m]).items()}
-        for name, values in evidence.items():
-            logits["image"][name] = logits["image"][name] + self._part(values)
+        for m, own in evidence.items():
+            logits[m] |= {name: logits[m][name] + self._part(values) for name, values in own.items()}
         return logits
 
     def _part(self, x: Tensor) -> Tensor:

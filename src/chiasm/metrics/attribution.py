@@ -197,6 +197,11 @@ class ColumnShares:
             dict.fromkeys(c for steps in self._steps for _, without, with_, _ in steps for c in (without, with_))
         )
 
+    @property
+    def partial(self) -> list[Coalition]:
+        """Those that show some columns and not all: the others are subsets of the modalities."""
+        return [c for c in self.coalitions if c[1] and c[1] != self.columns]
+
     def share(
         self, values: Mapping[Coalition, NDArray[np.float64]]
     ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:

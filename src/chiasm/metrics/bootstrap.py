@@ -147,8 +147,9 @@ class Estimate:
         protocol: what is computed; two estimates can be averaged or compared where it is the same.
         detail: what holds for this one alone: its threshold, the rows it left out.
         reason: why it is undefined, should it be so.
-        interval: "percentile"; "basic" (2 value - percentiles, cut at 0) for figures that resampling inflates (a
-            calibration error); "none" for figures that resampling makes meaningless (a share of distinct texts).
+        interval: "percentile"; "basic" for figures that chance inflates in a sample, and resampling once more (a calibration
+            error): value and interval are 2 value - the mean, or the percentiles, of the resamples, cut at 0; "none" for
+            figures that resampling makes meaningless (a share of distinct texts).
         key: of the resamples.
         classes: patients of each class that the figure needs, first the positives or the events; () of any other figure.
         error: standard error of a share of pairs, where its interval is made of that (`chiasm.metrics.folds`); None where it
@@ -171,11 +172,16 @@ class Estimate:
         if np.isnan(self.draws[0]):
             return self.reason or "undefined"
         if min(self.classes, default=FEWEST) < FEWEST:
-            return f"{min(self.classes)} patients of a class; at least {FEWEST} are needed"
+            few = min(self.classes)
+            return f"{few} patient{'s' if few != 1 else ''} of a class; at least {FEWEST} are needed"
         return ""
 
     def metric(self) -> Metric:
-        """Value and 95% interval. Resamples in which the figure is undefined are left out; the protocol counts them."""
+        """Value and 95% interval. Resamples in which the figure is undefined are left out; the protocol counts them.
+
+        Beside the value of a "basic" estimate stands the bootstrap's bias-corrected one (Efron & Tibshirani 1993, section 10.2), to
+        which its interval belongs.
+        """
         value, draws, n = float(self.draws[0]), self.draws[1:], len(self.patients)
         protocol = "; ".join(filter(None, [self.protocol, self.detail]))
         events = self.classes[0] if self.classes else None
@@ -197,12 +203,15 @@ class Estimate:
             made = f"95% interval: Wilson's at the standard error {self.error:.4f} of patients, t of {few - 1} degrees"
             return Metric(value, low, high, n, f"{protocol}; {made}", events=events)
         low, high = np.percentile(defined, [2.5, 97.5]).tolist()
+        how = "percentiles"
+        corrected = None
         if self.interval == "basic":
-            low, high = max(0.0, 2 * value - high), max(0.0, 2 * value - low)
-        how = "percentiles" if self.interval == "percentile" else "2 value - percentiles, cut at 0,"
+            low, mean, high = (max(0.0, 2 * value - x) for x in (high, float(defined.mean()), low))
+            corrected, how = min(max(mean, low), high), "2 x value - percentiles, cut at 0,"
+            protocol += f"; less what chance alone adds to it, 2 x value - mean of resamples, cut at 0: {corrected:.4f}"
         left_out = f", {lost:,} of them undefined and left out" if lost else ""
         resampled = f"95% interval: {how} of {len(draws):,} resamples of patients{left_out}"
-        return Metric(value, low, high, n, f"{protocol}; {resampled}", events=events)
+        return Metric(value, low, high, n, f"{protocol}; {resampled}", events=events, corrected=corrected)
 
     def __sub__(self, other: Estimate) -> Estimate:
         """The paired difference over the same resamples.
@@ -217,7 +226,7 @@ class Estimate:
             self,
             draws=np.where(rounding, 0.0, difference),
             patients=np.union1d(self.patients, other.patients),
-            protocol=f"paired difference of {self.protocol}",
+            protocol=f"paired difference of {self.protocol}" + ", uncorrected" * (self.interval == "basic"),
             detail=" minus ".join(e.detail for e in (self, other)) if self.detail or other.detail else "",
             reason=next((e.reason for e in (self, other) if np.isnan(e.draws[0])), ""),
             interval="percentile" if self.interval == "basic" else self.interval,

@@ -34,8 +34,8 @@ def ece(
     """Expected calibration error: sum over bins of |sum of (probability - label)| / n (Naeini et al. 2015).
 
     Bins hold equal shares of the sample (equal width would put a rare label into one bin); equal probabilities are
-    never parted, and many of them pull no other into their bin; the bins of the sample serve its resamples. Chance alone
-    makes the error positive, and resampling adds chance to it, hence the interval 2 value - percentiles.
+    never parted, and many of them pull no other into their bin; the bins of the sample serve its resamples. Chance alone makes
+    the error positive, and resampling adds as much again: what it adds is taken off, from the value and from its interval.
     """
     y, p, rows = known_rows(labels, probabilities, resamples, mask)
     bin_of, n_bins = _equal_mass(p, bins)

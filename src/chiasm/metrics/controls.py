@@ -7,6 +7,7 @@ the images came to be (device, cropping, compression, who was sent where) may be
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,17 +56,27 @@ def probe(
     return np.asarray(model.decision_function(test_features), np.float64) if len(test_features) else np.empty(0)
 
 
-def comes_close(model: Estimate, control: Estimate, share: float = 0.5) -> bool:
-    """Should a reader be warned of the control (both AUROC)?
+Closeness = Literal["beats", "close", "unclear", ""]
 
-    Yes if its whole interval lies above chance, and it either goes at least `share` of the model's way from chance (.86
-    beside a model's .96: 78% of it) or may be as good (the interval of the paired difference holds 0).
+
+def closeness(model: Estimate, control: Estimate, share: float = 0.5) -> Closeness:
+    """How near a control comes to the model (both AUROC).
+
+    Only a control that goes at least `share` of the model's way from chance (.86 beside a model's .96: 78% of it), or may be as
+    good (the interval of the paired difference holds 0), is near.
+
+    Returns:
+        beats, close: the control's whole interval lies above chance, and it is better than the model beyond doubt, or near.
+        unclear: the control's own interval is too wide to say so, as in a small cohort, but it goes that way and may be as good
+        as a model that is above chance. "": none of these.
     """
-    found, gain = control.metric(), (model - control).metric()
-    if found.low is None or found.low <= 0.5 or gain.value is None:
-        return False
-    way = float(control.draws[0] - 0.5) >= share * float(model.draws[0] - 0.5)
-    return way or (gain.low is not None and gain.low <= 0)
+    own, found, gain = model.metric(), control.metric(), (model - control).metric()
+    if own.value is None or found.value is None or gain.low is None or gain.high is None:
+        return ""
+    way = found.value > 0.5 and found.value - 0.5 >= share * (own.value - 0.5)
+    if found.low is not None and found.low > 0.5:
+        return "beats" if gain.high < 0 else "close" if way or gain.low <= 0 else ""
+    return "unclear" if way and gain.low <= 0 and own.low is not None and own.low > 0.5 else ""
 
 
 def metadata_features(numeric: Mapping[str, ArrayLike], categorical: Mapping[str, ArrayLike]) -> Floats:

@@ -112,7 +112,8 @@ def concordance(
         here = tested.group == group
         rows = tested.rows[here]
         sums[group] = concordant_sums(signed[rows], tested.scores[here], weight[rows], resamples.at(rows))
-    won, pairs = np.split(tested.by_repeat(sums.reshape(len(sums), -1)).reshape(-1, 4, sums.shape[-1]), 2, axis=1)
+    flat = tested.by_repeat(sums.reshape(len(sums), 4 * sums.shape[-1]))
+    won, pairs = np.split(flat.reshape(len(flat), 4, sums.shape[-1]), 2, axis=1)
     rows = resamples.at(tested.rows)
     event = ~np.signbit(signed[tested.rows])
     return {
@@ -139,7 +140,7 @@ def correlation(
     each = [indicator(tested.group, n_groups, values) for values in (np.ones_like(x), *moments(x, y))]
 
     def figure(sums: Floats) -> Floats:
-        n, x, y, xx, yy, xy = sums.reshape(6, n_groups, -1)
+        n, x, y, xx, yy, xy = sums.reshape(6, n_groups, sums.shape[-1])
         shared = [
             tested.by_repeat(part) for part in (n, _spread(xx, x, x, n), _spread(yy, y, y, n), _spread(xy, x, y, n))
         ]

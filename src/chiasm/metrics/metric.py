@@ -23,6 +23,7 @@ class Metric:
         low, high: its 95% interval; None where there is none (the protocol says why).
         n: patients it rests on.
         events: of a binary figure the patients with a positive (of times, with an event); None of any other.
+        corrected: of a figure that chance inflates the point that its interval belongs to; None of any other.
         protocol: what was computed, on what, and how the interval was drawn.
         reason: why the value is undefined; None exactly where it is defined.
 
@@ -37,9 +38,10 @@ class Metric:
     protocol: str
     reason: str | None = None
     events: int | None = None
+    corrected: float | None = None
 
     def __post_init__(self) -> None:
-        numbers = [x for x in (self.value, self.low, self.high) if x is not None]
+        numbers = [x for x in (self.value, self.low, self.high, self.corrected) if x is not None]
         if not all(map(math.isfinite, numbers)):
             raise ValueError(f"an undefined figure is None with a reason, got {numbers}")
         if (self.value is None) != bool(self.reason):
@@ -49,9 +51,14 @@ class Metric:
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low <= high expected, got {self.low} > {self.high}")
 
+    @property
+    def shown(self) -> float | None:
+        """What a page shows: the value, or the corrected one where there is one."""
+        return self.value if self.corrected is None else self.corrected
+
     def to_json(self) -> dict[str, Any]:
         """`value`, `low`, `high`, `n`, `protocol`; `reason` where the value is null, `events` of a binary figure."""
-        optional = ("reason", "events")
+        optional = ("reason", "events", "corrected")
         return {key: each for key, each in self.__dict__.items() if each is not None or key not in optional}
 
     @classmethod

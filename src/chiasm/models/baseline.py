@@ -22,7 +22,17 @@ from torch import Tensor, nn
 from chiasm.encoding.levels import NEVER
 from chiasm.encoding.plan import Plan
 from chiasm.errors import RunError
-from chiasm.models.classifiers import FITS, Chosen, Classifier, Floats, Linear, from_array, inner_folds
+from chiasm.models.classifiers import (
+    FITS,
+    Chosen,
+    Classifier,
+    Floats,
+    Hazards,
+    Linear,
+    at_interval,
+    from_array,
+    inner_folds,
+)
 from chiasm.models.image.encoder import Extractor, build_backbone
 from chiasm.models.text.encoder import TextExtractor
 from chiasm.recipe import Recipe
@@ -38,7 +48,10 @@ Subset = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Fit:
-    """One line of what was fitted: a question of a label, from some inputs; loss is cross-validated, None if it was not."""
+    """One line of what was fitted: a question of a label (or all intervals of a time), from some inputs.
+
+    The strength is a penalty, a number of trees or the share of the trees; the loss is cross-validated, None if it was not.
+    """
 
     target: str
     label: str
@@ -193,6 +206,7 @@ class Baseline(nn.Module):
         seen = [(self.features(batch), batch) for batch in batches]
         x = {m: np.concatenate([part[m] for part, _ in seen]) for m in self.modalities}
         here = {m: np.concatenate([b.present()[m].cpu().numpy() for _, b in seen]) for m in self.modalities}
+        signs = {m: self._signs(m, values.shape[1]) for m, values in x.items()}
         log = []
         for target, labels in self.plan.targets.items():
             truth, mask = (
@@ -205,35 +219,87 @@ class Baseline(nn.Module):
                     rows = np.flatnonzero(np.all([mask[:, k], *(here[m] for m in subset)], axis=0))
                     if len(rows) >= ENOUGH or not subset:
                         own = _join({m: v[rows] for m, v in x.items()}, subset, len(rows))
-                        fits = self._fit_one(target, k, own, truth[rows, k], patients[rows], seed)
+                        rising = np.concatenate([np.zeros(0, np.int64), *(signs[m] for m in subset)])
+                        fits = self._fit_one(target, k, own, truth[rows, k], patients[rows], seed, rising)
                         found[subset] = [classifier for classifier, _, _ in fits]
                         log += [
-                            Fit(target, label, q, "+".join(subset), n, *chosen) for q, (_, n, chosen) in enumerate(fits)
+                            Fit(target, label, q, "+".join(subset), n, chosen.strength, chosen.loss)
+                            for q, (_, n, chosen) in enumerate(fits)
                         ]
                     if progress is not None:
                         progress(1)
                 self.classifiers[f"{target}/{label}"] = found
         return log
 
+    def _signs(self, modality: str, width: int) -> NDArray[np.int64]:
+        """[F] with which numbers of a modality an answer may only rise (1) or fall (-1)."""
+        signs = np.zeros(width, np.int64)
+        if modality == "record":
+            rising, falling = self.options.rising, self.options.falling
+            signs[: len(self.plan.numeric)] = [(n in rising) - (n in falling) for n in self.plan.numeric]
+        return signs
+
     def _fit_one(
-        self, target: str, label: int, x: Floats, truth: Floats, patients: NDArray[np.str_], seed: int
+        self,
+        target: str,
+        label: int,
+        x: Floats,
+        truth: Floats,
+        patients: NDArray[np.str_],
+        seed: int,
+        signs: NDArray[np.int64],
     ) -> list[tuple[Classifier, int, Chosen]]:
         """A classifier, its studies, strength and loss for each question of a label, from one subset's numbers [n, F]."""
         kind = self.plan.kinds[target]
         levels = len(self.plan.levels[target][label]) if target in self.plan.levels else 1
-        fits: list[tuple[Classifier, int, Chosen]] = []
-        for y, known in to_questions(truth, kind, levels):
-            binary, own, n = kind is not Kind.REGRESSION, y[known], int(known.sum())
-            if not x.shape[1] or len(np.unique(own)) < 2:
-                share = (own.sum() + 0.5) / (n + 1) if binary else own.mean() if n else 0.0
-                fits.append(
-                    (Linear.constant(float(logit(share) if binary else share), x.shape[1]), n, Chosen(0.0, None))
-                )
-            else:
-                folds = inner_folds(own, patients[known], binary, seed)
-                classifier, chosen = FITS[self.options.model](x[known], own, folds, binary, seed)
-                fits.append((classifier, n, chosen))
-        return fits
+        if kind is Kind.SURVIVAL:
+            return [self._fit_hazards(x, truth, levels, patients, seed, signs)]
+        binary = kind is not Kind.REGRESSION
+        rising = None if kind is Kind.MULTICLASS else signs  # a class has no order, so nothing rises with it
+        return [self._fit_question(x, y, patients, binary, seed, rising) for y in to_questions(truth, kind, levels)]
+
+    def _fit_question(
+        self,
+        x: Floats,
+        y: Floats,
+        patients: NDArray[np.str_],
+        binary: bool,
+        seed: int,
+        signs: NDArray[np.int64] | None,
+        copies: float = 1,
+    ) -> tuple[Classifier, int, Chosen]:
+        """Args: copies: rows of a study."""
+        n = round(len(y) / copies)
+        if not x.shape[1] or len(np.unique(y)) < 2:
+            share = (y.sum() + 0.5) / (len(y) + 1) if binary else y.mean() if n else 0.0
+            return Linear.constant(float(logit(share) if binary else share), x.shape[1]), n, Chosen(0.0, None)
+        folds = inner_folds(y, patients, binary, seed)
+        classifier, chosen = FITS[self.options.model](x, y, folds, binary, seed, self.options, signs, copies)
+        return classifier, n, chosen
+
+    def _fit_hazards(
+        self,
+        x: Floats,
+        truth: Floats,
+        intervals: int,
+        patients: NDArray[np.str_],
+        seed: int,
+        signs: NDArray[np.int64],
+    ) -> tuple[Classifier, int, Chosen]:
+        """An event in this interval? Asked of every study in each interval it came to, by one classifier (Brown 1975)."""
+        k = np.arange(intervals)[:, None]
+        asked = (np.abs(truth) > k) | (truth == k)  # [Q, n]
+        if not x.shape[1]:
+            share = logit(((truth == k).sum(axis=1) + 0.5) / (asked.sum(axis=1) + 1))
+            own = Linear(np.concatenate([share[1:] - share[0], [0.0], share[:1]]))
+            return Hazards(intervals, own), len(truth), Chosen(0.0, None)
+        numbers, rows = np.nonzero(asked)
+        repeated = at_interval(x[rows], numbers, intervals)
+        copies = len(rows) / max(1, len(truth))
+        rising = np.pad(signs, (0, intervals))  # of the columns; an interval is free
+        events = (truth[rows] == numbers).astype(np.float64)
+        each, _, chosen = self._fit_question(repeated, events, patients[rows], True, seed, rising, copies)
+        return Hazards(intervals, each), len(truth), chosen
 
     # --- on disk -------------------------------------------------------------------------------------------------------
 
@@ -280,20 +346,17 @@ def _join(x: Mapping[str, Floats], subset: Subset, n: int) -> Floats:
 # --- every kind of target as questions with one answer -----------------------------------------------------------------
 
 
-def to_questions(truth: Floats, kind: Kind, levels: int) -> list[tuple[Floats, NDArray[np.bool_]]]:
-    """[n] truths as a loss takes them (`chiasm.encoding.levels.encode`) -> for each question [n] its answer, and who is asked.
+def to_questions(truth: Floats, kind: Kind, levels: int) -> list[Floats]:
+    """[n] truths as a loss takes them (`chiasm.encoding.levels.encode`) -> [n] answers to each question.
 
-    A number is one question. Else each is a yes or no: above level k? (Frank & Hall 2001); of class k?; an event in interval
-    k, asked of those who came to it (Brown 1975).
+    A number is one question. Else each is a yes or no: above level k? (Frank & Hall 2001); of class k?
     """
-    everyone, k = np.ones(len(truth), bool), np.arange(levels)[:, None]
+    k = np.arange(levels)[:, None]
     if kind is Kind.ORDINAL:
-        return [(y, everyone) for y in (truth > k[:-1]).astype(np.float64)]
+        return list((truth > k[:-1]).astype(np.float64))
     if kind is Kind.MULTICLASS:
-        return [(y, everyone) for y in (truth == k).astype(np.float64)]
-    if kind is Kind.SURVIVAL:
-        return list(zip((truth == k).astype(np.float64), (np.abs(truth) > k) | (truth == k), strict=True))
-    return [(truth.astype(np.float64), everyone)]
+        return list((truth == k).astype(np.float64))
+    return [truth.astype(np.float64)]
 
 
 def to_logits(asked: Floats, kind: Kind, shape: tuple[int, ...]) -> Floats:

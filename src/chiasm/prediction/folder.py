@@ -242,6 +242,8 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
         ],
         "description": prediction.description,
         "contributions": {m: dict(c) for m, c in prediction.contributions.items()},
+        "record_contributions": {m: dict(c) for m, c in prediction.record_contributions.items()},
+        "record_errors": {m: dict(c) for m, c in prediction.record_errors.items()},
         "without_report": dict(prediction.without_report),
         "heads": dict(prediction.heads),
     }

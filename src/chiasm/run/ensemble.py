@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from chiasm.encoding.plan import Layout
 from chiasm.heads.head import READER, Asked
-from chiasm.metrics.attribution import attribute, from_prior, numbers, subsets, told
+from chiasm.metrics.attribution import (
+    Coalition,
+    ColumnShares,
+    additive,
+    attribute,
+    from_prior,
+    numbers,
+    subsets,
+    told,
+)
 from chiasm.models.baseline import Baseline
 from chiasm.run.answers import Answers
 from chiasm.run.contradictions import check_description, check_inputs
@@ -36,6 +45,7 @@ class _Said:
         cuts, hidden_cuts: target -> [n, L] where those are cut; NaN where validation could not say.
         radii: target -> [n, L] of the prediction sets; NaN where validation could not say.
         added: target -> modality -> [n, numbers] as `told`; present: modality -> [n] bool.
+        columns: record column -> target -> [n, numbers] its part of the record's, and the standard error of that.
         heads: name of a head -> what each fold model that has it said.
         at_odds: [n] notes on labels on which the image alone and the report alone are at odds.
     """
@@ -49,6 +59,7 @@ class _Said:
     radii: Values
     added: Mapping[str, Mapping[str, NDArray[np.float64]]]
     present: Mapping[str, NDArray[np.bool_]]
+    columns: Mapping[str, Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]
     heads: Mapping[str, Sequence[Asked]]
     at_odds: Sequence[Sequence[Note]]
 
@@ -62,17 +73,25 @@ def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.i
     layout = Layout.of([fold_model.plan for fold_model in fold_models])
     sets = subsets(modalities)
     every, telling = head_names(fold_models)
+    shares = _column_shares(fold_models, modalities)
+    coalitions = [] if shares is None else shares.partial
     asks = [Ask(s, heads=every if s == modalities else ()) for s in sets[1:]]
+    asks += [_ask_columns(modalities, shares.columns, c) for c in coalitions] if shares is not None else []
     told_by = [
         infer(m, indices, [replace(a, tell=telling if i == 0 and a.heads else ()) for a in asks])
         for i, m in enumerate(fold_models)
     ]
-    chosen = {s: [answers[number] for answers in told_by] for number, s in enumerate(sets[1:])}
+    each = [[answers[number] for answers in told_by] for number in range(len(asks))]
+    chosen = dict(zip(sets[1:], each[: len(sets) - 1], strict=True))
     values = {s: _values(fold_models, answers, layout) for s, answers in chosen.items()}
     values[()] = _prior(fold_models, layout, len(indices))
-    present = _present(chosen[modalities], modalities)
-    known = {s: np.any([present[m] for m in s], axis=0) for s in sets[1:]}
-    known |= {(): np.zeros(len(indices), bool)}
+    reached = {s: _from_prior(values[s], values[()], answers) for s, answers in chosen.items()} | {(): values[()]}
+    columns = {}
+    if shares is not None:
+        asked = [
+            _from_prior(_values(fold_models, answers, layout), values[()], answers) for answers in each[len(sets) - 1 :]
+        ]
+        columns = _share_columns(shares, modalities, layout, reached, dict(zip(coalitions, asked, strict=True)))
     unread = tuple(m for m in modalities if m != "text")
     full, hidden = chosen[modalities], chosen[unread]
     said = _Said(
@@ -83,12 +102,51 @@ def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.i
         cuts=_by_label(fold_models, full, layout, FoldModel.thresholds),
         hidden_cuts=_by_label(fold_models, hidden, layout, FoldModel.thresholds),
         radii=_by_label(fold_models, full, layout, FoldModel.radii),
-        added=attribute({s: from_prior(v, values[()], known[s]) for s, v in values.items()}, layout, modalities),
-        present=present,
+        added=attribute(reached, layout, modalities),
+        present=_present(full, modalities),
+        columns=columns,
         heads=gather_heads(fold_models, full, indices),
         at_odds=_at_odds(fold_models, chosen, values, layout),
     )
     return [_prediction(fold_models, said, i, int(index)) for i, index in enumerate(indices)]
+
+
+def _from_prior(values: Values, prior: Values, answers: Sequence[Answers]) -> Values:
+    """The answers to some inputs, of a study that shows none of them the prior."""
+    return from_prior(values, prior, np.any([each.shown != "" for each in answers], axis=0))
+
+
+def _column_shares(fold_models: Sequence[FoldModelOver], modalities: Sequence[str]) -> ColumnShares | None:
+    """How the record's share is shared out to its columns; None of a record of one column, or none."""
+    columns = dict.fromkeys(name for m in fold_models for name in (*m.plan.numeric, *m.plan.categories))
+    return ColumnShares(modalities, list(columns)) if "record" in modalities and len(columns) > 1 else None
+
+
+def _ask_columns(modalities: Sequence[str], columns: Sequence[str], coalition: Coalition) -> Ask:
+    others, shown = coalition
+    seen = tuple(m for m in modalities if m in others or m == "record")
+    return Ask(seen, hidden_columns=tuple(name for name in columns if name not in shown))
+
+
+def _share_columns(
+    shares: ColumnShares,
+    modalities: Sequence[str],
+    layout: Layout,
+    reached: Mapping[tuple[str, ...], Values],
+    asked: Mapping[Coalition, Values],
+) -> dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
+    """column -> target -> its part and error. `reached`: of subsets of the modalities; `asked`: of some columns only."""
+    of: dict[Coalition, Values] = {coalition: additive(values, layout) for coalition, values in asked.items()}
+    for others in subsets([m for m in modalities if m != "record"]):
+        of[others, ()] = additive(reached[others], layout)
+        of[others, shares.columns] = additive(
+            reached[tuple(m for m in modalities if m in others or m == "record")], layout
+        )
+    found: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
+    for target in layout.labels:
+        for column, part in shares.share({c: of[c][target] for c in shares.coalitions}).items():
+            found.setdefault(column, {})[target] = part
+    return found
 
 
 def _values(fold_models: Sequence[FoldModel], answers: Sequence[Answers], layout: Layout) -> Values:
@@ -225,6 +283,14 @@ def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index
         geometries=geometries,
         contributions={
             m: {each.name: float(said.added[each.target][m][i, each.column]) for each in places} for m in said.present
+        },
+        record_contributions={
+            column: {each.name: float(own[each.target][0][i, each.column]) for each in places}
+            for column, own in said.columns.items()
+        },
+        record_errors={
+            column: {each.name: float(own[each.target][1][i, each.column]) for each in places}
+            for column, own in said.columns.items()
         },
         used=used,
         ignored=_unread(fold_models, index) if "text" in used else (),

@@ -26,12 +26,14 @@ class Evaluated(Document):
         fold_models, folds, repeats, modalities: of the run. studies, patients, resamples: what the figures rest on.
         weights: fold model -> hash; predictions: file -> hash.
         notes: what was switched off; shared: what training and test have in common, and should not.
+        few: what training or calibration had too few patients of. lead: what the page says first, a list of sentences.
         leads: prefixes of the arms that lead the page; data_notes: what users of the cohorts must know; added: what a written
             text added. init: path of the run whose encoders the training began with; "" of one that began anew.
+        tried: how many configurations were evaluated on these patients, this one among them; 0 where nobody counted.
         warnings: sentences, the gravest first. metrics: by the names of `chiasm.metrics.name`.
     """
 
-    SCHEMA: ClassVar[int] = 3
+    SCHEMA: ClassVar[int] = 4
 
     recipe: str
     run: str
@@ -51,10 +53,13 @@ class Evaluated(Document):
     predictions: dict[str, str]
     notes: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
+    few: tuple[str, ...] = ()
+    lead: tuple[str, ...] = ()
     leads: tuple[str, ...] = ("",)
     data_notes: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     init: str = ""
+    tried: int = 0
     warnings: tuple[str, ...] = ()
     metrics: dict[str, Metric] = field(default_factory=dict)
 

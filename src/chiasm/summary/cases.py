@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Case:
     Attributes:
         which: by which part of the rule; caption: the study. facts: the answer and the truth.
         shares: modality -> its Shapley value. texts: what and by whom -> a written text.
-        pictures: caption and JPEG each.
+        pictures: caption and JPEG each. columns: record column and value -> its part of the record's share, and its error.
     """
 
     which: str
@@ -22,6 +22,7 @@ class Case:
     shares: Mapping[str, float]
     texts: Mapping[str, str]
     pictures: Sequence[tuple[str, bytes]] = ()
+    columns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

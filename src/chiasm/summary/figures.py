@@ -276,9 +276,9 @@ def _axes(name: str, title: str, x: str, y: str) -> Iterator[tuple[Axes, io.Stri
 
     out = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name + title, "font.size": 9}):
-        figure = Figure(figsize=(3.1, 3.1), layout="constrained")
+        figure = Figure(figsize=(3.1, 3.1))  # fixed margins: a layout engine would draw everything twice
         FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
+        axes = figure.add_axes((0.17, 0.145, 0.77, 0.77))
         axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
         axes.set_title(title, loc="left", fontsize=10, color=INK)
         axes.set_xlabel(x, color=SOFT)

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chiasm.atomic import write_text
 from chiasm.heads.head import Picture as HeadPicture
 from chiasm.heads.head import Section
+from chiasm.metrics.name import MetricName
 from chiasm.summary import tables
 from chiasm.summary.cases import Case, Glass, bar
 from chiasm.summary.figures import Confusion, Curves, decision_svg, overlay, pr_svg, reliability_svg, roc_svg, thumbnail
+from chiasm.summary.glossary import explain, slug, term_of
 
 SIDE = 480
 """Pixels of the longer side of a picture."""
+SHOWN_LEADS = 2
+"""Targets whose first paragraph and picture stand open on the page; those of the others are folded."""
 SHOWN_CURVES = 2
 """Labels whose curves stand open on the page; those of the others are folded."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """How the configuration was chosen: sentences, and a row for each fold with what it chose. Empty where there is nothing to say."""
+
+    said: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,8 @@ class Summary:
         title, about: of the recipe. facts: name -> value, in the order of the header.
         warnings: sentences; notes: what was switched off; commands: how to make it again.
         metrics: by name; the tables are made of them.
+        lead: leading figure of a target -> what is said of it first. beside: leading figure -> rows beside the answer.
+        metadata: what the control of that name holds.
         leads: prefixes of the arms in the leading tables, the trustworthy one first: ("",) or ("image+record", "").
         protocol: the sentence under the title: which patients, which folds.
         curves, confusions: the figures; empty where there is nothing to show. sections: the heads' own.
@@ -36,7 +51,7 @@ class Summary:
         data_notes: sentences of the cohorts that everyone who reads the page must know. added: what a written text added.
         opted_in: record columns of unknown time that are inputs.
         cases: single patients; glass: what the model looked at, or None.
-        cases_chosen: how, one sentence.
+        cases_chosen: how, one sentence. selected: how the configuration was chosen.
     """
 
     title: str
@@ -48,6 +63,9 @@ class Summary:
     notes: Sequence[str] = ()
     commands: Sequence[str] = ()
     leads: Sequence[str] = ("",)
+    lead: Mapping[MetricName, Sequence[str]] = field(default_factory=dict)
+    beside: Mapping[MetricName, Sequence[tables.Row]] = field(default_factory=dict)
+    metadata: str = ""
     curves: Sequence[Curves] = ()
     confusions: Sequence[Confusion] = ()
     sections: Sequence[Section] = ()
@@ -58,6 +76,7 @@ class Summary:
     cases: Sequence[Case] = ()
     cases_chosen: str = ""
     glass: Glass | None = None
+    selected: Selected = Selected()
 
 
 def write_page(summary: Summary, path: Path) -> Path:
@@ -71,24 +90,76 @@ def render(summary: Summary) -> str:
     from markupsafe import Markup
 
     names = summary.metrics
+    shown = {
+        "answers": tables.answer_tables(names, summary.leads, summary.beside),
+        "scores": [
+            (_heading(summary, lead), _lead_name(summary, names, lead), found)
+            for lead in summary.leads
+            if (found := tables.score_tables(names, lead))
+        ],
+        "subsets": tables.subset_tables(names),
+        "added": tables.added_tables(names, summary.opted_in),
+        "controls": tables.control_tables(names),
+        "sections": [_draw_section(section, names) for section in summary.sections],
+        "subgroups": tables.subgroup_tables(names, summary.leads[0]),
+        "figures": [(curve.name, [Markup(figure(curve)) for figure in _figures(curve)]) for curve in summary.curves],
+    }
+    terms = _terms(summary, shown)
     return render_template(
         "summary.html",
         s=summary,
-        scores=[
-            (_heading(summary, lead), _lead_name(summary, names, lead), tables.score_tables(names, lead))
-            for lead in summary.leads
-        ],
+        **shown,
+        terms=terms,
+        contents=_contents(summary, shown, terms),
         lead=_lead_name(summary, names, summary.leads[0]),
-        subsets=tables.subset_tables(names),
-        added=tables.added_tables(names, summary.opted_in),
-        controls=tables.control_tables(names),
-        sections=[_draw_section(section, names) for section in summary.sections],
-        subgroups=tables.subgroup_tables(names, summary.leads[0]),
-        figures=[(curve.name, [Markup(figure(curve)) for figure in _figures(curve)]) for curve in summary.curves],
+        paragraphs=list(summary.lead.items()),
+        shown_leads=SHOWN_LEADS,
         shown=SHOWN_CURVES,
-        largest=max((abs(share) for case in summary.cases for share in case.shares.values()), default=1.0),
+        largest=max(
+            (abs(x) for case in summary.cases for x in (*case.shares.values(), *(s for s, _ in case.columns.values()))),
+            default=1.0,
+        ),
         protocols=_protocols(summary.metrics),
     )
+
+
+def _contents(summary: Summary, shown: Mapping[str, Any], terms: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Anchor and words of each section that the page has, in its order."""
+    every = [
+        ("data", "About the data", summary.data_notes),
+        *(
+            (f"scores-{i}", heading.removeprefix("The same, "), True)
+            for i, (heading, *_) in enumerate(shown["scores"], 1)
+        ),
+        ("modalities", "What each modality adds", shown["subsets"]),
+        ("shortcuts", "Shortcut controls", shown["controls"]),
+        ("curves", "Ranking and calibration", shown["figures"]),
+        ("levels", "Confusion matrices", summary.confusions),
+        ("patients", "Example cases", summary.cases),
+        ("glass", "Saliency", summary.glass),
+        *((section.target, section.title, True) for section in summary.sections),
+        ("subgroups", "Subgroups", shown["subgroups"]),
+        ("method", "Methods", True),
+        ("glossary", "Glossary", terms),
+    ]
+    return [(anchor, words) for anchor, words, there in every if there]
+
+
+def _terms(summary: Summary, shown: Mapping[str, Any]) -> dict[str, str]:
+    """What the glossary explains: the headings of every table, and what stands in its figures and texts."""
+    found: list[tables.Table] = [*shown["answers"], *shown["subsets"], *shown["added"], *shown["subgroups"]]
+    found += [table for *_, own in shown["scores"] for table in own]
+    found += [table for section in shown["sections"] for table in section["tables"]]
+    headings = [heading for table in found for heading in table.columns]
+    also = {
+        "Interval": any(m.low is not None for m in summary.metrics.values()),
+        "Within folds": any(name.metric.endswith("_pooled") for name in summary.metrics),
+        "Prediction set": any(name.metric == "coverage" for name in summary.metrics),
+        "Shapley share": any(name.metric.startswith("shapley_") for name in summary.metrics),
+        "Prior": any(name.control == "prior" for name in summary.metrics),
+        "AUROC": bool(shown["controls"]),
+    }
+    return explain(headings, [term for term, there in also.items() if there])
 
 
 def _draw_section(section: Section, names: tables.Names) -> dict[str, Any]:
@@ -144,7 +215,7 @@ def render_template(name: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=tables.number, data=_data)
-    environment.globals.update(pretty=tables.pretty, bar=bar)
+    environment.globals.update(pretty=tables.pretty, bar=bar, slug=slug, term_of=term_of)
     return environment.get_template(name).render(**values).lstrip()
 
 

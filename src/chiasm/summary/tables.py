@@ -100,6 +100,7 @@ TITLES = {
     "bayes": "Bayes",
     "complete": "where all inputs are there",
     "shapley": "mean share of an answer",
+    "added": "added to all others",
 }
 
 
@@ -114,7 +115,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Row:
-    """One line: a cell per column, None where there is no such metric; `quiet` for controls, `strong` for averages."""
+    """One line: a cell per column, None where there is no such metric; `quiet` for controls, `strong` for averages.
+
+    `n`: patients of the row; a cell that rests on others shows its own number.
+    """
 
     name: str
     cells: Sequence[Metric | None]
@@ -122,6 +126,14 @@ class Row:
     marks: Sequence[Mark] = ()
     quiet: bool = False
     strong: bool = False
+    n: int | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the row has no figure at all, where one reason holds for every cell; ""."""
+        cells = [cell for cell in self.cells if cell is not None]
+        reasons = {cell.reason for cell in cells}
+        return reasons.pop() or "" if len(reasons) == 1 and len(cells) > 1 else ""
 
 
 @dataclass(frozen=True)
@@ -162,13 +174,50 @@ def score_tables(names: Names, lead: str) -> list[Table]:
                 Row(
                     _row_name(target, label),
                     [names.get(_key(lead, target, label, m)) for m in columns],
-                    f"n = {names[_key(lead, target, label, columns[0])].n:,}",
+                    f"n = {(n := names[_key(lead, target, label, columns[0])].n):,}",
                     strong=label == "macro",
+                    n=n,
                 )
                 for label in _labels(names, lead, target, columns[0])
             ]
             tables.append(_table(" · ".join(filter(None, [pretty(target), more])), columns, rows))
     return tables
+
+
+def answer_tables(names: Names, leads: Sequence[str], beside: Mapping[MetricName, Sequence[Row]]) -> list[Table]:
+    """The answer of each target with each input alone and what stands beside it: a row each, and what an input adds.
+
+    Args:
+        beside: leading figure -> rows of controls and baselines.
+    """
+    tables = []
+    for name in leading(names):
+        target, label, metric, *_ = name
+        own = [p for p in leads if name.of_arm(p) in names]
+        alone = [m for m in MODALITIES if name.of_arm(m) in names] if len(inputs_of(names)) > 1 else []
+        rows = [Row(_who(p) if len(own) > 1 else "the model", [names[name.of_arm(p)], None], strong=True) for p in own]
+        rows += [Row(arm_name(m), [names[name.of_arm(m)], names.get(name.of_arm(f"added_{m}"))]) for m in alone]
+        rows += [replace(row, cells=[*row.cells, None]) for row in beside.get(name, ())]
+        if metric in LOWER_IS_BETTER and name.of_arm("prior") in names:
+            rows.append(Row(arm_name("prior"), [names[name.of_arm("prior")], None], quiet=True))
+        if rows:
+            first = rows[0].cells[0]
+            rows = [replace(rows[0], note=f"n = {first.n:,}", n=first.n) if first else rows[0], *rows[1:]]
+            lower = " (lower is better)" if metric in LOWER_IS_BETTER else ""
+            tables.append(_table(pretty(target, label) + lower, (metric, "added"), rows))
+    return tables
+
+
+def inputs_of(names: Names) -> list[str]:
+    """The modalities of the model: those of the largest subset there is."""
+    subsets = sorted({n.subset for n in names if n.subset and not n.control}, key=_subset_order)
+    return subsets[0].split("+") if subsets else []
+
+
+def _who(prefix: str) -> str:
+    return (
+        "all inputs" if prefix == "" else arm_name(prefix) if prefix != WITHOUT_OPT_IN else "without columns opted in"
+    )
 
 
 def lead_name(names: Names, lead: str) -> str:
@@ -190,7 +239,8 @@ def subset_tables(names: Names) -> list[Table]:
             continue
         bayes = {p.partition(":")[2]: m for p, m in found.items() if p.startswith("bayes:") and m.value is not None}
         whole |= {p: whole[""] for p in subsets[:1] if "" in whole}
-        cells = {p: [found[p], whole.get(p), bayes.get(p)] for p in (*subsets, "shuffled_text", "prior") if p in found}
+        beside = ("shuffled_text", "record_column", "prior")
+        cells = {p: [found[p], whole.get(p), bayes.get(p)] for p in (*subsets, *beside) if p in found}
         rows = [Row(arm_name(p), cells[p], _arm_note(p), _bayes_mark(bayes.get(p))) for p in subsets]
         rows += [Row(arm_name(p), cells[p], quiet=True) for p in cells if p not in subsets]
         legend = [("diamond", "Bayes: the best that these inputs allow, on the same patients")] if bayes else []
@@ -262,7 +312,11 @@ def subgroup_tables(names: Names, lead: str) -> list[Table]:
         columns = SUBGROUPS[first]
         rows = [
             Row(
-                group_name(n.subgroup), [names.get(n._replace(metric=m)) for m in columns], f"n = {names[n].n:,}", marks
+                group_name(n.subgroup),
+                [names.get(n._replace(metric=m)) for m in columns],
+                f"n = {names[n].n:,}",
+                marks,
+                n=names[n].n,
             )
             for n in groups
             if n[:3] == (target, label, first) and n.subgroup
@@ -310,7 +364,7 @@ def title_of(metric: str) -> str:
     return TITLES.get(metric, metric)
 
 
-def leading(names: Names) -> list[MetricName]:
+def leading(names: Mapping[MetricName, Any]) -> list[MetricName]:
     """The figures that stand for their target: the macro average of several labels, else the one label."""
     found = []
     for target in _unique(n.target for n in names if n.target not in NOT_TARGETS and n.target not in HEADS):
@@ -320,9 +374,9 @@ def leading(names: Names) -> list[MetricName]:
     return found
 
 
-def _labels(names: Names, prefix: str, target: str, metric: str) -> list[str]:
+def _labels(names: Mapping[MetricName, Any], prefix: str, target: str, metric: str) -> list[str]:
     """The labels a metric has in an arm, the macro average first."""
-    keys = [n for n in names if (n.prefix, n.target, n.metric) == (prefix, target, metric) and not n.subgroup]
+    keys = [n for n in names if n.metric == metric and n.target == target and not n.subgroup and n.prefix == prefix]
     return sorted((n.label for n in keys), key=lambda label: label != "macro")
 
 
@@ -372,7 +426,9 @@ def group_name(subgroup: str) -> str:
 
 def pretty(*names: str) -> str:
     """Names of targets and labels in words; `all` and the repeated name of a target go unsaid."""
-    words = [name.replace("_", " ") for name in _unique(names) if name != "all" or len(names) == 1]
+    words = [
+        name.replace("_gt_", " > ").replace("_", " ") for name in _unique(names) if name != "all" or len(names) == 1
+    ]
     return " · ".join(word.replace("macro", "average over labels") for word in words)
 
 

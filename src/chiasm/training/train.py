@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,22 +27,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from chiasm.atomic import locked, whole_file, whole_folder, write_csv, write_json, write_text
+from chiasm.atomic import locked, whole_file, whole_folder, write_csv, write_text
 from chiasm.checkpoint import SafeCheckpointIO, random_state, read_checkpoint, restore_random_state
 from chiasm.cohort.generated import check_texts
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
-from chiasm.encoding.fit import fit_plan
-from chiasm.encoding.plan import Plan
 from chiasm.encoding.strata import find_strata
 from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
 from chiasm.heads.head import Loss
 from chiasm.models.baseline import Baseline, Fit
 from chiasm.models.image.augment import augment, uniforms
+from chiasm.models.record.encoder import RecordEncoder
 from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.progress import Progress, say
-from chiasm.recipe import Evaluate, Recipe, write_recipe
-from chiasm.report.tokenizer import Tokenizer
+from chiasm.recipe import Evaluate, Recipe
 from chiasm.run.answers import write_calibration
 from chiasm.run.calibrate import calibrate, judge, tell_left_out
 from chiasm.run.cohorts import open_recorded, record_cohort
@@ -51,23 +49,17 @@ from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_mod
 from chiasm.run.folder import Init, Run, read_run, write_run
 from chiasm.run.model import Model
 from chiasm.run.novelty import write_novelty
-from chiasm.run.seen import digest_studies, read_seen
-from chiasm.splits import draw
-from chiasm.splits import folds as patient_folds
 from chiasm.tensors import MODALITIES, Batch, Outputs
+from chiasm.training.folds import begin_fold, split_patients
 from chiasm.training.start import (
     Start,
     check_fit,
     check_overlap,
     find_start,
     open_start,
-    shared_tokenizer,
     starting_weights,
 )
 
-Rows = list[NDArray[np.int64]]  # rows of each cohort
-VALIDATION = 0.1
-"""Share of all patients that validates a fold model."""
 ENOUGH_JUDGES = 100
 """Known validation labels below which `keep: auto` does not choose an epoch by them."""
 
@@ -116,7 +108,7 @@ def train(
     with locked(out.with_name(f"{out.name}.lock"), RunError, "another training is writing this run"):
         info = _resume(recipe, opened, out) if resume else _prepare(recipe, opened, out, folds, repeats, init)
         _fit_all(info, opened, out, init, resume)
-        notes = _calibrate(out, info, opened)
+        notes = calibrate_folds(out, info, opened)
         info = replace(info, status="finished", notes=tuple(dict.fromkeys([*info.notes, *notes])))
         write_run(out, info)
     return info
@@ -130,7 +122,7 @@ def _fit_all(info: Run, cohorts: Sequence[Cohort], out: Path, init: Path | None,
             if len(info.fold_models) > 1 and _is_main():
                 say(f"fold {number + 1} of {len(info.fold_models)}")
             try:
-                _fit(out / name, cohorts, info.init, start)
+                fit_fold(out / name, cohorts, info.init, start)
             except TrainingError:
                 if _is_main() and not resume and not any(out.rglob("*.safetensors")):
                     shutil.rmtree(out)  # nothing was learned yet: the folder would only stand in the way
@@ -186,29 +178,14 @@ def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, re
     notes: list[str] = []
     sections: set[str] = set()
     strata, stratified = find_strata(recipe, cohorts) if folds > 1 else (None, "")
-    for name, rows, seed in _splits(cohorts, folds, repeats, recipe.train.seed, strata):
-        if start is not None:
-            check_overlap(start.folder(name), cohorts, [r["test"] for r in rows])
-        plan, resolved, said = fit_plan(recipe, cohorts, [r["train"] for r in rows])
+    for name, rows, seed in split_patients(cohorts, folds, repeats, recipe.train.seed, strata):
+        before = start.folder(name) if start is not None else None
+        if before is not None:
+            check_overlap(before, cohorts, [r["test"] for r in rows])
+        plan, said = begin_fold(recipe, cohorts, home / name, rows, seed, before)
         notes += [note for note in said if note not in notes]  # a fold may lack what another has
-        folder = home / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "plan.json").write_text(plan.to_json(), "utf-8")
-        write_recipe(resolved, folder / "recipe.yaml")
-        words = shared_tokenizer(resolved, start.folder(name)) if start is not None else None
-        if words is None:
-            texts = _training_texts(plan, resolved, cohorts, [r["train"] for r in rows])
-            words = Tokenizer.train(texts).to_json()
-        (folder / "tokenizer.json").write_text(words, "utf-8")
-        seen = digest_studies(cohorts, [np.concatenate([r["train"], r["validation"]]) for r in rows])
-        before: set[str] = set().union(*read_seen(start.folder(name))) if start is not None else set()
-        split = {
-            key: [f"{c}/{study}" for c, r in enumerate(rows) for study in cohorts[c].studies["study_id"].iloc[r[key]]]
-            for key in ("train", "validation", "test")
-        }
-        write_json(folder / "split.json", {"seed": seed, **split, "seen": sorted(seen), "seen_before": sorted(before)})
-        if start is not None:
-            own, said = check_fit(folder, cohorts, start.folder(name))
+        if before is not None:
+            own, said = check_fit(home / name, cohorts, before)
             started += [m for m in own if m not in started]
             notes += [note for note in said if note not in notes]
         fold_models.append(name)
@@ -218,7 +195,24 @@ def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, re
         notes.insert(0, f"{began} (weights {start.hash[:12]}): chiasm train --init {start.path}.")
     if folds > 1:
         shutil.copy(home / fold_models[0] / "recipe.yaml", home / "recipe.yaml")
-    info = Run(
+    begun = Init(str(start.path), start.hash, tuple(started)) if start is not None else None
+    info = new_run(recipe, cohorts, folds, repeats, stratified, fold_models, sections)
+    info = replace(info, notes=tuple(notes), init=begun)
+    write_run(home, info)
+    return info
+
+
+def new_run(
+    recipe: Recipe,
+    cohorts: Sequence[Cohort],
+    folds: int,
+    repeats: int,
+    stratified: str,
+    fold_models: Sequence[str],
+    sections: set[str],
+) -> Run:
+    """What run.json says of a run that is begun. `sections`: of reports, those that any of its models reads or writes."""
+    return Run(
         recipe=recipe.name,
         cohorts=tuple(record_cohort(c, sections) for c in cohorts),
         seed=recipe.train.seed,
@@ -226,14 +220,11 @@ def _begin(recipe: Recipe, cohorts: Sequence[Cohort], home: Path, folds: int, re
         repeats=repeats,
         stratified=stratified,
         fold_models=tuple(fold_models),
-        notes=tuple(notes),
+        notes=(),
         versions={p: version(p) for p in ("chiasm", "torch", "lightning", "numpy")},
         requested=recipe.model_dump(mode="json"),
         status="training",
-        init=Init(str(start.path), start.hash, tuple(started)) if start is not None else None,
     )
-    write_run(home, info)
-    return info
 
 
 def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> Run:
@@ -253,62 +244,28 @@ def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> Run:
     return info
 
 
-def _splits(
-    cohorts: Sequence[Cohort], folds: int, repeats: int, seed: int, strata: NDArray[np.int64] | None = None
-) -> Iterator[tuple[str, list[dict[str, NDArray[np.int64]]], int]]:
-    """(fold model name, rows of each split for each cohort, seed) of every model to train.
-
-    Test and validation parts have equal shares of `strata`; the patients who validate a fold model are of those whom the next
-    one tests, a tenth of all, or as many as there are.
-    """
-    if folds == 1:
-        yield ".", [{s: c.rows(s) for s in ("train", "validation", "test")} for c in cohorts], seed
-        return
-    # two cohorts of one source may hold the same person, two sources name theirs alike by chance
-    patients = [f"{c.source}/{p}" for c in cohorts for p in c.studies["patient_id"]]
-    start = np.cumsum([0, *(len(c) for c in cohorts)])
-    for repeat, tests in enumerate(patient_folds(patients, folds, repeats, seed, strata)):
-        for fold, test in enumerate(tests):
-            own_seed = seed + 1000 * repeat + fold
-            following = tests[(fold + 1) % folds]  # a patient validates one fold model and is tested by another
-            among = np.array(patients)[following]
-            own = None if strata is None else strata[following]
-            held = following[draw(among, VALIDATION * folds, f"{seed}:validation:{repeat}:{fold}", own)]
-            rest = np.setdiff1d(np.arange(len(patients)), np.concatenate([test, held]))
-            parts = {"train": rest, "validation": held, "test": test}
-            rows = [
-                {s: part[(part >= a) & (part < b)] - a for s, part in parts.items()}
-                for a, b in zip(start[:-1], start[1:], strict=True)
-            ]
-            yield f"fold-{repeat}-{fold}", rows, own_seed
-
-
-def _training_texts(plan: Plan, recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> list[str]:
-    """Every text that the model reads or writes, of training studies only."""
-    wanted = [plan.text_sections if recipe.inputs.text else (), plan.description_sections]
-    texts = []
-    for sections in dict.fromkeys(wanted):
-        for cohort, own in zip(cohorts, rows, strict=True):
-            written = cohort.texts(sections) if sections else []
-            texts += [written[r] for r in own] if written else []
-    return [text for text in texts if text]
-
-
 # --- one model ---------------------------------------------------------------------------------------------------------
 
 
-def _fit(folder: Path, cohorts: Sequence[Cohort], init: Init | None, start: Path) -> None:
-    """Train a fold model."""
-    fold_model = begin_fold_model(folder, cohorts, starting_weights(folder, init, start))
+def fit_fold(folder: Path, cohorts: Sequence[Cohort], init: Init | None = None, start: Path | None = None) -> None:
+    """Train the fold model that `begin_fold` began: its weights are in `folder` at the end.
+
+    Args:
+        init, start: the run whose encoders it begins with, and where that is now.
+
+    Raises:
+        TrainingError: a loss that is not finite, or nothing to train or validate on.
+    """
+    encoders = starting_weights(folder, init, start) if start is not None else {}
+    fold_model = begin_fold_model(folder, cohorts, encoders)
     if isinstance(fold_model.model, Baseline):
         _fit_classifiers(fold_model, fold_model.model)
     else:
-        if init is None or "image" not in init.modalities:  # else it was measured where it learned
-            _measure(fold_model, fold_model.model)
+        _measure(fold_model, fold_model.model, init.modalities if init is not None else ())
         _optimize(fold_model, Trainee(fold_model, fold_model.model))
 
 
-def _calibrate(out: Path, info: Run, cohorts: Sequence[Cohort]) -> list[str]:
+def calibrate_folds(out: Path, info: Run, cohorts: Sequence[Cohort]) -> list[str]:
     """Fit what validation decides: of each fold model for the patients it tests, and of the run for all others; and
     what training looked like, for studies of another kind to be told.
 
@@ -338,18 +295,25 @@ def _calibrate(out: Path, info: Run, cohorts: Sequence[Cohort]) -> list[str]:
     return notes
 
 
-def _measure(fold_model: FoldModelOver, model: Model) -> None:
-    """Territories are measured by what they hold in training studies; an encoder that measures nothing draws no batch."""
-    if "image" in model.modalities:
-        rows = fold_model.split["train"]
+def _measure(fold_model: FoldModelOver, model: Model, measured: Collection[str]) -> None:
+    """What encoders take from training studies beside weights; those of `measured` took it where they learned.
+
+    Territories are measured by what they hold; an encoder that measures nothing draws no batch. Numbers get their ranks.
+    """
+    rows = fold_model.split["train"]
+    if "image" in model.modalities and "image" not in measured:
         batches = (fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
         model.image_encoder.standardize(batches)
+    if "record" not in measured and isinstance(record := dict(model.encoders.items()).get("record"), RecordEncoder):
+        record.standardize(*fold_model.loader.numbers(rows))
 
 
 def _fit_classifiers(fold_model: FoldModelOver, model: Baseline) -> None:
     """Fit the classifiers of a baseline; how strong each became stands in `classifiers.csv`."""
     if not _is_main():
         return
+    if lacking := sorted({*model.options.rising, *model.options.falling} - set(model.plan.numeric)):
+        say(f"baseline.rising and falling: no input is a number named {', '.join(lacking)}; that changes nothing.")
     rows = fold_model.split["train"][fold_model.loader.teaches[fold_model.split["train"]]]
     batches = (fold_model.loader.batch(rows[start : start + 64]) for start in range(0, len(rows), 64))
     with Progress("fitting", sum(map(len, model.plan.targets.values())) * len(model.subsets)) as bar:
@@ -475,6 +439,8 @@ class Trainee(pl.LightningModule):  # type: ignore[misc]
         keys = batch.indices.cpu().numpy()
         kept = keep_modalities(batch, self.recipe.fusion.modality_dropout, self.seed_, self.current_epoch, keys)
         batch = batch.keep(kept)
+        if (record := self.recipe.inputs.record) is not None:
+            batch = hide_columns(batch, record.column_dropout, self.seed_, self.current_epoch, keys)
         image = self.recipe.inputs.image
         if batch.images is not None and image is not None and image.augment and not self.plan.atlas:
             batch = augment(batch, self.seed_, self.current_epoch)
@@ -603,6 +569,19 @@ def keep_modalities(batch: Batch, share: float, seed: int, epoch: int, keys: NDA
     chance = torch.where(here, draws, -1.0)
     kept = (chance >= share) | (chance == chance.amax(dim=1, keepdim=True))
     return {m: kept[:, i] for i, m in enumerate(present)}
+
+
+def hide_columns(batch: Batch, share: float, seed: int, epoch: int, keys: NDArray[np.int64]) -> Batch:
+    """Each observed record column hidden with chance `share`, but never the last one left of a study."""
+    if not share or batch.record_observed is None or batch.record_codes is None:
+        return batch
+    here = torch.cat([batch.record_observed, batch.record_codes > 0], dim=1)
+    draws = torch.from_numpy(uniforms(seed + 2, epoch, keys, here.shape[1])).to(here.device)
+    chance = torch.where(here, draws, -1.0)
+    kept = here & ((chance >= share) | (chance == chance.amax(dim=1, keepdim=True)))
+    numbers = batch.record_observed.shape[1]
+    words = batch.record_codes.where(kept[:, numbers:], 0)
+    return replace(batch, record_observed=kept[:, :numbers], record_codes=words)
 
 
 class EpochLog(Callback):  # type: ignore[misc]

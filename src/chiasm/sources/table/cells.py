@@ -125,6 +125,12 @@ def _show(cell: str) -> str:
     return f"'{cell}'" if re.fullmatch(r"[\d.,;:+<>=~%/ -]{1,12}[a-z]?", cell) else f"a text of {len(cell)} characters"
 
 
+def centred(cells: pd.Series[Any], missing: Collection[str], decimal: str | None = None) -> bool:
+    """Whether more than a tenth of the numbers of a column are below 0: a scale about its mean, not slips of the pen."""
+    numbers = [value for value in parse_numbers(cells, missing, decimal).values if value is not None]
+    return bool(sum(value < 0 for value in numbers) > len(numbers) / 10)
+
+
 def parse_ages(cells: pd.Series[Any], missing: Collection[str]) -> Cells:
     """Ages in years, of "58", "058Y", "18 months"; "89+" carries 89, and says so."""
     ages = Cells(np.full(len(cells), None, object), "ages")

@@ -30,7 +30,7 @@ class Columns:
     Attributes:
         ids, patients, splits: splits is None where the map names no such column.
         texts: report section ("" for a whole report, "file" for the path of one) -> column and cells.
-        record: name -> column and cells. findings: key -> column and states. outcomes: key -> column, kind and cells.
+        record: name -> column and cells. unknown_time: names of the record. findings: key -> column and states. outcomes: key -> column, kind and cells.
         paths: of the images of each row, each with the number of its image column.
         drawn: boxes of this table, by row. boxes: those of box files.
         rejected: cells and rows that were skipped.
@@ -49,7 +49,9 @@ class Columns:
         self.patients = self.ids if map_.patient == EACH_ROW else self._column(map_.patient)
         self.splits = self._words(map_.split, cells.SPLITS) if map_.split else None
         self.texts = self._texts()
-        self.record = {name: (part.column, self._record(name, part)) for name, part in map_.record.items()}
+        chart = {self._chart_name(name, part): part for name, part in map_.record.items()}
+        self.record = {name: (part.column, self._record(name, part)) for name, part in chart.items()}
+        self.unknown_time = frozenset(name for name, part in chart.items() if part.unknown_time)
         self.findings = {key: found for part in map_.labels for key, found in self._findings(part).items()}
         self.outcomes = {
             (*part.key, part.reader): (part.column, part.kind, self._outcome(part)) for part in map_.outcomes
@@ -111,6 +113,18 @@ class Columns:
             return {}
         named = {"": part.column, "file": part.file, **part.sections}
         return {section: (column, self._column(column)) for section, column in named.items() if column}
+
+    def _chart_name(self, name: str, part: RecordColumn) -> str:
+        """The name of a chart column: what holds no years is not called so, and is then a number like any other."""
+        if name != "age_years" or not cells.centred(self.frame[part.column], self.words, self.map.table.decimal):
+            return name
+        log.warning(
+            "%s: column %s holds no ages in years (standardized or centred: many cells are below 0), so it is taken as plain "
+            "numbers, record column `age`; no figures by age are told of it",
+            self.name,
+            part.column,
+        )
+        return "age"
 
     def _record(self, name: str, part: RecordColumn) -> Values:
         column, form = self.frame[part.column], self.map.table

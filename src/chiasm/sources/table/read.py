@@ -295,7 +295,7 @@ class _StudyReader:
         if not c.record:
             return None
         values = {name: self._merge(column, cells) for name, (column, cells) in c.record.items()}
-        return Record(values, frozenset(name for name, part in c.map.record.items() if part.unknown_time))
+        return Record(values, c.unknown_time)
 
 
 SOURCE = Source("table", ABOUT, read, preprocessing=preprocessing)
