@@ -152,6 +152,7 @@ CONTROLS: Registry[Any] = Registry(
         "nearest": "chiasm.evaluation.controls:NEAREST",
         "region_prior": "chiasm.evaluation.map_controls:REGIONS",
         "centre_prior": "chiasm.evaluation.map_controls:CENTRE",
+        "lung_prior": "chiasm.evaluation.map_controls:LUNGS",
     },
 )
 SOURCES: Registry[Any] = Registry(
