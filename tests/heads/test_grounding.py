@@ -122,3 +122,20 @@ def test_what_reports_state_is_what_teaches(phantom, taught):
     assert not own["place"].all(axis=2).any()  # all of the image is no place
     assert own["words_mask"].sum(axis=1).max() <= 64
     assert np.array_equal(own["words"] > 0, own["words_mask"])
+
+
+def test_without_a_weight_images_and_reports_are_not_compared_and_have_no_layers(phantom):
+    rows = phantom.rows("train")
+    alone = ["heads.grounding.word_weight=0", "heads.grounding.study_weight=0"]
+    plan, recipe, _ = fit_plan(read_recipe("report-grounding", [*SMALL, *alone]), [phantom], [rows])
+    model = build_model(recipe, plan, 0, 0).eval()
+    batch = Loader([phantom], plan, None, teachers={"grounding": model.parts["grounding"].teach([phantom])}).batch(
+        rows[:4]
+    )
+    with torch.no_grad():
+        outputs = model(batch)
+        losses = model.losses(outputs, batch)
+    assert set(outputs.heads["grounding"]) == {ATTRIBUTES, MASS}
+    assert not [name for name, _ in model.named_parameters() if name.startswith("heads.grounding.words")]
+    assert float(losses["word_loss"].value) == float(losses["study_loss"].value) == 0
+    assert float(losses["place_loss"].value) > 0

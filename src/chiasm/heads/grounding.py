@@ -63,14 +63,19 @@ class GroundingOptions(Options):
 
 
 class GroundingLayers(nn.Module):
-    """What each finding's map attends to, and its attributes; in training also how images and reports of the batch fit."""
+    """What each finding's map attends to, and its attributes; in training also how images and reports of the batch fit.
+
+    Args:
+        words: how many words are told apart, 0 where images and reports are not compared.
+    """
 
     parts: Tensor  # [cells] number of the part of the frame in which a cell lies
 
-    def __init__(self, dim: int, channels: int, vocabulary: int, grid: tuple[int, int]) -> None:
+    def __init__(self, dim: int, channels: int, words: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.words = BiLSTM(vocabulary, dim, 0.0)
-        self.regions, self.read = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.words = BiLSTM(words, dim, 0.0) if words else None
+        if words:
+            self.regions, self.read = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.finding = nn.Embedding(channels, dim)
         values = sum(map(len, VALUES.values()))
         self.attributes = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, values))
@@ -90,13 +95,15 @@ class GroundingLayers(nn.Module):
         mass = attention.view(batch, channels, images, cells).transpose(1, 2) @ self.parts
         said = {ATTRIBUTES: self.attributes(attended + self.finding.weight), MASS: mass}
         taught = seen.batch.teachers.get(GroundingHead.name)
-        return said if taught is None else said | self._compare(seen, taught["words"], taught["words_mask"])
+        if taught is None or self.words is None:
+            return said
+        return said | self._compare(self.words, seen, taught["words"], taught["words_mask"])
 
-    def _compare(self, seen: Seen, ids: Tensor, mask: Tensor) -> Said:
+    def _compare(self, reader: BiLSTM, seen: Seen, ids: Tensor, mask: Tensor) -> Said:
         tokens = seen.encoded["image"]
         longest = max(1, int(mask.sum(dim=1).max()))
         ids, mask = ids[:, :longest].long(), mask[:, :longest]
-        regions, words = self.regions(tokens.values), self.read(self.words(ids, mask).values)
+        regions, words = self.regions(tokens.values), self.read(reader(ids, mask).values)
         both = [
             stacked_relevance(words, mask, regions, tokens.mask),
             stacked_relevance(regions, tokens.mask, words, mask).T,
@@ -174,7 +181,8 @@ class GroundingHead(Head):
     def build(self, shape: Shape) -> nn.Module:
         grid = self.plan.grid
         assert grid is not None
-        words = len(Tokenizer.from_json(self.state["words"]))
+        compares = self.given.word_weight + self.given.study_weight > 0
+        words = len(Tokenizer.from_json(self.state["words"])) if compares else 0
         return GroundingLayers(shape.dim, len(self.labels), words, (grid[0], grid[1]))
 
     # --- losses --------------------------------------------------------------------------------------------------------
@@ -188,9 +196,6 @@ class GroundingHead(Head):
                 f"{name}_loss": Loss(said[MASS].sum() * 0, 0, judges=name not in ("word", "study")) for name in names
             }
         here = outputs.present["image"]
-        both = here & taught["words_mask"].any(dim=1)
-        alike = same_findings(taught["present"], taught["stated_mask"]).to(said[STUDY].dtype)
-        word = torch.stack([self._contrast(scores, alike, both) for scores in said[WORDS]]).mean()
         stated = taught["stated_mask"] & here[:, None]
         logits = outputs.heads["localization"]["label_logits"]
         each = F.binary_cross_entropy_with_logits(logits, taught["present"].to(logits.dtype), reduction="none")
@@ -201,8 +206,7 @@ class GroundingHead(Head):
         ]
         placed = taught["place"] & shown[..., None]
         return {
-            "word_loss": Loss(given.word_weight * word, both.sum(), judges=False),
-            "study_loss": Loss(given.study_weight * self._contrast(said[STUDY], alike, both), both.sum(), judges=False),
+            **self._contrasts(said, taught, here),
             "stated_loss": Loss(
                 given.stated_weight * torch.where(stated, each, 0.0).sum() / stated.sum().clamp(min=1), stated.sum()
             ),
@@ -213,6 +217,18 @@ class GroundingHead(Head):
             "place_loss": Loss(
                 given.place_weight * place_loss(self._frontal(said[MASS], batch), placed), placed.any(dim=2).sum()
             ),
+        }
+
+    def _contrasts(self, said: Said, taught: Mapping[str, Tensor], here: Tensor) -> dict[str, Loss]:
+        if WORDS not in said:
+            return {name: Loss(said[MASS].sum() * 0, 0, judges=False) for name in ("word_loss", "study_loss")}
+        both = here & taught["words_mask"].any(dim=1)
+        alike = same_findings(taught["present"], taught["stated_mask"]).to(said[STUDY].dtype)
+        word = torch.stack([self._contrast(scores, alike, both) for scores in said[WORDS]]).mean()
+        study = self._contrast(said[STUDY], alike, both)
+        return {
+            "word_loss": Loss(self.given.word_weight * word, both.sum(), judges=False),
+            "study_loss": Loss(self.given.study_weight * study, both.sum(), judges=False),
         }
 
     def _contrast(self, scores: Tensor, alike: Tensor, mask: Tensor) -> Tensor:
