@@ -94,6 +94,8 @@ def test_the_whole_road_from_import_to_verify_works(small, tmp_path):
     assert prediction["arm"] == "report-conditioned"
     assert prediction["not_for_clinical_use"] is True
     written = json.loads((out / "case.json").read_text())
-    assert written == {**prediction, "overlays": {"case/chest_pa": "case_chest_pa.png"}}
+    assert written == prediction
+    assert (written["overlays"], written["page"]) == ({"case/chest_pa": "case_chest_pa.png"}, "case.html")
+    assert (out / "case.html").is_file()
     with Image.open(out / "case_chest_pa.png") as picture:
         assert picture.size == (140, 90)

@@ -13,7 +13,7 @@ from chiasm.atomic import write_json, write_text
 from chiasm.cohort.imports import import_cohort
 from chiasm.errors import RunError
 from chiasm.evaluation.evaluate import evaluate
-from chiasm.prediction.folder import predict_inputs
+from chiasm.prediction.folder import answer_inputs
 from chiasm.progress import Progress, say
 from chiasm.recipe import read_recipe
 from chiasm.sources.phantom_chest import read as make_phantoms
@@ -37,7 +37,7 @@ def run_demo(out: Path) -> dict[str, Any]:
     """Make a phantom cohort, train `report-fusion` on it, evaluate, and predict three studies it has not seen.
 
     Returns:
-        {"metrics", "page", "predictions"}: metrics by name, and the paths of the page and of each study's prediction.
+        {"metrics", "page", "predictions"}: metrics by name, and the paths of the page of the evaluation and of each new study.
 
     Raises:
         RunError: `out` holds something already.
@@ -61,13 +61,13 @@ def run_demo(out: Path) -> dict[str, Any]:
     evaluation = evaluate(out / "run", None, out / "evaluation")
     say("4 of 4: predict three new studies")
     folders = [write_study(study, out / "new") for study in islice(make_phantoms(studies=3, size=SIZE, seed=1), 3)]
-    predictions = predict_inputs(out / "run", folders, out / "predictions")
+    answered = answer_inputs(out / "run", folders, out / "predictions")
     page = evaluation.page.rename(out / "summary.html")
     metrics = {name: metric.to_json() for name, metric in evaluation.metrics.items()}
     return {
         "metrics": metrics,
         "page": str(page),
-        "predictions": [str(out / "predictions" / f"{p.study_id}.json") for p in predictions],
+        "predictions": [str(out / "predictions" / each.document["page"]) for each in answered],
     }
 
 

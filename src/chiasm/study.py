@@ -63,6 +63,7 @@ class Finding:
             text-mined labels) stand in a target of their own and are never merged.
         reader: who says so ("nih", "rsna", "phantom").
         probability: only in predictions: calibrated P(present).
+        likely, coverage: only in predictions: the states that hold the truth in `coverage` of patients, as of an `Outcome`.
         span: character range (start, end) of the report text that says so, when a text says so.
     """
 
@@ -72,6 +73,8 @@ class Finding:
     reader: str = ""
     probability: float | None = None
     span: tuple[int, int] | None = None
+    likely: tuple[State, ...] | None = None
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -260,6 +263,20 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """A sentence of the text that the model read, and what it changed.
+
+    Attributes:
+        start, end: characters of that text: the report's sections that the model reads, joined by newlines.
+        changes: "target/label" -> the answer minus the one without this sentence, on the scale of `Prediction.contributions`.
+    """
+
+    start: int
+    end: int
+    changes: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The answer to one study, in the nouns of a study.
 
@@ -282,6 +299,9 @@ class Prediction:
             what the study is unlike them; what of the answer contradicts itself.
         heads: name of a further head -> what it answers, as JSON.
         without_report: "target/label" -> the same number when the report is hidden; empty where no report was used.
+        thresholds: "target/label" -> probability from which a finding is present, or a binary outcome a yes; .5 where
+            validation was too small to say.
+        statements: of the report, as far as it was read, each sentence and what it changed.
     """
 
     study_id: str
@@ -299,6 +319,8 @@ class Prediction:
     ignored: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     without_report: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    statements: tuple[Statement, ...] = ()
     heads: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -9,8 +9,14 @@ from command_line import answered, run
 
 from chiasm.documents import to_json
 from chiasm.errors import InputError
+from chiasm.prediction.write import Written
+from chiasm.prediction.write import to_json as told
 from chiasm.run.folder import Run
 from chiasm.study import About, Finding, Note, Prediction, State
+
+
+def _written(prediction: Prediction) -> Written:
+    return Written(prediction, {**told(prediction), "overlays": {}, "page": f"{prediction.study_id}.html"})
 
 
 def test_train_passes_recipe_cohorts_and_options_on(monkeypatch, tmp_path: Path) -> None:
@@ -69,11 +75,11 @@ def test_predict_lists_the_most_probable_finding_first(monkeypatch, tmp_path: Pa
     )
     seen: list[Any] = []
 
-    def predict_inputs(*arguments: Any, **options: Any) -> list[Prediction]:
+    def answer_inputs(*arguments: Any, **options: Any) -> list[Written]:
         seen.append((arguments, options))
-        return [Prediction("s1", "p1", findings)]
+        return [_written(Prediction("s1", "p1", findings))]
 
-    monkeypatch.setattr("chiasm.prediction.folder.predict_inputs", predict_inputs)
+    monkeypatch.setattr("chiasm.prediction.folder.answer_inputs", answer_inputs)
     result = run("predict", "r", "a.png", "--out", tmp_path, "--report", "t.txt")
     assert result.stdout.splitlines() == ["s1: pneumonia 0.90, mass 0.12", f"the results are in {tmp_path}"]
     arguments, options = seen[0]
@@ -84,7 +90,7 @@ def test_predict_lists_the_most_probable_finding_first(monkeypatch, tmp_path: Pa
 def test_predict_says_what_it_skipped_and_did_not_use(monkeypatch, tmp_path: Path) -> None:
     (tmp_path / "rejected.csv").write_text("where,reason\nb.png,no image\n")
     prediction = Prediction("s1", "p1", (), ignored=("report: the model reads none",))
-    monkeypatch.setattr("chiasm.prediction.folder.predict_inputs", lambda *_, **__: [prediction])
+    monkeypatch.setattr("chiasm.prediction.folder.answer_inputs", lambda *_, **__: [_written(prediction)])
     said = run("predict", "r", "a.png", "b.png", "--out", tmp_path).stdout
     assert "not used: report: the model reads none" in said
     assert f"the results are in {tmp_path}; 1 inputs were skipped, see {tmp_path / 'rejected.csv'}" in said
@@ -96,19 +102,20 @@ def test_predict_prints_what_is_said_of_the_data_once_and_what_is_said_of_a_stud
         Note(About.HEADER, "the file says CT; the model was trained on DX"),
     )
     made = [Prediction("s1", "p1", notes=(data, own)), Prediction("s2", "p2", notes=(data,))]
-    monkeypatch.setattr("chiasm.prediction.folder.predict_inputs", lambda *_, **__: made)
+    monkeypatch.setattr("chiasm.prediction.folder.answer_inputs", lambda *_, **__: [*map(_written, made)])
     lines = run("predict", "r", "a.png", "b.png", "--out", tmp_path).stdout.splitlines()
     assert [line for line in lines if "note" in line] == ["note: An expert drew it.", f"s1: note: {own.text}"]
     (first, _) = answered("predict", "r", "a.png", "b.png", "--out", tmp_path)["predictions"]
     assert (first["notes"], first["notes_about"]) == ([data.text, own.text], ["data", "header"])
+    assert first["page"] == "s1.html"
 
 
 def test_a_study_that_is_refused_ends_the_command_with_one(monkeypatch, tmp_path: Path) -> None:
-    def predict_inputs(*_: Any, strict: bool, **__: Any) -> list[Prediction]:
+    def answer_inputs(*_: Any, strict: bool, **__: Any) -> list[Written]:
         assert strict
         raise InputError("the study is unlike the training data", got="the file says CT")
 
-    monkeypatch.setattr("chiasm.prediction.folder.predict_inputs", predict_inputs)
+    monkeypatch.setattr("chiasm.prediction.folder.answer_inputs", answer_inputs)
     result = run("predict", "r", "a.dcm", "--out", tmp_path, "--strict")
     assert result.exit_code == 1 and not result.stdout
     assert result.stderr.count("the study is unlike the training data") == 1

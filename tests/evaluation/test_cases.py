@@ -10,7 +10,7 @@ from PIL import Image as Picture
 
 from chiasm.cohort.generated import GeneratedTexts
 from chiasm.cohort.store import Cohort, write_cohort
-from chiasm.evaluation.cases import choose_binary, choose_cases, choose_ordered, draw_cases
+from chiasm.evaluation.cases import SIDE, choose_binary, choose_cases, choose_ordered, draw_cases
 from chiasm.evaluation.spec import Arm, Evidence, read_truth
 from chiasm.formats.atlas import Atlas
 from chiasm.geometry import Geometry
@@ -137,8 +137,8 @@ def test_a_drawn_lesion_is_outlined_and_a_bright_one_is_shown(asked: Evidence, k
     assert np.ptp(outlined, axis=2).max() > 60, "an outline has a colour"
     assert np.ptp(plain, axis=2).max() < 20
     rows, columns = np.nonzero(plain[..., 0] > 200)
-    found = np.array([rows.min(), rows.max() + 1, columns.min(), columns.max() + 1]) / 16
-    assert found.tolist() == pytest.approx([10, 13, 9, 12], abs=0.4), "front up; a voxel is 16 pixels"
+    found = np.array([rows.min(), rows.max() + 1, columns.min(), columns.max() + 1]) / (SIDE / 16)
+    assert found.tolist() == pytest.approx([10, 13, 9, 12], abs=0.4), "front up"
 
 
 def test_a_mask_stands_on_the_brain_of_the_atlas_also_where_its_lesion_is_drawn(asked: Evidence, known: Truth) -> None:

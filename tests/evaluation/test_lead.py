@@ -135,7 +135,7 @@ def test_few_patients_have_no_answer(evidence: Evidence, monkeypatch: pytest.Mon
     monkeypatch.setattr("chiasm.metrics.bootstrap.FEWEST", 5)
     one = replace(around(0.883), classes=(1, 39))
     assert tell(evidence, {"": one, "image": one})[1:] == [
-        "It has no answer: 1 patients of a class; at least 5 are needed."
+        "It has no answer: 1 patient of a class; at least 5 are needed."
     ]
 
 
@@ -179,5 +179,5 @@ def test_a_figure_of_one_positive_patient_is_never_printed(
     rows = [row for row in page.split("<tr") if ">edema" in row]
     assert rows
     assert not [row for row in rows if "<b title" in row]
-    assert any("1 patients of a class; at least 5 are needed" in row for row in rows)
+    assert any("1 patient of a class; at least 5 are needed" in row for row in rows)
     assert all(m.value is None for name, m in written.metrics.items() if "edema/auroc" in name)

@@ -23,8 +23,9 @@ from chiasm.errors import CohortError, InputError, RunError
 from chiasm.geometry import Geometry
 from chiasm.prediction import folder
 from chiasm.prediction import predictor as module
-from chiasm.prediction.folder import predict_inputs, to_json
+from chiasm.prediction.folder import predict_inputs
 from chiasm.prediction.predictor import Predictor, load_predictor
+from chiasm.prediction.write import to_json
 from chiasm.recipe import read_recipe
 from chiasm.sources.phantom_chest import read as phantoms
 from chiasm.study import Finding, Image, Kind, Outcome, Prediction, Record, Report, State, Study

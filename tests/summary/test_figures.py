@@ -162,3 +162,14 @@ def test_a_warning_stands_in_the_upper_left_corner():
     lit = np.argwhere(drawn.any(axis=2))
     assert len(lit) > 20 and lit[:, 0].max() < 20 and lit[:, 1].max() < 100
     assert not pixels_of(overlay(black, NONE, NONE)).any()
+
+
+def test_names_of_boxes_that_lie_on_each_other_stand_apart():
+    boxes = np.array([[40.0, 60, 90, 90], [41.0, 61, 90, 90]])
+    nothing = np.zeros((0, 4))
+
+    def black(names: list[str]) -> int:
+        png = overlay(np.full((200, 200), 255, np.uint8), nothing, boxes[: len(names)], names=names)
+        return int((np.asarray(Image.open(io.BytesIO(png))).max(axis=2) < 10).sum())
+
+    assert black(["mass", "mass"]) > 1.8 * black(["mass"])

@@ -118,7 +118,10 @@ def predict(
         list[Path],
         Argument(help="Images, DICOM or NIfTI files, study folders (images/, report.txt, record.json), or cohorts."),
     ],
-    out: Annotated[Path, Option(help="Folder for the results: a JSON file a study, and pictures of what was located.")],
+    out: Annotated[
+        Path,
+        Option(help="Folder for the results: of each study a page and a JSON file, and pictures of what was located."),
+    ],
     report: Annotated[
         Path | None, Option(help="Text file with the radiology report, where there is a single input.")
     ] = None,
@@ -134,11 +137,11 @@ def predict(
     ] = None,
 ) -> Answer:
     """Predict for images, study folders or a cohort."""
-    from chiasm.prediction.folder import predict_inputs, to_json
+    from chiasm.prediction.folder import answer_inputs
     from chiasm.prediction.render import count_rejected, render_predictions
 
-    found = predict_inputs(run, inputs, out, report=report, record=record, strict=strict, phrases=phrase or ())
-    predictions = [to_json(p) for p in found]
+    answered = answer_inputs(run, inputs, out, report=report, record=record, strict=strict, phrases=phrase or ())
+    predictions = [each.document for each in answered]
     rejected = count_rejected(out)
     document = {"predictions": predictions, "out": str(out), "rejected": rejected}
     return Answer(document, render_predictions(predictions, rejected, out))

@@ -105,6 +105,7 @@ class Loader:
         """
         self.cohorts, self.plan = list(cohorts), plan
         self.teachers = teachers or {}
+        self._read: dict[int, list[str]] = {}
         self.offsets = np.concatenate([[0], np.cumsum([len(cohort) for cohort in cohorts], dtype=np.int64)])
         self._check()
         self._index_images()
@@ -164,6 +165,12 @@ class Loader:
     @cached_property
     def study_ids(self) -> NDArray[np.str_]:
         return self._strings("study_id")
+
+    def texts(self, cohort: int) -> list[str]:
+        """Of each study of a cohort, the text that the model reads; it is kept."""
+        if cohort not in self._read:
+            self._read[cohort] = self.cohorts[cohort].texts(self.plan.text_sections)
+        return self._read[cohort]
 
     @cached_property
     def teaches(self) -> NDArray[np.bool_]:

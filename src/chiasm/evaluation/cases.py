@@ -21,7 +21,9 @@ from chiasm.summary.figures import overlay
 from chiasm.summary.tables import number, pretty
 from chiasm.summary.volumes import brightest, planes
 
-SIDE = 256  # pixels of a picture's longer side
+SIDE = 360  # pixels of a picture's longer side
+ALIKE = 0.5
+"""Rank correlation with the maps of random weights above which maps are said to follow the image."""
 OTHERS = 3
 """Images of a study, beside the one that was read, that are shown with it."""
 CHOSEN = {
@@ -51,7 +53,17 @@ def draw_cases(evidence: Evidence, truth: Truth) -> tuple[list[Case], str]:
         name = str(pool.column("study_id")[i])
         parts = {f"{column} {_value(cohort, row, column)}": part for column, *part in evidence.columns.get(int(i), ())}
         columns = {title: (share, error) for title, (share, error) in parts.items()}
-        cases.append(Case(which, f"study {name}", facts, own, texts, _pictures(cohort, row), columns))
+        cases.append(
+            Case(
+                which,
+                f"study {name}",
+                facts,
+                own,
+                texts,
+                _pictures(cohort, row, evidence.maps.values.get(int(i))),
+                columns,
+            )
+        )
     who = "the patients with all inputs" if whole else "the tested patients"
     rule = CHOSEN[Kind.BINARY if kind is Kind.BINARY else Kind.ORDINAL]
     unit = "log-odds" if kind is Kind.BINARY else "the target's own units"
@@ -60,6 +72,23 @@ def draw_cases(evidence: Evidence, truth: Truth) -> tuple[list[Case], str]:
         f"Of {who}: {rule}. Bars are Shapley values in {unit}: from what holds for all training patients, they sum to the answer."
         + " Below the record stands what each of its columns has of that." * bool(evidence.columns)
         + shown * any(len(cohort.array(3)) > 0 for cohort in pool.cohorts)
+        + _tell_maps(evidence)
+    )
+
+
+def _tell_maps(evidence: Evidence) -> str:
+    """What the maps are, and whether a model that learned nothing would show the same."""
+    alike = evidence.maps.alike
+    if alike is None:
+        return ""
+    verdict = (
+        "they follow the image more than what was learned, and should not be read as evidence"
+        if abs(alike) > ALIKE
+        else "they are other maps, as they must be, which is no proof that these are right"
+    )
+    return (
+        " What raised the answer is gradient times input of the image, smoothed. Maps of the same models with random weights "
+        f"correlate with them by {alike:.2f} (rank, magnitudes): {verdict}."
     )
 
 
@@ -136,16 +165,32 @@ def _texts(cohort: Cohort, row: int, sections: Sequence[str]) -> Mapping[str, st
     return found
 
 
-def _pictures(cohort: Cohort, row: int) -> list[tuple[str, bytes]]:
-    """Caption and JPEG: three planes of a volume with its lesion, or an image; then other images of the study."""
+def _pictures(cohort: Cohort, row: int, heat: NDArray[np.float32] | None) -> list[tuple[str, bytes]]:
+    """Caption and JPEG: three planes of a volume with its lesion, or an image; then other images of the study.
+
+    Args:
+        heat: [H, W] what raised the answer in the first image; None where that was not asked.
+    """
     rows = cohort.image_rows(row)
     volumes = [i for i in rows if cohort.pixels(i).ndim == 3][:1]
     flat = [i for i in rows if cohort.pixels(i).ndim == 2][: OTHERS if volumes else 1]
     names = cohort.images["name"] if "name" in cohort.images.columns else None
     found = [pair for i in volumes for pair in _planes(cohort, i)]
+    nothing = np.zeros((0, 4))
     for i in flat:
-        picture = overlay(cohort.pixels(i), np.zeros((0, 4)), np.zeros((0, 4)), max_side=SIDE, format="JPEG")
-        found.append((str(names.iloc[i]) if names is not None else "", picture))
+        picture = overlay(cohort.pixels(i), nothing, nothing, min_side=SIDE, max_side=SIDE, format="JPEG")
+        found.append((str((names is not None and names.iloc[i]) or cohort.images["view"].iloc[i]), picture))
+    if heat is not None and flat:
+        shown = overlay(
+            cohort.pixels(flat[0]),
+            nothing,
+            nothing,
+            heat / (heat.max() or 1),
+            min_side=SIDE,
+            max_side=SIDE,
+            format="JPEG",
+        )
+        found.insert(1, ("what raised the answer", shown))
     return found
 
 

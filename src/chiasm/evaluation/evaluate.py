@@ -14,6 +14,7 @@ from chiasm.atomic import write_json
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.arms import collect
+from chiasm.evaluation.case_maps import map_cases
 from chiasm.evaluation.cases import choose_cases, draw_cases
 from chiasm.evaluation.lead import Lead, tell_lead
 from chiasm.evaluation.ledger import count_configurations, record_evaluation
@@ -21,6 +22,7 @@ from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass
 from chiasm.evaluation.protocol import to_metrics
 from chiasm.evaluation.score import Scores, score
 from chiasm.evaluation.selected import selected_metrics, tell_selection, tell_tried
+from chiasm.evaluation.shift import find_shift, tell_shift
 from chiasm.evaluation.spec import Evidence, read_truth
 from chiasm.evaluation.store import file_hash, read_evidence, write_evidence
 from chiasm.evaluation.warnings import (
@@ -35,17 +37,18 @@ from chiasm.heads.head import Head, Section, open_heads
 from chiasm.heads.spec import Case
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.metric import Metric
+from chiasm.metrics.name import parse_name
 from chiasm.progress import Progress
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.ensemble import predict_together
 from chiasm.run.fold_model import FoldModelOver, load_fold_models, over_own_cohorts
 from chiasm.run.folder import Run, read_run
-from chiasm.run.records import Compared, Evaluated, read_compared, read_evaluated
+from chiasm.run.records import Compared, Difference, Evaluated, read_compared, read_evaluated
 from chiasm.run.seen import count_seen, read_seen
 from chiasm.run.selection import Selection, read_selection
 from chiasm.summary.page import Selected, Summary, write_page
-from chiasm.summary.tables import Names
+from chiasm.summary.tables import Names, leading
 
 
 @dataclass(frozen=True)
@@ -108,24 +111,24 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
         taught = None
         notes.append("The cohort of the training is gone: there are no controls that need its patients.")
     evidence, shared = collect(fold_models, taught)
-    evidence = replace(evidence, columns=_explain_cases(fold_models, evidence, fold_models[0].recipe))
+    evidence = _explain_cases(fold_models, evidence, fold_models[0].recipe)
     if other is not None and info.init is not None:
         before: set[str] = set().union(*(read_seen(run / name)[1] for name in info.fold_models))
         if patients := count_seen([other], [np.arange(len(other))], before):
             shared = [*shared, f"{patients} of the tested patients were seen by the run that the encoders begin with."]
+    shift = find_shift(fold_models, taught) if other is not None and taught is not None else ()
     if unwritten := record_evaluation(run, evidence.pool):
         notes.append(unwritten)
     few = few_in_training(evidence.question, taught) if taught is not None else []
-    return write_evaluation(run, evidence, read_recipe(run / "recipe.yaml"), folder, notes, shared, few)
+    return write_evaluation(run, evidence, read_recipe(run / "recipe.yaml"), folder, notes, shared, few, shift)
 
 
-def _explain_cases(
-    fold_models: Sequence[FoldModelOver], evidence: Evidence, recipe: Recipe
-) -> dict[int, list[tuple[str, float, float]]]:
-    """Of the example cases, what each column of the record added, by the fold models that answered them."""
+def _explain_cases(fold_models: Sequence[FoldModelOver], evidence: Evidence, recipe: Recipe) -> Evidence:
+    """With what each column of the record and each place of the image added, of the example cases, by who answered them."""
     truth = read_truth(evidence.question, evidence.pool, recipe.evaluate.age_bands)
     number, places = choose_cases(evidence, truth)
-    pool, offsets, found = evidence.pool, fold_models[0].loader.offsets, {}
+    pool, offsets = evidence.pool, fold_models[0].loader.offsets
+    found: dict[int, list[tuple[str, float, float]]] = {}
     for place in places:
         index = np.array([offsets[pool.cohort[place]] + pool.row[place]], np.int64)
         (told,) = predict_together([fold_models[m] for m in pool.fold_model[place]], index)
@@ -136,7 +139,7 @@ def _explain_cases(
         }
         if own:
             found[place] = [(column, share, error) for column, (share, error) in own.items()]
-    return found
+    return replace(evidence, columns=found, maps=map_cases(fold_models, evidence, number, places))
 
 
 def write_evaluation(
@@ -147,19 +150,38 @@ def write_evaluation(
     notes: Sequence[str] = (),
     shared: Sequence[str] = (),
     few: Sequence[str] = (),
+    shift: Sequence[Difference] = (),
 ) -> Evaluation:
     """Store the evidence, score what was stored, and write evaluation.json and the page.
 
     Args:
         notes: what was switched off; shared: what training and test have in common, and should not; few: what training or
-            calibration had too few patients of.
+            calibration had too few patients of. shift: in what the studies of another cohort differ from those of training.
     """
     _check(evidence, recipe, run)
     folder.mkdir(parents=True, exist_ok=True)
     write_evidence(evidence, folder / "predictions")
     record = _record(run, read_run(run), evidence, recipe, folder)
-    record = replace(record, notes=tuple(notes), shared=tuple(shared), few=tuple(few))
+    record = replace(
+        record,
+        notes=tuple(notes),
+        shared=tuple(shared),
+        few=tuple(few),
+        shift=tuple(shift),
+        internal=_internal(run, record),
+    )
     return _publish(run, evidence.pool.cohorts, recipe, folder, record)
+
+
+def _internal(run: Path, record: Evaluated) -> dict[str, Metric]:
+    """Of an external cohort, the leading figures of the same weights on the run's own patients; none before they are made."""
+    if not record.external or not (run / "evaluation" / "evaluation.json").is_file():
+        return {}
+    own = read_evaluated(run / "evaluation")
+    if own.weights != record.weights:
+        return {}
+    names = {parse_name(name): metric for name, metric in own.metrics.items()}
+    return {str(name): names[name] for name in leading(names)}
 
 
 def publish(run: Path) -> Evaluation:
@@ -330,6 +352,7 @@ def _summarize(
         cases=cases,
         cases_chosen=cases_chosen,
         glass=draw_glass(evidence),
+        shift=tell_shift(record.shift, record.internal, record.metrics) if record.external else None,
         coverage=evidence.question.coverage if any(name.metric == "coverage" for name in metrics) else None,
     )
 

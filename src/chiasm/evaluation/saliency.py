@@ -102,13 +102,15 @@ def _sum_positive(
         batch.description_ids = batch.description_mask = None
         assert batch.image_mask is not None
         if batch.image_mask.any():
-            found = gradient_times_input(model, batch.to(device), lambda outputs: _score(outputs, plan, target, label))
+            found = gradient_times_input(
+                model, batch.to(device), lambda outputs: score_of(outputs, plan, target, label)
+            )
             total += found.cpu()[batch.image_mask].sum(dim=1).clamp(min=0).sum(dim=0, dtype=torch.float64)
         progress(len(here))
     return total.numpy()
 
 
-def _score(outputs: Outputs, plan: Plan, target: str, label: str) -> Tensor:
+def score_of(outputs: Outputs, plan: Plan, target: str, label: str) -> Tensor:
     """[B] the logit or value of a label; of an ordinal one its expected level."""
     k = plan.targets[target].index(label)
     logits = outputs.logits[target][:, k]

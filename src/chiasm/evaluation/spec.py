@@ -86,6 +86,19 @@ class Look:
 
 
 @dataclass(frozen=True)
+class CaseMaps:
+    """What in the images of example cases spoke for the answer (`chiasm.evaluation.case_maps`).
+
+    Attributes:
+        values: place in the pool -> [H, W] on the grid of the stored image, what is positive in gradient x input.
+        alike: rank correlation of these maps with those of the same models with random weights; None where there are none.
+    """
+
+    values: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    alike: float | None = None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that is scored.
 
@@ -95,6 +108,7 @@ class Evidence:
         neighbour: how the nearest neighbour was found, one clause.
         look: what the model looked at; None where that has no common space.
         columns: place of an example case in the pool -> (record column, its share of the answer, the standard error of that).
+        maps: what in the images of example cases spoke for the answer.
     """
 
     question: Question
@@ -104,6 +118,7 @@ class Evidence:
     neighbour: str = ""
     look: Look | None = None
     columns: Mapping[int, Sequence[tuple[str, float, float]]] = field(default_factory=dict)
+    maps: CaseMaps = CaseMaps()
 
 
 def read_truth(question: Question, pool: Pool, age_bands: Sequence[float]) -> Truth:

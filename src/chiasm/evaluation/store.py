@@ -26,7 +26,7 @@ from chiasm.atomic import whole_file, write_json
 from chiasm.cohort.store import Cohort
 from chiasm.errors import RunError, check_schema
 from chiasm.evaluation.contributions import share_table
-from chiasm.evaluation.spec import Arm, Evidence, Look
+from chiasm.evaluation.spec import Arm, CaseMaps, Evidence, Look
 from chiasm.heads.head import missing
 from chiasm.heads.spec import Pool, Question
 from chiasm.registry import HEADS
@@ -79,6 +79,10 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
     if evidence.columns:
         keys = pool.keys
         write_json(folder / "columns.json", {str(keys[at]): own for at, own in evidence.columns.items()})
+    if evidence.maps.values:
+        alike = {} if evidence.maps.alike is None else {"alike": np.array(evidence.maps.alike)}
+        named = {f"map/{pool.keys[at]}": own for at, own in evidence.maps.values.items()}
+        _save(folder / "case_maps.npz", {**named, **alike})
     index = {
         "schema": SCHEMA,
         "question": asdict(evidence.question),
@@ -153,6 +157,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
         index["neighbour"],
         _read_look(folder / "look.npz"),
         {place[key]: [tuple(each) for each in own] for key, own in columns.items()},
+        _read_maps(folder / "case_maps.npz", place),
     )
 
 
@@ -165,6 +170,14 @@ def _read_look(path: Path) -> Look | None:
         return None
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return Look(arrays["values"], str(arrays["target"]), str(arrays["label"]), int(arrays["studies"]))
+
+
+def _read_maps(path: Path, place: dict[str, int]) -> CaseMaps:
+    if not path.is_file():
+        return CaseMaps()
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        alike = float(arrays["alike"]) if "alike" in arrays.files else None
+        return CaseMaps({place[n.partition("/")[2]]: arrays[n] for n in arrays.files if n != "alike"}, alike)
 
 
 def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

@@ -28,10 +28,12 @@ from chiasm.run.fold_model import FoldModel, FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.run.model import Model
 from chiasm.run.outcomes import read_outcome
-from chiasm.study import Finding, Note, Outcome, Prediction, State
+from chiasm.run.statements import leave_out, read_texts, weigh
+from chiasm.study import Finding, Kind, Note, Outcome, Prediction, State, Statement
 from chiasm.tensors import MODALITIES
 
 Values = dict[str, NDArray[np.float64]]
+_STATES = (State.ABSENT, State.PRESENT)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class _Said:
         columns: record column -> target -> [n, numbers] its part of the record's, and the standard error of that.
         heads: name of a head -> what each fold model that has it said.
         at_odds: [n] notes on labels on which the image alone and the report alone are at odds.
+        statements: [n] the sentences of the report, and what each changed.
     """
 
     layout: Layout
@@ -62,6 +65,7 @@ class _Said:
     columns: Mapping[str, Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]
     heads: Mapping[str, Sequence[Asked]]
     at_odds: Sequence[Sequence[Note]]
+    statements: Sequence[Sequence[Statement]]
 
 
 def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.int64]) -> list[Prediction]:
@@ -77,36 +81,42 @@ def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.i
     coalitions = [] if shares is None else shares.partial
     asks = [Ask(s, heads=every if s == modalities else ()) for s in sets[1:]]
     asks += [_ask_columns(modalities, shares.columns, c) for c in coalitions] if shares is not None else []
+    texts = read_texts(fold_models, indices)
+    asks += [Ask(texts=tuple(without)) for without in leave_out(texts)]
     told_by = [
         infer(m, indices, [replace(a, tell=telling if i == 0 and a.heads else ()) for a in asks])
         for i, m in enumerate(fold_models)
     ]
     each = [[answers[number] for answers in told_by] for number in range(len(asks))]
-    chosen = dict(zip(sets[1:], each[: len(sets) - 1], strict=True))
-    values = {s: _values(fold_models, answers, layout) for s, answers in chosen.items()}
-    values[()] = _prior(fold_models, layout, len(indices))
-    reached = {s: _from_prior(values[s], values[()], answers) for s, answers in chosen.items()} | {(): values[()]}
+    prior = _prior(fold_models, layout, len(indices))
+    found = [_values(fold_models, answers, layout) for answers in each]
+    upon = [_from_prior(own, prior, answers) for own, answers in zip(found, each, strict=True)]
+    chosen = dict(zip(sets[1:], each, strict=False))
+    values = {**dict(zip(sets[1:], found, strict=False)), (): prior}
+    reached = {**dict(zip(sets[1:], upon, strict=False)), (): prior}
+    by_columns, by_texts = upon[len(chosen) : len(chosen) + len(coalitions)], upon[len(chosen) + len(coalitions) :]
     columns = {}
     if shares is not None:
-        asked = [
-            _from_prior(_values(fold_models, answers, layout), values[()], answers) for answers in each[len(sets) - 1 :]
-        ]
-        columns = _share_columns(shares, modalities, layout, reached, dict(zip(coalitions, asked, strict=True)))
+        asked = dict(zip(coalitions, by_columns, strict=True))
+        columns = _share_columns(shares, modalities, layout, reached, asked)
     unread = tuple(m for m in modalities if m != "text")
-    full, hidden = chosen[modalities], chosen[unread]
+    full = chosen[modalities]
+    cuts = _by_label(fold_models, full, layout, FoldModel.thresholds)
+    nowhere = {target: np.full_like(own, np.nan) for target, own in cuts.items()}
     said = _Said(
         layout,
         values=values[modalities],
         hidden=values[unread],
         without=told(values[unread], layout),
-        cuts=_by_label(fold_models, full, layout, FoldModel.thresholds),
-        hidden_cuts=_by_label(fold_models, hidden, layout, FoldModel.thresholds),
+        cuts=cuts,
+        hidden_cuts=_by_label(fold_models, chosen[unread], layout, FoldModel.thresholds) if unread else nowhere,
         radii=_by_label(fold_models, full, layout, FoldModel.radii),
         added=attribute(reached, layout, modalities),
         present=_present(full, modalities),
         columns=columns,
         heads=gather_heads(fold_models, full, indices),
         at_odds=_at_odds(fold_models, chosen, values, layout),
+        statements=weigh(texts, reached[modalities], by_texts, layout),
     )
     return [_prediction(fold_models, said, i, int(index)) for i, index in enumerate(indices)]
 
@@ -298,7 +308,18 @@ def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index
         without_report={each.name: float(said.without[each.target][i, each.column]) for each in places}
         if "text" in used
         else {},
+        thresholds={
+            f"{target}/{label}": _threshold(said.cuts[target][i, k])
+            for target, labels in said.layout.labels.items()
+            if said.layout.kinds[target] is Kind.BINARY
+            for k, label in enumerate(labels)
+        },
+        statements=tuple(said.statements[i]),
     )
+
+
+def _threshold(cut: float) -> float:
+    return 0.5 if np.isnan(cut) else float(cut)
 
 
 def _unread(fold_models: Sequence[FoldModelOver], index: int) -> tuple[str, ...]:
@@ -321,7 +342,10 @@ def _decide(
             outcome = read_outcome(target, label, said.layout.kinds[target], answer, levels[k], cut, radius, coverage)
             if target in are_findings:
                 state = State.PRESENT if outcome.value else State.ABSENT
-                findings.append(Finding(label, state, target, READER, probability=outcome.probability))
+                likely = None if outcome.likely is None else tuple(_STATES[bool(value)] for value in outcome.likely)
+                findings.append(
+                    Finding(label, state, target, READER, outcome.probability, likely=likely, coverage=outcome.coverage)
+                )
             else:
                 outcomes.append(outcome)
     return findings, outcomes

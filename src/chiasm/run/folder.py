@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,6 +87,15 @@ def read_run(run: Path) -> Run:
 def write_run(run: Path, document: Run) -> None:
     """Write the run's `run.json`."""
     write_json(run / "run.json", to_json(document))
+
+
+def hash_weights(run: Path, info: Run) -> str:
+    """Over the weights of all fold models of a run."""
+    digest = hashlib.sha256()
+    for name in info.fold_models:
+        with readable(run / name), (run / name / "weights.safetensors").open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from chiasm.encoding.batches import Ragged
 from chiasm.encoding.plan import Plan
 from chiasm.heads.head import Reading
 from chiasm.models.baseline import Baseline
+from chiasm.models.text.encoder import TextExtractor
 from chiasm.run.answers import Answers
 from chiasm.run.fold_model import FoldModelOver
 from chiasm.tensors import Batch, Tokens
@@ -31,6 +33,7 @@ class Ask:
         hidden_columns: of the record, taken as not observed.
         heads: whose answers are kept beside those of the targets.
         tell: the heads among them that write, in a pass of its own.
+        texts: of each study, read in place of its own.
     """
 
     subset: tuple[str, ...] | None = None
@@ -38,6 +41,7 @@ class Ask:
     hidden_columns: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     tell: tuple[str, ...] = ()
+    texts: tuple[str, ...] | None = None
 
 
 def infer(
@@ -53,16 +57,18 @@ def infer(
     """
     device = next((p.device for p in fold_model.model.parameters()), torch.device("cpu"))
     parts: list[list[_Part]] = [[] for _ in asks]
-    blocks = np.array_split(indices, max(1, -(-len(indices) // BLOCK)))
+    blocks = np.array_split(np.arange(len(indices)), max(1, -(-len(indices) // BLOCK)))
     with torch.no_grad():
-        for block in blocks:
+        for places_here in blocks:
+            block = indices[places_here]
             encoded = [_encode(fold_model, block[i : i + BATCH], device) for i in range(0, len(block), BATCH)]
             swapped = {a.shuffled: _swapped(fold_model, block, encoded, a.shuffled) for a in asks if a.shuffled}
             for number, (batch, tokens) in enumerate(encoded):
                 for places in _together(asks, max(1, BATCH // len(batch))):
                     some = [asks[place] for place in places]
                     others = [each[number] if (each := swapped.get(ask.shuffled or "")) else None for ask in some]
-                    shown = [_shown(fold_model, tokens, batch, a, o) for a, o in zip(some, others, strict=True)]
+                    own = places_here[number * BATCH : (number + 1) * BATCH]
+                    shown = [_shown(fold_model, tokens, batch, a, o, own) for a, o in zip(some, others, strict=True)]
                     for place, part in zip(places, _ask(fold_model, batch, shown, some), strict=True):
                         parts[place].append(part)
                     if progress is not None:
@@ -88,9 +94,14 @@ def _encode(
 
 
 def _shown(
-    fold_model: FoldModelOver, tokens: dict[str, Tokens], batch: Batch, ask: Ask, swapped: Tokens | None
+    fold_model: FoldModelOver,
+    tokens: dict[str, Tokens],
+    batch: Batch,
+    ask: Ask,
+    swapped: Tokens | None,
+    places: NDArray[np.int64],
 ) -> dict[str, Tokens]:
-    """The tokens of a batch as a question shows them."""
+    """The tokens of a batch as a question shows them. `places`: of its studies among all that are asked."""
     if swapped is not None and ask.shuffled in tokens:
         tokens = {**tokens, ask.shuffled: swapped}
     if ask.hidden_columns and "record" in tokens:
@@ -98,6 +109,9 @@ def _shown(
             **tokens,
             **fold_model.model.encode(_without_columns(batch, fold_model.plan, ask.hidden_columns), ("record",)),
         }
+    if ask.texts is not None and "text" in tokens:
+        told = _with_texts(batch, fold_model, [ask.texts[place] for place in places.tolist()])
+        tokens = {**tokens, **fold_model.model.encode(told, ("text",))}
     if ask.subset is None:
         return tokens
     return {m: t if m in ask.subset else t.hidden() for m, t in tokens.items()}
@@ -143,6 +157,20 @@ def _without_columns(batch: Batch, plan: Plan, hidden: Sequence[str]) -> Batch:
     if codes is not None:
         codes = codes * torch.tensor([int(name not in hidden) for name in plan.categories], device=codes.device)
     return replace(batch, record_observed=observed, record_codes=codes)
+
+
+def _with_texts(batch: Batch, fold_model: FoldModelOver, texts: Sequence[str]) -> Batch:
+    """A copy in which each study has another text."""
+    assert fold_model.reader is not None
+    ids, mask = Ragged([fold_model.reader.encode_batch(texts, fold_model.plan.max_tokens)]).padded(
+        np.arange(len(texts))
+    )
+    ids, mask, states = ids.to(batch.indices.device), mask.to(batch.indices.device), None
+    if batch.token_states is not None:  # of a frozen encoder, in the precision of those that it was trained on
+        encoder = fold_model.model.encoders["text"]
+        assert isinstance(encoder, TextExtractor)
+        states = encoder.extract(ids, mask).to(batch.token_states.dtype)
+    return replace(batch, token_ids=ids, token_mask=mask, token_states=states)
 
 
 # --- what is said ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,27 @@ def _with_metrics(document: Document, metrics: Mapping[str, Metric]) -> dict[str
 
 
 @dataclass(frozen=True)
+class Difference:
+    """In what tested studies differ from those of training.
+
+    Attributes:
+        group: "labels", "record", "missing" or "images". training, tested: both sides in words; "" of a histogram.
+        measure: "share", "mean" or "words": the size is a difference of shares, of means in standard deviations, or the total
+            variation of shares. n: how many studies or images of each side it rests on.
+    """
+
+    __pydantic_config__ = STRICT
+
+    group: str
+    name: str
+    training: str
+    tested: str
+    measure: str
+    size: float
+    n: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Evaluated(Document):
     """What evaluation.json says; no identifier and no report text.
 
@@ -29,6 +50,8 @@ class Evaluated(Document):
         few: what training or calibration had too few patients of. lead: what the page says first, a list of sentences.
         leads: prefixes of the arms that lead the page; data_notes: what users of the cohorts must know; added: what a written
             text added. init: path of the run whose encoders the training began with; "" of one that began anew.
+        internal: of an external cohort, the run's figures on its own patients, where they were known when it was evaluated.
+        shift: in what its studies differ from those of training.
         tried: how many configurations were evaluated on these patients, this one among them; 0 where nobody counted.
         warnings: sentences, the gravest first. metrics: by the names of `chiasm.metrics.name`.
     """
@@ -59,12 +82,15 @@ class Evaluated(Document):
     data_notes: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     init: str = ""
+    internal: dict[str, Metric] = field(default_factory=dict)
+    shift: tuple[Difference, ...] = ()
     tried: int = 0
     warnings: tuple[str, ...] = ()
     metrics: dict[str, Metric] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return _with_metrics(self, self.metrics)
+        internal = {name: metric.to_json() for name, metric in self.internal.items()}
+        return {**_with_metrics(self, self.metrics), "internal": internal}
 
 
 def read_evaluated(folder: Path) -> Evaluated:

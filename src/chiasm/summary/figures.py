@@ -167,6 +167,7 @@ def overlay(
     names: Sequence[str] = (),
     mask_truth: NDArray[np.bool_] | None = None,
     max_side: int | None = None,
+    min_side: int = 0,
     format: str = "PNG",
     warning: str = "",
 ) -> bytes:
@@ -179,6 +180,7 @@ def overlay(
         names: of the predicted boxes, written beside them.
         mask_truth: [H, W]; its outline is drawn where a reader drew a mask instead of a box.
         max_side: shrink so that the longer side has at most this many pixels; None keeps the original size.
+        min_side: enlarge so that it has at least this many: lines and names are drawn after that.
         format: "PNG", or "JPEG" for a page that must stay small.
         warning: written in the upper left corner.
 
@@ -198,8 +200,8 @@ def overlay(
     if mask_truth is not None:
         rgb[_outline(mask_truth)] = TRUTH_RGB
     picture = Image.fromarray(np.round(rgb).astype(np.uint8))
-    scale = min(1.0, (max_side or max(picture.size)) / max(picture.size))
-    if scale < 1:
+    scale = max(min(1.0, (max_side or max(picture.size)) / max(picture.size)), min_side / max(picture.size))
+    if scale != 1:
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     draw, width = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 200))
@@ -207,10 +209,11 @@ def overlay(
         _rectangle(draw, box, TRUTH_RGB, width, dashed=False)
     for box in np.asarray(boxes_pred, float).reshape(-1, 4) * scale:
         _rectangle(draw, box, PREDICTED_RGB, width, dashed=True)
-    for name, box in zip(names, np.asarray(boxes_pred, float).reshape(-1, 4) * scale, strict=bool(names)):
-        _label(draw, box, name, picture.size)
+    taken: list[tuple[float, float, float, float]] = []
     if warning:
-        _label(draw, np.zeros(4), warning, picture.size)
+        _label(draw, np.zeros(4), warning, picture.size, taken)
+    for name, box in zip(names, np.asarray(boxes_pred, float).reshape(-1, 4) * scale, strict=bool(names)):
+        _label(draw, box, name, picture.size, taken)
     out = io.BytesIO()
     picture.save(out, format=format, **({"quality": 88} if format == "JPEG" else {}))
     return out.getvalue()
@@ -240,14 +243,28 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(binary_dilation(mask, iterations=reach) & ~binary_erosion(mask, iterations=reach))
 
 
-def _label(draw: ImageDraw, box: NDArray[np.float64], name: str, size: tuple[int, int]) -> None:
-    """A name over its box, on black; inside the box where there is no room above it, moved left at the right border."""
+def _label(
+    draw: ImageDraw,
+    box: NDArray[np.float64],
+    name: str,
+    size: tuple[int, int],
+    taken: list[tuple[float, float, float, float]],
+) -> None:
+    """A name over its box, on black; inside the box where there is no room above it, moved left at the right border.
+
+    Args:
+        taken: where names stand already; this one goes below them, and is added.
+    """
     from PIL import ImageFont
 
     font = ImageFont.load_default(max(9, round(max(size) / 45)))
     x0, y0, x1, y1 = draw.textbbox((0, 0), name, font=font)
     x = max(0.0, min(box[0], size[0] - (x1 - x0)))
     y = box[1] - (y1 - y0) - 2 if box[1] > (y1 - y0) + 2 else box[1] + 2
+    for left, top, right, bottom in sorted(taken, key=lambda place: place[1]):
+        if x < right and left < x + x1 - x0 and y < bottom and top < y + y1 - y0:
+            y = bottom + 1
+    taken.append((x, y, x + x1 - x0, y + y1 - y0))
     draw.rectangle((x, y, x + x1 - x0, y + y1 - y0), fill=(0, 0, 0))
     draw.text((x - x0, y - y0), name, fill=PREDICTED_RGB, font=font)
 

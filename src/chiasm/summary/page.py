@@ -16,6 +16,7 @@ from chiasm.summary import tables
 from chiasm.summary.cases import Case, Glass, bar
 from chiasm.summary.figures import Confusion, Curves, decision_svg, overlay, pr_svg, reliability_svg, roc_svg, thumbnail
 from chiasm.summary.glossary import explain, slug, term_of
+from chiasm.summary.shift import Shift
 
 SIDE = 480
 """Pixels of the longer side of a picture."""
@@ -51,7 +52,8 @@ class Summary:
         data_notes: sentences of the cohorts that everyone who reads the page must know. added: what a written text added.
         opted_in: record columns of unknown time that are inputs.
         cases: single patients; glass: what the model looked at, or None.
-        cases_chosen: how, one sentence. selected: how the configuration was chosen.
+        cases_chosen: how, one sentence. shift: in what an external cohort differs; None of the run's own.
+        selected: how the configuration was chosen.
     """
 
     title: str
@@ -76,6 +78,7 @@ class Summary:
     cases: Sequence[Case] = ()
     cases_chosen: str = ""
     glass: Glass | None = None
+    shift: Shift | None = None
     selected: Selected = Selected()
 
 
@@ -131,6 +134,7 @@ def _contents(summary: Summary, shown: Mapping[str, Any], terms: Mapping[str, st
             (f"scores-{i}", heading.removeprefix("The same, "), True)
             for i, (heading, *_) in enumerate(shown["scores"], 1)
         ),
+        ("shift", "Shift", summary.shift),
         ("modalities", "What each modality adds", shown["subsets"]),
         ("shortcuts", "Shortcut controls", shown["controls"]),
         ("curves", "Ranking and calibration", shown["figures"]),
@@ -214,7 +218,7 @@ def render_template(name: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=tables.number, data=_data)
+    environment.filters.update(number=tables.number, data=_data, capitalize_first=lambda s: s[:1].upper() + s[1:])
     environment.globals.update(pretty=tables.pretty, bar=bar, slug=slug, term_of=term_of)
     return environment.get_template(name).render(**values).lstrip()
 

@@ -338,6 +338,20 @@ def arm_table(names: Names, target: str, columns: Sequence[str]) -> list[Table]:
     return [_table("", columns, rows)] if rows else []
 
 
+def side_by_side(internal: Names, external: Names) -> list[Table]:
+    """The leading figures on the run's own patients and on those of another cohort."""
+    tables = []
+    for name in leading(internal):
+        rows = [
+            Row(called, [own[name]], f"n = {own[name].n:,}", quiet=quiet)
+            for called, own, quiet in (("internal", internal, True), ("external", external, False))
+            if name in own
+        ]
+        title = pretty(name.target, name.label)
+        tables.append(_table(title, (name.metric,), rows))
+    return tables
+
+
 def _table(title: str, columns: Sequence[str], rows: list[Row], **more: Any) -> Table:
     """A table without its empty columns, whose scale holds every whisker and mark of the first."""
     ends = [x for row in rows for m in row.cells[:1] if m for x in (m.value, m.low, m.high) if x is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from chiasm.encoding.plan import Plan
 from chiasm.errors import InputError, RunError
 from chiasm.recipe import Recipe
 from chiasm.run.fold_model import read_settings, read_untrained
-from chiasm.run.folder import Init, Run, read_run, readable
+from chiasm.run.folder import Init, Run, hash_weights, read_run, readable
 from chiasm.run.model import Model
 from chiasm.run.seen import count_seen, read_seen
 from chiasm.tensors import MODALITIES
@@ -68,15 +67,6 @@ def open_start(path: Path, recipe: Recipe, folds: int, repeats: int) -> Start:
             remedy="give both the same folds: fold k starts from fold k",
         )
     return Start(path.resolve(), hash_weights(path, info), own)
-
-
-def hash_weights(run: Path, info: Run) -> str:
-    """Over the weights of all fold models of a run."""
-    digest = hashlib.sha256()
-    for name in info.fold_models:
-        with readable(run / name), (run / name / "weights.safetensors").open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def check_overlap(start: Path, cohorts: Sequence[Cohort], tested: Sequence[NDArray[np.int64]]) -> None:
