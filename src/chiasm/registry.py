@@ -92,6 +92,7 @@ HEADS: Registry[Any] = Registry(
         "localization": "chiasm.heads.localization:LocalizationHead",
         "description": "chiasm.heads.description:DescriptionHead",
         "alignment": "chiasm.heads.alignment:AlignmentHead",
+        "grounding": "chiasm.heads.grounding:GroundingHead",
     },
 )
 FUSIONS: Registry[Any] = Registry(
@@ -151,6 +152,7 @@ CONTROLS: Registry[Any] = Registry(
         "nearest": "chiasm.evaluation.controls:NEAREST",
         "region_prior": "chiasm.evaluation.map_controls:REGIONS",
         "centre_prior": "chiasm.evaluation.map_controls:CENTRE",
+        "lung_prior": "chiasm.evaluation.map_controls:LUNGS",
     },
 )
 SOURCES: Registry[Any] = Registry(

@@ -5,8 +5,9 @@ import pytest
 from scoring import by_name, locate_all, score_all
 
 from chiasm.cohort.store import Cohort
+from chiasm.domains.chest.frame import lung_field
 from chiasm.evaluation.controls import Taught
-from chiasm.evaluation.map_controls import CENTRE, REGIONS
+from chiasm.evaluation.map_controls import CENTRE, LUNGS, REGIONS
 from chiasm.evaluation.spec import Evidence
 from chiasm.evaluation.warnings import compute_warnings
 from chiasm.heads.spec import Pool, Question, Truth
@@ -52,6 +53,15 @@ def test_without_training_regions_only_the_centre_says_something(
     assert (middle == maps.values[0, 0].max()).all()
     assert np.array_equal(maps.values[0, 0], maps.values[0, 0].T)
     assert maps.thresholds.tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize(("within", "there"), [("lungs", True), ("image", False)])
+def test_the_bare_lungs_stand_beside_maps_that_are_bound_to_them(within, there, question, taught, pool) -> None:
+    asked = replace(question, heads={"localization": {"options": {"within": within}, "state": None}})
+    maps = LUNGS.compute(asked, taught, pool)
+    assert (maps is not None) is there
+    if maps is not None:
+        assert np.allclose(maps.values[:, 1], lung_field((32, 32)), atol=1e-3)
 
 
 def test_maps_that_a_control_equals_are_warned_of(

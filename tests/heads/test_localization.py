@@ -3,9 +3,11 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 
-from chiasm.heads.localization import LocalizationLayers, pool_maps
+from chiasm.domains.chest.frame import lung_field
+from chiasm.heads.localization import OUTSIDE, LocalizationLayers, pool_maps, within_range
 from chiasm.tensors import Tokens
 
 
@@ -46,3 +48,23 @@ def test_the_maps_of_an_absent_image_are_those_of_zeros():
     tokens = Tokens(torch.randn(1, 2 * 6, 8), torch.tensor([[True] * 6 + [False] * 6]), grid=(2, 3))
     maps = head(SimpleNamespace(encoded={"image": tokens}))["map_logits"]
     assert torch.allclose(maps[0, 1], head.net(torch.zeros(8))[:, None, None].expand(2, 2, 3))
+
+
+def test_a_map_that_may_lie_in_the_lungs_only_says_little_elsewhere_and_the_others_say_what_they_did():
+    torch.manual_seed(0)
+    field = np.stack([lung_field((4, 4)), np.ones((4, 4))])
+    free, bound = (LocalizationLayers(8, [("t", 0), ("t", 1)], {"t": 2}, f) for f in (None, field))
+    bound.load_state_dict(free.state_dict())
+    tokens = Tokens(torch.randn(1, 16, 8), torch.ones(1, 16, dtype=torch.bool), grid=(4, 4))
+    seen = SimpleNamespace(encoded={"image": tokens})
+    open_maps, maps = free(seen)["map_logits"][0, 0], bound(seen)["map_logits"][0, 0]
+    assert torch.equal(maps[1], open_maps[1])
+    expected = open_maps[0] + torch.from_numpy(np.log(field[0])).float().clamp(min=OUTSIDE)
+    assert torch.allclose(maps[0], expected, atol=1e-5)
+    assert torch.allclose(bound(seen)["label_logits"], pool_maps(maps[None, None], torch.tensor([[True]])))
+
+
+def test_a_map_within_its_range_goes_from_0_to_1_and_an_even_one_says_nothing():
+    values = np.array([[[[0.2, 0.3], [0.4, 0.6]], [[0.5, 0.5], [0.5, 0.5]]]])
+    found = within_range(values)
+    assert np.allclose(found, [[[[0, 0.25], [0.5, 1]], [[0, 0], [0, 0]]]])

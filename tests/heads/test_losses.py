@@ -18,7 +18,8 @@ BOTH = ("targets=[findings, severity]", *ALONE)
 
 
 def compute_losses(outputs, batch, recipe) -> dict[str, float]:
-    plan = Plan(None, {}, {}, (), 0, (), 0, dict.fromkeys(recipe.targets, ("a",)), KINDS, {}, {}, (), None)
+    targets = dict.fromkeys(recipe.targets, ("a",))
+    plan = Plan(None, {}, {}, (), 0, (), 0, targets, KINDS, {}, {}, (("findings", "a"),), None)
     heads = [TargetsHead(recipe, plan), *build_heads(recipe, plan).values()]
     return {name: float(loss.value) for head in heads for name, loss in head.losses(outputs, batch).items()}
 
@@ -42,7 +43,10 @@ def outputs() -> Outputs:
         {"findings": torch.zeros(2, 1), "severity": torch.tensor([[1.6], [0.0]])},
         Fused(torch.zeros(2, 4), {}, {}),
         heads={
-            "localization": {"map_logits": torch.zeros(2, 1, 1, 1, 2)},
+            "localization": {
+                "map_logits": torch.zeros(2, 1, 1, 1, 2),
+                "label_logits": torch.tensor([[5.0], [1.0]]),
+            },
             "description": {"logits": torch.zeros(3, 5)},
         },
         present={m: torch.ones(2, dtype=torch.bool) for m in ("image", "text", "record")},
@@ -63,13 +67,19 @@ def test_heads_count_with_their_weight_where_the_recipe_has_them(outputs, batch)
         return compute_losses(outputs, batch, recipe)
 
     plain = parts("heads.localization.weight=1", "heads.description.weight=1")
-    assert set(plain) == {"findings_loss", "localization_loss", "description_loss"}
+    assert set(plain) == {"findings_loss", "localization_loss", "map_label_loss", "description_loss"}
+    assert plain["map_label_loss"] == pytest.approx(math.log(1 + math.e))  # a reader drew in the other one
+    every = parts("heads.localization.weight=0")["map_label_loss"]  # regions do not count, so the label teaches both
+    assert every == pytest.approx((math.log(1 + math.e) + math.log(1 + math.exp(-5))) / 2)
     assert plain["description_loss"] == pytest.approx(math.log(5))  # three words to come, each one of five
-    weighted = parts("heads.localization.weight=0.25", "heads.description.weight=2")
+    weighted = parts(
+        "heads.localization.weight=0.25", "heads.localization.label_weight=3", "heads.description.weight=2"
+    )
     assert weighted == pytest.approx(
         {
             "findings_loss": plain["findings_loss"],
             "localization_loss": plain["localization_loss"] / 4,
+            "map_label_loss": plain["map_label_loss"] * 3,
             "description_loss": 2 * plain["description_loss"],
         }
     )

@@ -191,3 +191,43 @@ def test_a_pixel_as_high_as_the_cut_is_in():
         loc.best_map_threshold([(np.array([[0.5, 0.25]]), np.array([[True, False]]))], np.array([0.25, 0.5, 0.75]))
         == 0.5
     )
+
+
+def test_overlap_within_the_range_of_a_map_by_hand():
+    values = np.array([[2.0, 3.0, 4.0, 4.4]])  # 0, 1/2.4, 2/2.4, 1 within its range
+    truth = np.array([[False, False, True, True]])
+    iou, dice = loc.range_overlap(values, truth, (0.1, 0.4, 0.5))
+    assert iou == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert dice == pytest.approx((0.8 + 0.8 + 1) / 3)
+    assert loc.range_overlap(np.ones((1, 4)), truth, (0.1,)) == (0.0, 0.0)
+
+
+def test_a_map_that_is_higher_outside_has_a_contrast_below_0():
+    values, truth = np.array([[0.0, 0.2, 1.0, 0.8]]), np.array([[True, True, False, False]])
+    assert loc.signed_cnr(values, truth) == pytest.approx(-loc.cnr(values, truth))
+    assert loc.signed_cnr(1 - values, truth) == pytest.approx(loc.cnr(values, truth))
+
+
+def test_the_same_map_under_the_thresholds_of_afloc():
+    """Of a ramp more is left at .1 to .5 of [0, 1] than at .1 to .5 of [-1, 1]: no figure without its protocol."""
+    values = np.tile(np.linspace(0, 1, 101), (101, 1))
+    truth = values > 0.7
+    found = loc.afloc(values, truth)
+    slow = [30 / np.sum(values[0] >= (t + 1) / 2) for t in (0.1, 0.2, 0.3, 0.4)] + [np.sum(values[0] >= 0.75) / 30]
+    assert found["afloc_iou"] == pytest.approx(np.mean(slow), abs=0.02)
+    assert found["afloc_iou"] > 0.75
+    assert loc.range_overlap(values, truth, (0.1, 0.2, 0.3))[0] < 0.4
+    assert found["afloc_cnr"] == pytest.approx(loc.cnr(values, truth))
+
+
+def test_afloc_scores_the_central_square_and_leaves_out_what_is_empty_there():
+    values = np.zeros((2, 6))
+    values[:, 2] = 1.0
+    values[:, 0] = 5.0  # outside of the square of columns 2 and 3
+    truth = np.zeros((2, 6), bool)
+    truth[:, 2] = True
+    assert loc.afloc(values, truth)["afloc_iou"] == 1.0
+    outside = np.zeros((2, 6), bool)
+    outside[:, 0] = True
+    assert np.isnan(list(loc.afloc(values, outside).values())).all()
+    assert np.isnan(loc.afloc(np.ones((2, 2)), np.ones((2, 2), bool))["afloc_iou"])

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from chiasm.objectives.grounding import map_loss
+from chiasm.objectives.grounding import map_loss, place_loss, value_loss
 
 
 def test_map_loss_by_hand():
@@ -33,3 +33,21 @@ def test_an_image_no_reader_judged_teaches_nothing_and_a_reviewed_negative_teach
     map_loss(logits, torch.zeros(2, 1, 1, 2, 2), judged).backward()
     assert (logits.grad[0] == 0).all()
     assert (logits.grad[1] > 0).all()
+
+
+def test_the_place_loss_is_minus_the_log_of_the_share_in_what_is_named():
+    mass = torch.tensor([[[0.1, 0.3, 0.6], [1.0, 0.0, 0.0]], [[0.2, 0.2, 0.6], [0.5, 0.5, 0.0]]])
+    place = torch.zeros(2, 2, 3, dtype=torch.bool)
+    place[0, 0, 1:] = True
+    place[1, 1, 0] = True
+    assert abs(float(place_loss(mass, place)) + (math.log(0.9) + math.log(0.5)) / 2) < 1e-6
+    assert float(place_loss(mass, torch.zeros_like(place))) == 0
+
+
+def test_values_of_an_attribute_share_the_truth_and_what_is_not_stated_is_masked():
+    logits = torch.tensor([[[0.0, 1.0], [2.0, 0.0]], [[5.0, 0.0], [1.0, 0.0]]])
+    values = torch.tensor([[[True, True], [True, False]], [[False, False], [False, True]]])
+    present = torch.tensor([[True, True], [True, False]])  # the last is not present, the one before has no value
+    first = math.log(1 + math.e) - 0.5
+    second = math.log(1 + math.exp(2)) - 2
+    assert abs(float(value_loss(logits, values, present)) - (first + second) / 2) < 1e-6

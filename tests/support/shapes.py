@@ -9,6 +9,7 @@ from beartype import beartype
 MODULES = (
     "chiasm.objectives.alignment",
     "chiasm.objectives.balance",
+    "chiasm.objectives.cross_attention",
     "chiasm.objectives.description",
     "chiasm.objectives.grounding",
     "chiasm.objectives.outcome",

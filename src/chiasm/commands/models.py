@@ -131,12 +131,16 @@ def predict(
     strict: Annotated[
         bool, Option("--strict", help="Refuse studies that are unlike the training data; exit with 1 if there are any.")
     ] = False,
+    phrase: Annotated[
+        list[str] | None,
+        Option(help='Words to find on the images, as "left lower lobe consolidation". May be repeated.'),
+    ] = None,
 ) -> Answer:
     """Predict for images, study folders or a cohort."""
     from chiasm.prediction.folder import answer_inputs
     from chiasm.prediction.render import count_rejected, render_predictions
 
-    answered = answer_inputs(run, inputs, out, report=report, record=record, strict=strict)
+    answered = answer_inputs(run, inputs, out, report=report, record=record, strict=strict, phrases=phrase or ())
     predictions = [each.document for each in answered]
     rejected = count_rejected(out)
     document = {"predictions": predictions, "out": str(out), "rejected": rejected}

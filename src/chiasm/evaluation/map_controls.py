@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.domains.chest.frame import lung_field
 from chiasm.encoding.raster import cover
 from chiasm.evaluation.controls import Control, Taught
 from chiasm.heads.localization import Maps
@@ -72,7 +73,19 @@ class CentrePrior(MapControl):
         return np.asarray(np.exp(-squares / (2 * SPREAD**2)))
 
 
-REGIONS, CENTRE = RegionPrior(), CentrePrior()
+class LungPrior(MapControl):
+    title, marker, needs_regions = "the lungs of a frontal radiograph", "triangle", False
+    protocol = "the fixed frame of the lungs to which the maps are bound, for every image"
+
+    def compute(self, question: Question, taught: Taught, pool: Pool) -> Maps | None:
+        bound = question.heads.get(self.head, {}).get("options", {}).get("within") == "lungs"
+        return super().compute(question, taught, pool) if bound else None
+
+    def draw(self, shares: Floats) -> Floats:
+        return lung_field((shares.shape[1], shares.shape[2]))
+
+
+REGIONS, CENTRE, LUNGS = RegionPrior(), CentrePrior(), LungPrior()
 
 
 def _images(pool: Pool, ndim: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -88,6 +88,7 @@ class Seen:
     Attributes:
         encoded: modality -> tokens, an image's at full resolution. tokens: as fusion takes them, coarse. fused: of all of them.
         batch: of the same studies: supervision, never an input. fuse: the fusion itself, for a pass that hides something.
+        said: name -> the answers of the heads that stand before this one in the recipe.
     """
 
     encoded: Mapping[str, Tokens]
@@ -95,6 +96,7 @@ class Seen:
     fused: Fused
     batch: Batch
     fuse: Callable[[dict[str, Tokens]], Fused]
+    said: Mapping[str, Said] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

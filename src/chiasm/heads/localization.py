@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from chiasm.cohort.store import Cohort
+from chiasm.domains.chest.frame import IN_LUNGS, lung_field
 from chiasm.encoding.fit import Learned, Off
+from chiasm.errors import RecipeError
 from chiasm.geometry import Geometry
 from chiasm.heads.head import READER, Answered, Asked, Head, Loss, Picture, Reading, Said, Section, Seen, Shape
 from chiasm.heads.spec import Case, Floats, Pool, Question, mean_known
@@ -25,20 +27,32 @@ from chiasm.metrics.localization import map_to_boxes, score_map, summarize
 from chiasm.metrics.name import MetricName, metric_name, split_prefix
 from chiasm.models.attention import places_of, take
 from chiasm.objectives.grounding import map_loss
+from chiasm.objectives.outcome import target_loss
 from chiasm.recipe import Options
-from chiasm.study import Region
+from chiasm.study import Kind, Region
 from chiasm.tensors import Batch, Outputs
 
 LOCATED_LABELS = 4
 RANKED_BY = "box_iou"
+OUTSIDE = -8.0
+"""Least logarithm of where a finding may lie: what is outside can hardly win, and keeps a finite gradient."""
 COLUMNS = ("box_iou", "miou", "dice", "pointing", "cnr", "t_iou_0.1", "t_iou_0.3", "t_iou_0.5")
 
 
 class LocalizationOptions(Options):
-    """A map per label on a grid of the given stride; supervised where regions exist, by the findings elsewhere."""
+    """A map per label on a grid of the given stride; supervised where regions exist, by the findings elsewhere.
+
+    `weight` is that of the regions; at 0 none is looked at, neither in training nor to choose where a map is cut: that is then at
+    `threshold`, a share of the range of each map (the value is the best on phantom-chest). `label_weight` is
+    that of the findings, which teach the maps of images in which no reader drew or ruled out the label: what a map says must answer
+    the label by itself. `within: lungs` lets a finding of lung or pleura lie in the lungs of a frontal chest radiograph only.
+    """
 
     stride: Literal[8, 16] = 16
     weight: Annotated[float, Field(ge=0)] = 1.0
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    label_weight: Annotated[float, Field(ge=0)] = 1.0
+    within: Literal["image", "lungs"] = "image"
 
 
 class LocalizationLayers(nn.Module):
@@ -46,18 +60,30 @@ class LocalizationLayers(nn.Module):
 
     Args:
         channels: (target, position of the label in the target) of each map, None of a label that is no target; sizes: target ->
-            its number of labels.
+            its number of labels. field: [C, *grid] in (0, 1], where each may lie; None: anywhere.
     """
 
-    def __init__(self, dim: int, channels: Sequence[tuple[str, int | None]], sizes: Mapping[str, int]) -> None:
+    field: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        channels: Sequence[tuple[str, int | None]],
+        sizes: Mapping[str, int],
+        field: NDArray[np.floating] | None = None,
+    ) -> None:
         super().__init__()
         self.channels, self.sizes = tuple(channels), dict(sizes)
+        known = (
+            torch.zeros(len(self.channels), 1) if field is None else torch.from_numpy(field).float().flatten(1).log()
+        )
+        self.register_buffer("field", known, persistent=False)
         last = nn.Linear(dim, len(self.channels))
         nn.init.constant_(last.bias, -2.0)  # most of an image is not lesion
         self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), last)
 
     def forward(self, seen: Seen) -> Said:
-        """-> map_logits [B, N, C, *grid]; all cells of absent images are answered like a cell of zeros."""
+        """-> map_logits [B, N, C, *grid], all cells of absent images answered like a cell of zeros; label_logits [B, C] of them."""
         tokens = seen.encoded["image"]
         cells, batch = math.prod(tokens.grid), len(tokens.mask)
         places = places_of(tokens.mask)
@@ -65,12 +91,13 @@ class LocalizationLayers(nn.Module):
         shown, blank = self.net(torch.cat([rows, torch.zeros_like(tokens.values[0, :1])])).split([len(places), 1])
         channels = shown.shape[1]
         logits: Tensor = blank.repeat(tokens.mask.numel(), 1).index_copy(0, places, shown)
-        maps = logits.view(batch, -1, cells, channels).transpose(2, 3).reshape(batch, -1, channels, *tokens.grid)
-        return {"map_logits": maps}
+        maps = logits.view(batch, -1, cells, channels).transpose(2, 3) + self.field.clamp(min=OUTSIDE)
+        maps = maps.reshape(batch, -1, channels, *tokens.grid)
+        return {"map_logits": maps, "label_logits": pool_maps(maps, tokens.units())}
 
     def evidence(self, said: Said, seen: Seen) -> dict[str, Tensor]:
         """What the maps say of each target: [B, L], zero for a label without a map and for a study without an image."""
-        pooled = pool_maps(said["map_logits"], seen.encoded["image"].units())  # [B, C]
+        pooled = said["label_logits"]  # [B, C]
         found = {target: pooled.new_zeros(len(pooled), size) for target, size in self.sizes.items()}
         for channel, (target, position) in enumerate(self.channels):
             if position is None:
@@ -159,6 +186,14 @@ class LocalizationHead(Head):
             raise Off(f"Localization is switched off: there are no {lacking} to localize.")
         if learned.plan.atlas:
             raise Off("Localization is switched off: images are read by territory, and maps need a grid.")
+        if options.within == "lungs" and len(learned.plan.image_shape or ()) != 2:
+            raise RecipeError(
+                "lungs have a place on radiographs only",
+                expected="2-D images",
+                got="volumes",
+                where="heads.localization.within",
+                remedy="--set heads.localization.within=image",
+            )
 
     def build(self, shape: Shape) -> nn.Module:
         targets = self.plan.targets
@@ -166,14 +201,34 @@ class LocalizationHead(Head):
             (target, targets[target].index(label) if label in targets.get(target, ()) else None)
             for target, label in self.plan.localized
         ]
-        return LocalizationLayers(shape.dim, channels, {t: len(targets[t]) for t, at in channels if at is not None})
+        field = None
+        if self.given.within == "lungs":
+            assert self.plan.grid is not None
+            lungs = lung_field((self.plan.grid[0], self.plan.grid[1]))
+            field = np.stack([lungs if label in IN_LUNGS else np.ones_like(lungs) for _, label in self.plan.localized])
+        sizes = {t: len(targets[t]) for t, at in channels if at is not None}
+        return LocalizationLayers(shape.dim, channels, sizes, field)
 
     def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Loss]:
-        """`localization_loss`, over the maps that a reader drew in or ruled out."""
-        maps = outputs.heads[self.name]["map_logits"]
+        """`localization_loss`, over the maps that a reader drew in or ruled out; `map_label_loss`, over the labels of the others.
+
+        Without the latter a label may be answered by the fused vector alone, and the maps by nothing.
+        """
+        said = outputs.heads[self.name]
         assert batch.lesion_mask is not None and batch.lesion_label_mask is not None
-        loss = map_loss(maps, batch.lesion_mask, batch.lesion_label_mask)
-        return {"localization_loss": Loss(self.given.weight * loss, batch.lesion_label_mask.sum())}
+        loss = map_loss(said["map_logits"], batch.lesion_mask, batch.lesion_label_mask)
+        drawn = batch.lesion_label_mask.any(dim=1) & (self.given.weight > 0)  # [B, C]
+        labels, mask = torch.zeros_like(said["label_logits"]), torch.zeros_like(drawn)
+        for channel, (target, label) in enumerate(self.plan.localized):
+            if label in self.plan.targets.get(target, ()):
+                k = self.plan.targets[target].index(label)
+                labels[:, channel], mask[:, channel] = batch.labels[target][:, k], batch.label_mask[target][:, k]
+        mask = mask & ~drawn & outputs.present["image"][:, None]
+        taught = target_loss(said["label_logits"], labels, mask, Kind.BINARY)
+        return {
+            "localization_loss": Loss(self.given.weight * loss, batch.lesion_label_mask.sum()),
+            "map_label_loss": Loss(self.given.label_weight * taught, mask.sum(), judges=False),
+        }
 
     # --- evidence ------------------------------------------------------------------------------------------------------
 
@@ -207,12 +262,14 @@ class LocalizationHead(Head):
             return None
         keys = sorted(sums)
         study, image_row = np.array(keys, np.int64).T
+        values = np.stack([mean_known(np.stack(sums[key]), axis=0) for key in keys])
+        taught = _given(asked[0]).weight > 0
         return Maps(
-            np.stack([mean_known(np.stack(sums[key]), axis=0) for key in keys]).astype(np.float16),
+            (values if taught else within_range(values)).astype(np.float16),
             study,
             image_row,
             [pool.cohorts[pool.cohort[s]].geometry(int(i)) for s, i in keys],
-            np.array([[one.map_threshold(*channel) for channel in channels] for one in asked]),
+            np.array([[_threshold(one, channel) for channel in channels] for one in asked]),
         )
 
     @classmethod
@@ -318,16 +375,45 @@ class LocalizationHead(Head):
                 grid = np.mean(each, axis=0)
                 maps[image_id, "/".join(channel)] = grid
                 if channel in present:
-                    threshold = float(np.mean([one.map_threshold(*channel) for one in asked]))
-                    regions += _regions(channel, image_id, grid, geometry, threshold)
+                    threshold = float(np.mean([_threshold(one, channel) for one in asked]))
+                    taught = _given(asked[0]).weight > 0
+                    shown, peak = (grid, 1.0) if taught else (within_range(grid[None, None])[0, 0], float(grid.max()))
+                    regions += _regions(channel, image_id, shown, geometry, threshold, peak)
         return Answered(regions=sorted(regions, key=lambda r: -(r.score or 0.0)), maps=maps)
 
 
+def within_range(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """[m, C, *grid] maps, each from 0 at its least value to 1 at its highest; an even one is 0.
+
+    The level of a map that only labels taught means nothing: it says where rather, not whether.
+    """
+    axes = tuple(range(2, values.ndim))
+    least = values.min(axis=axes, keepdims=True)
+    span = values.max(axis=axes, keepdims=True) - least
+    return np.asarray(np.divide(values - least, span, out=np.zeros_like(values), where=span > 0))
+
+
+def _threshold(one: Asked, channel: tuple[str, str]) -> float:
+    """Where a fold model's map is cut: by validation, or, where no region may be looked at, at the recipe's value."""
+    given = _given(one)
+    return one.map_threshold(*channel) if given.weight > 0 else given.threshold
+
+
+def _given(one: Asked) -> LocalizationOptions:
+    return cast(LocalizationOptions, one.head.given)
+
+
 def _regions(
-    channel: tuple[str, str], image_id: str, grid: NDArray[np.float32], geometry: Geometry, threshold: float
+    channel: tuple[str, str],
+    image_id: str,
+    grid: NDArray[np.floating],
+    geometry: Geometry,
+    threshold: float,
+    peak: float,
 ) -> list[Region]:
+    """Boxes of a map; `peak` is what its highest value stands for."""
     found = zip(*map_to_boxes(grid, threshold, geometry), strict=True)
-    boxes = [((float(x0), float(y0), float(x1), float(y1)), float(score)) for (x0, y0, x1, y1), score in found]
+    boxes = [((float(x0), float(y0), float(x1), float(y1)), float(score) * peak) for (x0, y0, x1, y1), score in found]
     target, label = channel
     return [Region(label, image_id, box, target=target, reader=READER, score=score) for box, score in boxes]
 

@@ -20,13 +20,24 @@ from chiasm.metrics.bootstrap import Estimate, Floats, Resamples, varies
 
 Mask = NDArray[np.bool_]
 T_IOU = (0.1, 0.3, 0.5)
+RANGE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
+AFLOC_THRESHOLDS = (0.55, 0.6, 0.65, 0.7, 0.75)
+"""Of the map within its range: .1 to .5 of one that is rescaled to [-1, 1]."""
 _WHERE = "mean over image and label pairs with a truth region, original pixels"
+_RANGE = "mean over thresholds of the map within its range"
+_AFLOC = f"after the released evaluation of AFLoc: central square, thresholds .1 to .5 of a map in [-1, 1], {_WHERE}"
 PROTOCOLS = {
     "miou": f"IoU of the map cut at its threshold and the union of truth regions, {_WHERE}",
     "dice": f"Dice of the map cut at its threshold and the union of truth regions, {_WHERE}",
     "box_iou": f"IoU of the box of highest score and the truth box it fits best, 0 without a box, {_WHERE}",
     "pointing": f"pointing game: is the map's maximum in a truth region (no tolerance; of tied maxima the share), {_WHERE}",
     "cnr": f"contrast to noise |mean in - mean out| / sqrt(var in + var out) of the map, {_WHERE}",
+    "range_iou": f"IoU of the map and the union of truth regions, {_RANGE}, .1 to .5, {_WHERE}",
+    "range_dice": f"Dice of the map and the union of truth regions, {_RANGE}, .1 to .5, {_WHERE}",
+    "signed_cnr": f"contrast to noise as in cnr, below 0 where the map is higher outside, {_WHERE}",
+    "afloc_iou": f"IoU, empty maps left out, {_AFLOC}",
+    "afloc_dice": f"Dice, empty maps left out, {_AFLOC}",
+    "afloc_cnr": f"absolute contrast to noise, {_AFLOC}",
     **{f"t_iou_{t}": f"share with IoU > {t} of all predicted and all truth boxes as unions, {_WHERE}" for t in T_IOU},
 }
 
@@ -78,6 +89,35 @@ def cnr(values: NDArray[np.floating], truth: Mask) -> float:
     if not (inside.size and outside.size and (varies(values[truth]) or varies(values[~truth]))):
         return float("nan")
     return _ratio(abs(inside.mean() - outside.mean()), np.sqrt(inside.var() + outside.var()))
+
+
+def signed_cnr(values: NDArray[np.floating], truth: Mask) -> float:
+    """`cnr`, below 0 where the map is higher outside of the truth."""
+    outside = values[~truth]
+    return cnr(values, truth) * (-1 if outside.size and values[truth].mean() < outside.mean() else 1)
+
+
+def range_overlap(values: NDArray[np.floating], truth: Mask, thresholds: Sequence[float]) -> tuple[float, float]:
+    """IoU and Dice of the map within its range, 0 at its least value and 1 at its highest, mean over thresholds; 0 for an even map."""
+    span = float(values.max() - values.min())
+    within = (values - values.min()) / span if span > 0 else np.zeros_like(values)
+    iou = ious_by_threshold(within, truth, np.asarray(thresholds))
+    return float(iou.mean()), float((2 * iou / (1 + iou)).mean())
+
+
+def afloc(values: NDArray[np.floating], truth: Mask) -> dict[str, float]:
+    """IoU, Dice and absolute CNR as the released evaluation of AFLoc computes them: on the central square of the image, at thresholds
+    .1 to .5 of the map rescaled to [-1, 1] (.55 to .75 of its range). NaN for an even map and for a truth outside of the square: they are
+    left out there, so a figure of it is none of this package's own."""
+    height, width = values.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    crop = (..., slice(top, top + side), slice(left, left + side))
+    values, truth = values[crop], truth[crop]
+    if not (truth.any() and varies(values)):
+        return dict.fromkeys(("afloc_iou", "afloc_dice", "afloc_cnr"), float("nan"))
+    iou, dice = range_overlap(values, truth, AFLOC_THRESHOLDS)
+    return {"afloc_iou": iou, "afloc_dice": dice, "afloc_cnr": cnr(values, truth)}
 
 
 def mask_boxes(mask: Mask) -> tuple[Floats, NDArray[np.integer]]:
@@ -132,12 +172,17 @@ def score_map(
     truth_boxes = mask_boxes(truth)[0] if truth_boxes is None else truth_boxes
     iou, dice = mask_overlap(values >= threshold, truth)
     overlap = union_iou(boxes, truth_boxes)
+    range_iou, range_dice = range_overlap(values, truth, RANGE_THRESHOLDS)
     return {
         "miou": iou,
         "dice": dice,
         "box_iou": best_box_iou(boxes, box_scores, truth_boxes),
         "pointing": pointing(values, truth),
         "cnr": cnr(values, truth),
+        "range_iou": range_iou,
+        "range_dice": range_dice,
+        "signed_cnr": signed_cnr(values, truth),
+        **afloc(values, truth),
         **{f"t_iou_{t}": float(overlap > t) for t in T_IOU},
     }
 

@@ -35,3 +35,26 @@ def map_loss(
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def place_loss(mass: Float[Tensor, "B C K"], place: Bool[Tensor, "B C K"]) -> Float[Tensor, ""]:
+    """Minus the log of the share of a map that lies in the parts that are named, a mean over the maps of which any is.
+
+    Args:
+        mass: of each part, of sum 1 at most over the parts.
+    """
+    named = place.any(dim=2)
+    there = (mass * place).sum(dim=2).clamp(min=1e-6)
+    return _mean(-there.log(), named)
+
+
+def value_loss(
+    logits: Float[Tensor, "B C Q"], values: Bool[Tensor, "B C Q"], present: Bool[Tensor, "B C"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy of one kind of attribute, a mean over the present findings of which a value is stated.
+
+    Several values share the truth evenly. What is not stated is masked, never negative.
+    """
+    count = values.sum(dim=2)
+    share = values.to(logits.dtype) / count.clamp(min=1)[..., None]
+    return _mean(-(share * logits.log_softmax(dim=2)).sum(dim=2), present & (count > 0))

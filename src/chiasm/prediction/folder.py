@@ -14,6 +14,7 @@ from chiasm.atomic import write_csv
 from chiasm.cohort.store import Cohort
 from chiasm.errors import CohortError, InputError
 from chiasm.formats.cells import reason
+from chiasm.prediction.phrases import ground
 from chiasm.prediction.predictor import AT_ONCE, Predictor, load_predictor
 from chiasm.prediction.read import name_of, read_study
 from chiasm.prediction.write import Writer, Written
@@ -41,6 +42,7 @@ def answer_inputs(
     report: Path | None = None,
     record: Path | None = None,
     strict: bool = False,
+    phrases: Sequence[str] = (),
 ) -> list[Written]:
     """Answer files, study folders or cohorts, and write one JSON and one page a study and one overlay PNG per located image.
 
@@ -48,6 +50,7 @@ def answer_inputs(
         inputs: an image, a DICOM or NIfTI file; a study folder (images/, report.txt, record.json); a cohort.
         report, record: a text file and a JSON file that belong to the one study among `inputs`.
         strict: refuse studies that are unlike the training data; the others are answered and written first.
+        phrases: to be found on the images; where they lie stands in `heads["phrases"]` of each answer.
 
     Returns:
         the predictions and what was written: files and folders first, then cohorts, by study id within each.
@@ -82,6 +85,9 @@ def answer_inputs(
         except InputError as error:
             rejects.refuse(prediction.study_id, error)
             continue
+        if phrases:
+            found = [ground(prediction, phrase).to_json() for phrase in phrases]
+            prediction = replace(prediction, heads={**prediction.heads, "phrases": found})
         answered.append(writer.write(prediction, cohort, row))
     rejects.write(out / "rejected.csv")
     rejects.raise_refused(len(answered), out / "rejected.csv")

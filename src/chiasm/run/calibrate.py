@@ -98,7 +98,11 @@ def judge(fold_model: FoldModelOver) -> Judged:
                 mean, std = fold_model.plan.scaling[target][k] if target in fold_model.plan.scaling else (0.0, 1.0)
                 logits = said.logits[target][:, k][known].astype(np.float64) * std + mean
                 answers[shown][target, label] = LabelAnswers(truth[known, k] * std + mean, logits, people[rows][known])
-    maps = {place: list(_drawn_maps(fold_model, everything, place, people)) for place in fold_model.plan.localized}
+    looked_at = getattr(fold_model.recipe.active_heads.get(LocalizationHead.name), "weight", 0)  # at 0 no region is
+    maps = {
+        place: list(_drawn_maps(fold_model, everything, place, people)) if looked_at else []
+        for place in fold_model.plan.localized
+    }
     return Judged(fold_model.plan, frozenset(people[fold_model.split["test"]].tolist()), answers, maps)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, cast
 
 import torch.nn.functional as F
@@ -81,7 +82,9 @@ class Model(nn.Module):
         """
         tokens = _coarse(encoded)
         seen = Seen(encoded, tokens, self.fusion(tokens), batch, self.fusion)
-        said = {name: layers(seen) for name, layers in self.heads.items()}
+        said: dict[str, dict[str, Tensor]] = {}
+        for name, layers in self.heads.items():
+            said[name] = layers(replace(seen, said=said))
         evidence: dict[str, Tensor] = {}
         for name, layers in self.heads.items():
             own = cast(Any, layers).evidence(said[name], seen) if hasattr(layers, "evidence") else {}

@@ -87,6 +87,7 @@ TITLES = {
     "dice": "Dice",
     "pointing": "Pointing game",
     "cnr": "CNR",
+    "map_share": "Map on the stated place",
     "t_iou_0.1": "T(IoU) .1",
     "t_iou_0.3": "T(IoU) .3",
     "t_iou_0.5": "T(IoU) .5",
