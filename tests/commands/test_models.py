@@ -84,7 +84,7 @@ def test_predict_lists_the_most_probable_finding_first(monkeypatch, tmp_path: Pa
     assert result.stdout.splitlines() == ["s1: pneumonia 0.90, mass 0.12", f"the results are in {tmp_path}"]
     arguments, options = seen[0]
     assert arguments == (Path("r"), [Path("a.png")], tmp_path)
-    assert options == {"report": Path("t.txt"), "record": None, "strict": False}
+    assert options == {"report": Path("t.txt"), "record": None, "strict": False, "phrases": ()}
 
 
 def test_predict_says_what_it_skipped_and_did_not_use(monkeypatch, tmp_path: Path) -> None:
