@@ -137,7 +137,7 @@ Coalition = tuple[tuple[str, ...], tuple[str, ...]]
 """Other modalities than the record, and columns of the record: what is shown of a study."""
 EXACT = 64
 """Coalitions up to which the shares of columns are exact."""
-ORDERS = 8
+ORDERS = 4
 """Orders of arrival, each with its reverse, of which they are else the mean."""
 
 
