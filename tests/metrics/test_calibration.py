@@ -197,3 +197,12 @@ def test_a_few_studies_told_apart_do_not_call_for_certainty() -> None:
     found = cal.fit_softmax_temperature([0, 1, 2], 3 * np.eye(3))
     assert found is not None
     assert softmax(3 / found * np.eye(3), axis=1).max() < 0.9
+
+
+def test_a_resample_of_one_logit_has_no_line():
+    """Three patients: many resamples hold one of them alone, whose information is singular but for rounding."""
+    logits, labels = np.array([0.3, -0.7, 1.1, 0.2]), np.array([1, 0, 0, 1])
+    for estimate in cal.calibration_line(labels, logits, Resamples.draw(["a", "b", "c", "c"], 300)).values():
+        assert not np.isinf(estimate.draws).any()
+        assert np.isnan(estimate.draws).any()
+        assert np.abs(estimate.draws[np.isfinite(estimate.draws)]).max() < 1e6

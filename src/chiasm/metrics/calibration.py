@@ -148,6 +148,7 @@ def calibration_line(
     def newton_step(sums: Floats) -> Floats:
         u0, u1, i00, i01, i11 = sums
         determinant = i00 * i11 - i01**2
+        determinant[determinant <= 1e-12 * i00 * i11] = np.nan  # a resample of one logit has no slope, but for rounding
         steps: Floats = np.stack([i11 * u0 - i01 * u1, i00 * u1 - i01 * u0]) / determinant
         return fit[:, None] + steps
 
