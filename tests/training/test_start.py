@@ -164,6 +164,7 @@ def test_a_patient_is_known_by_name_in_the_source_or_by_pixels(phantom):
 
     class Elsewhere:  # the same people under another source
         source, studies, images, image_study = "elsewhere", phantom.studies, phantom.images, phantom.image_study
+        people = np.array([f"elsewhere/{patient}" for patient in phantom.studies["patient_id"]])
 
     pictured = np.intersect1d(train_rows, phantom.image_study)
     assert count_seen([Elsewhere], [train_rows], digest_studies([phantom], [pictured[:3]])) == 3

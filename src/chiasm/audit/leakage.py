@@ -26,6 +26,7 @@ from chiasm.audit.duplicates import CORRELATION, FAR_BITS, identical, near_ident
 from chiasm.audit.inspection import render_inspection
 from chiasm.audit.record import record_leaks
 from chiasm.cohort.store import Cohort
+from chiasm.metrics.bootstrap import FEWEST
 from chiasm.report.findings import label_reports
 from chiasm.study import Kind, State
 from chiasm.vocabulary import FINDINGS, canonical, snake_case
@@ -38,8 +39,6 @@ LONG_WORDS = 20
 """Words from which a repeated report is no stock phrase ("No acute disease.")."""
 MOST_READ = 2000
 """Texts of a section that the finding labeler reads; whether a label is named is looked up in all of them."""
-FEWEST = 5
-"""Studies of a class below which a split says little of a label; figures of fewer patients are not reported."""
 GIVES_AWAY = 0.75
 """AUROC of the label's words alone from which a section is warned of."""
 _FEWEST = 10

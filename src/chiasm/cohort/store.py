@@ -224,6 +224,12 @@ class Cohort:
         return self._frame("regions")
 
     @cached_property
+    def people(self) -> NDArray[np.str_]:
+        """[n] "SOURCE/PATIENT": two cohorts of one source may hold the same person, two sources name theirs alike by chance."""
+        patients = self.table("studies", ["patient_id"])["patient_id"].to_pylist()
+        return np.array([f"{self.source}/{patient}" for patient in patients], dtype=np.str_)
+
+    @cached_property
     def image_study(self) -> NDArray[np.int64]:
         """[n_images] the study row of each image row, ascending."""
         studies = self.table("studies", ["study_id"])["study_id"].combine_chunks()

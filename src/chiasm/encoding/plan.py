@@ -161,6 +161,10 @@ class Layout:
         result[:, self._columns(plan, target)] = values
         return result
 
+    def place_prior(self, plan: Plan, target: str, count: int) -> Floats:
+        """[count, *shape] what the training of one model says of patients of whom nothing is known."""
+        return self.place(plan, target, np.repeat(plan.prior(target)[None], count, axis=0))
+
     def place_logits(self, plan: Plan, target: str, logits: NDArray[np.floating]) -> NDArray[np.float32]:
         """[n, ...] logits of one model -> [n, *shape]: each level at its own place, each interval at its number."""
         if target not in self.levels:

@@ -224,8 +224,7 @@ def _nothing(question: Question, pool: Pool, plans: Sequence[Plan]) -> Arm:
     for number, plan in enumerate(plans):
         at = np.nonzero(pool.fold_model == number)
         for target in plan.targets:
-            prior = np.repeat(plan.prior(target)[None], len(at[0]), axis=0)
-            values[target][at] = layout.place(plan, target, prior)
+            values[target][at] = layout.place_prior(plan, target, len(at[0]))
     return Arm.of(values)
 
 

@@ -32,13 +32,15 @@ def map_cases(fold_models: Sequence[FoldModelOver], evidence: Evidence, number: 
     target, _, label = number.partition("/")
     maps: dict[int, NDArray[np.float32]] = {}
     alike: list[float] = []
+    random: dict[int, Model] = {}  # of each fold model once, for all of its cases
     for place in places:
-        index = int(offsets[pool.cohort[place]] + pool.row[place])
-        asked = [fold_models[m] for m in pool.fold_model[place]]
-        if not all(_looks(fold_model, index, target, label) for fold_model in asked):
+        index, numbers = int(offsets[pool.cohort[place]] + pool.row[place]), pool.fold_model[place].tolist()
+        if not all(_looks(fold_models[m], index, target, label) for m in numbers):
             continue
-        learned = [_map(fold_model, fold_model.model, index, target, label) for fold_model in asked]
-        chance = [_map(fold_model, randomized(fold_model.model), index, target, label) for fold_model in asked]
+        for m in set(numbers) - random.keys():
+            random[m] = randomized(fold_models[m].model)
+        learned = [_map(fold_models[m], fold_models[m].model, index, target, label) for m in numbers]
+        chance = [_map(fold_models[m], random[m], index, target, label) for m in numbers]
         maps[place] = np.mean(learned, axis=0).clip(min=0).astype(np.float32)
         alike += [_rank_correlation(a, b) for a, b in zip(learned, chance, strict=True)]
     known = [value for value in alike if np.isfinite(value)]

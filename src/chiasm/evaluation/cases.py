@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from chiasm.cohort.generated import SECTION_KINDS, read_writers
 from chiasm.cohort.store import Cohort
-from chiasm.evaluation.contributions import find_shares
+from chiasm.evaluation.contributions import find_shares, has_shares
 from chiasm.evaluation.saliency import choose_label
 from chiasm.evaluation.score import complete
 from chiasm.evaluation.spec import FULL, NOTHING, Evidence
@@ -95,7 +95,7 @@ def _tell_maps(evidence: Evidence) -> str:
 def choose_cases(evidence: Evidence, truth: Truth) -> tuple[str, list[int]]:
     """The number ("target/label") that cases are told of, and their places in the pool; "" and none where there are none."""
     chosen = choose_label(evidence.question)
-    if find_shares(evidence) is None or chosen is None:
+    if not has_shares(evidence) or chosen is None:
         return "", []
     target, k = chosen
     return f"{target}/{evidence.question.targets[target][k]}", list(_pick(evidence, truth, target, k)[0].values())

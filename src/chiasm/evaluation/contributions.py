@@ -58,14 +58,26 @@ def score_added(question: Question, scores: Mapping[MetricName, Estimate]) -> di
 
 
 def find_shares(evidence: Evidence) -> Shares | None:
-    """What each modality added to each answer; None of a model with one modality, or where an arm was not asked."""
-    question, modalities = evidence.question, tuple(evidence.question.modalities)
-    prefix = {s: "+".join(s) for s in subsets(modalities)} | {(): NOTHING, modalities: FULL}
-    if not question.targets or len(modalities) < 2 or not set(prefix.values()) <= evidence.arms.keys():
+    """What each modality added to each answer; None where `has_shares` says no."""
+    if not has_shares(evidence):
         return None
-    prior = evidence.arms[NOTHING].values
-    values = {s: from_prior(evidence.arms[p].values, prior, _known(evidence.arms[p])) for s, p in prefix.items()}
-    return attribute(values, question.layout, modalities)
+    question, prior = evidence.question, evidence.arms[NOTHING].values
+    arms = {subset: evidence.arms[prefix] for subset, prefix in _subset_arms(question).items()}
+    values = {subset: from_prior(arm.values, prior, _known(arm)) for subset, arm in arms.items()}
+    return attribute(values, question.layout, tuple(question.modalities))
+
+
+def has_shares(evidence: Evidence) -> bool:
+    """Whether there are several modalities to share answers out to, and every arm that it takes was asked."""
+    question = evidence.question
+    asked = set(_subset_arms(question).values()) <= evidence.arms.keys()
+    return bool(question.targets) and len(question.modalities) > 1 and asked
+
+
+def _subset_arms(question: Question) -> dict[tuple[str, ...], str]:
+    """Each subset of the modalities -> the prefix of its arm."""
+    modalities = tuple(question.modalities)
+    return {s: "+".join(s) for s in subsets(modalities)} | {(): NOTHING, modalities: FULL}
 
 
 def _known(arm: Arm) -> NDArray[np.bool_]:

@@ -299,7 +299,7 @@ def _of_places(pool: Pool, ndim: int, compute: Callable[[int, NDArray[np.int64]]
 
 def shared_with_training(taught: Taught, pool: Pool) -> list[str]:
     """Patients or pixels that stand in training and among the tested: there should be none."""
-    patients: set[tuple[str, str]] = set()  # several fold models may have been trained on the same one
+    patients: set[str] = set()  # several fold models may have been trained on the same one
     pixels: set[str] = set()
     for number, train in enumerate(taught.train):
         tested = np.flatnonzero((pool.fold_model == number).any(axis=1))
@@ -314,10 +314,8 @@ def shared_with_training(taught: Taught, pool: Pool) -> list[str]:
     return found
 
 
-def _people(pool: Pool) -> set[tuple[str, str]]:
-    """(source, patient): two cohorts of one source may hold the same person, two sources name theirs alike by chance."""
-    sources = pool.gather(lambda cohort: [cohort.source] * len(cohort))
-    return set(zip(sources.tolist(), pool.column("patient_id").tolist(), strict=True))
+def _people(pool: Pool) -> set[str]:
+    return set(pool.gather(lambda cohort: cohort.people).tolist())
 
 
 def _pixel_hashes(pool: Pool) -> set[str]:

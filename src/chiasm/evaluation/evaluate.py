@@ -209,11 +209,8 @@ def _publish(run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path,
     selection = None if record.external else read_selection(run)
     metrics = to_metrics(scores, evidence, record)
     metrics |= selected_metrics(selection, metrics)
-    leads, columns, compared = (
-        leading_arms(question, leaks),
-        column_leaks(question, pool.cohorts),
-        _compared(run, record),
-    )
+    leads, columns = leading_arms(question, leaks), column_leaks(question, pool.cohorts)
+    compared, unbeaten = _compared(run, record)
     lead = tell_lead(evidence, scores, leads, columns, compared)
     record = replace(
         record,
@@ -224,7 +221,7 @@ def _publish(run: Path, cohorts: Sequence[Cohort], recipe: Recipe, folder: Path,
         added=tuple(tell_added(question, pool, scores)),
         warnings=(
             *record.shared,
-            *(compared.warnings if compared is not None else _outdated(run, record)),
+            *unbeaten,
             *compute_warnings(evidence, truth, scores, leaks, columns, leads),
             *record.few,
         ),
@@ -244,21 +241,17 @@ def _data_notes(run: Path, cohorts: Sequence[Cohort]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*read_run(run).data_notes, *(note for cohort in cohorts for note in cohort.notes)]))
 
 
-def _compared(run: Path, record: Evaluated) -> Compared | None:
-    """The comparison of these very weights; None where there is none."""
+def _compared(run: Path, record: Evaluated) -> tuple[Compared | None, tuple[str, ...]]:
+    """The comparison of these very weights, and the plain baselines that it found unbeaten; or that it is of other weights."""
     folder = run / "comparison"
     if record.external or not (folder / "compare.json").is_file():
-        return None
+        return None, ()
     compared = read_compared(folder)
-    return compared if compared.runs[0].weights == record.weights else None
-
-
-def _outdated(run: Path, record: Evaluated) -> tuple[str, ...]:
-    """A sentence where the run's comparison is not of these weights."""
-    folder = run / "comparison"
-    if record.external or not (folder / "compare.json").is_file():
-        return ()
-    return (f"The comparison in {folder.name} is of an earlier training: chiasm compare {run.name} makes it again.",)
+    if compared.runs[0].weights == record.weights:
+        return compared, compared.warnings
+    return None, (
+        f"The comparison in {folder.name} is of an earlier training: chiasm compare {run.name} makes it again.",
+    )
 
 
 def read_case(evidence: Evidence, recipe: Recipe) -> Case:

@@ -19,7 +19,7 @@ from chiasm.metrics.calibration import calibration_line, ece
 from chiasm.metrics.classification import brier, decisions, prevalence, ranking
 from chiasm.metrics.conformal import least_patients, likely
 from chiasm.metrics.decision import net_benefit
-from chiasm.metrics.ordinal import dichotomized, mean_over_classes, multiclass, ordinal
+from chiasm.metrics.ordinal import chances_above, dichotomized, mean_over_classes, multiclass, ordinal
 from chiasm.metrics.regression import agreement
 from chiasm.metrics.survival import concordance, horizon, integrated_brier
 from chiasm.study import Kind
@@ -146,7 +146,7 @@ def _within_folds(column: Column, kind: Kind, levels: Levels, whole: bool) -> Fi
     if kind is Kind.SURVIVAL:
         return folds.concordance(column.truth, expected, *asked)
     found = {"r": folds.correlation(column.truth, expected, *asked)}
-    above = each[:, :, ::-1].cumsum(axis=2)[:, :, -2::-1]  # P(y > level) of each level but the last
+    above = chances_above(each)
     for q, level in enumerate(levels[:-1] if whole else ()):
         found[f"auroc_gt_{level:g}"] = folds.ranking(column.truth > float(level), above[:, :, q], *asked)["auroc"]
     return found

@@ -14,10 +14,9 @@ import numpy as np
 
 from chiasm.atomic import locked, write_text
 from chiasm.errors import CohortError
-from chiasm.evaluation.store import file_hash
 from chiasm.heads.spec import Pool
 from chiasm.recipe import read_recipe
-from chiasm.run.folder import read_run, readable
+from chiasm.run.folder import hash_weights, read_run, readable
 
 FILE = "evaluations.jsonl"
 
@@ -32,7 +31,7 @@ def record_evaluation(run: Path, pool: Pool) -> str:
     """
     if _is_beside(run):
         return ""
-    entry = {"configuration": _configuration(run), "run": _digest(_weights(run))}
+    entry = {"configuration": _configuration(run), "run": hash_weights(run, read_run(run))[:16]}
     for number, cohort in enumerate(pool.cohorts):
         if cohort.in_memory or not (pool.cohort == number).any():
             continue
@@ -93,10 +92,6 @@ def _configuration(run: Path) -> str:
             said = recipe.model_dump(mode="json", exclude={"name", "about", "evaluate"})
             parts += [json.dumps(said, sort_keys=True), (run / name / "split.json").read_text("utf-8")]
     return _digest(parts)
-
-
-def _weights(run: Path) -> list[str]:
-    return [file_hash(run / name / "weights.safetensors") for name in read_run(run).fold_models]
 
 
 def _digest(parts: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chiasm.audit.record import record_leaks
 from chiasm.cohort.generated import read_writers
@@ -18,6 +17,7 @@ from chiasm.evaluation.spec import FULL, WITHOUT_OPT_IN, Evidence
 from chiasm.evaluation.verdicts import against_chance, near, say
 from chiasm.heads.spec import Pool, Question, Truth
 from chiasm.metrics.bootstrap import Estimate
+from chiasm.metrics.classification import rarer_class
 from chiasm.metrics.metric import LOWER_IS_BETTER
 from chiasm.metrics.name import metric_name
 from chiasm.registry import CONTROLS
@@ -263,7 +263,7 @@ def _few(evidence: Evidence, truth: Truth) -> list[str]:
         rare = [
             f"{words(label)} ({fewest})"
             for k, label in enumerate(labels)
-            if (fewest := _fewest(truth.labels[target][:, k], truth.mask[target][:, k], patients)) < FEW
+            if (fewest := rarer_class(truth.labels[target][:, k], patients, truth.mask[target][:, k])) < FEW
         ]
         if rare:
             found.append(
@@ -271,10 +271,6 @@ def _few(evidence: Evidence, truth: Truth) -> list[str]:
                 "such figures and their intervals say little."
             )
     return found
-
-
-def _fewest(labels: NDArray[np.float32], mask: NDArray[np.bool_], patients: NDArray[np.str_]) -> int:
-    return min(len(set(patients[mask & (labels == value)])) for value in (0, 1))
 
 
 def few_in_training(question: Question, fold_models: Sequence[FoldModelOver]) -> list[str]:
@@ -295,7 +291,7 @@ def few_in_training(question: Question, fold_models: Sequence[FoldModelOver]) ->
         for split in ("train", "validation"):
             rows = [fold_model.split[split] for fold_model in fold_models]
             for k, label in enumerate(names):
-                fewest = min(_fewest(values[own, k], mask[own, k], people[own]) for own in rows)
+                fewest = min(rarer_class(values[own, k], people[own], mask[own, k]) for own in rows)
                 if fewest < FEW:
                     rare.setdefault(split, []).append(f"{words(label)} ({fewest})")
         if rare:

@@ -142,6 +142,13 @@ def best_f1_threshold(labels: ArrayLike, scores: ArrayLike, mask: ArrayLike | No
     return float(-(values[best] + values[min(best + 1, len(values) - 1)]) / 2)
 
 
+def rarer_class(labels: ArrayLike, patients: ArrayLike, mask: ArrayLike | None = None) -> int:
+    """How many patients the class has that fewer of them have."""
+    y, whose = np.asarray(labels), np.asarray(patients)
+    known = np.ones(len(y), bool) if mask is None else np.asarray(mask, bool)
+    return min(len(np.unique(whose[known & (y == value)])) for value in (0, 1))
+
+
 def threshold_at(
     labels: ArrayLike, scores: ArrayLike, *, sensitivity: float | None = None, specificity: float | None = None
 ) -> float | None:

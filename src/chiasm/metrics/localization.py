@@ -212,8 +212,12 @@ def best_map_threshold(
     Args:
         pairs: a map (values 0..1) and its truth, both on the original pixels; looked at one after the other.
     """
-    ious = [ious_by_threshold(values, truth, thresholds) for values, truth in pairs]
-    return float(thresholds[int(np.argmax(np.mean(ious, axis=0)))]) if ious else None
+    return choose_threshold([ious_by_threshold(values, truth, thresholds) for values, truth in pairs], thresholds)
+
+
+def choose_threshold(ious: Sequence[Floats], thresholds: Floats = MAP_THRESHOLDS) -> float | None:
+    """The threshold of highest mean IoU of what `ious_by_threshold` gives; the lowest of several. None of no map."""
+    return float(thresholds[int(np.argmax(np.mean(ious, axis=0)))]) if len(ious) else None
 
 
 def _area(boxes: Floats) -> Floats:

@@ -60,10 +60,15 @@ def dichotomized(
 ) -> dict[str, Estimate]:
     """`auroc_gt_LEVEL` of each level but the last: how well P(y > level) ranks those above it."""
     y, p, rows = _known(truth, probabilities, resamples, mask)
-    above = p[:, ::-1].cumsum(axis=1)[:, -2::-1]  # P(y > level) of each level but the last
+    above = chances_above(p)
     return {
         f"auroc_gt_{level:g}": ranking(y > level, above[:, k], rows)["auroc"] for k, level in enumerate(levels[:-1])
     }
+
+
+def chances_above(probabilities: Floats) -> Floats:
+    """[..., Q] of the levels -> [..., Q - 1] P(y > level) of each level but the last."""
+    return np.asarray(probabilities[..., ::-1].cumsum(axis=-1)[..., -2::-1])
 
 
 def multiclass(

@@ -25,9 +25,9 @@ from chiasm.metrics.calibration import (
     fit_softmax_temperature,
     fit_temperature,
 )
-from chiasm.metrics.classification import best_f1_threshold, threshold_at
+from chiasm.metrics.classification import best_f1_threshold, rarer_class, threshold_at
 from chiasm.metrics.conformal import radius, strangeness
-from chiasm.metrics.localization import MAP_THRESHOLDS, ious_by_threshold
+from chiasm.metrics.localization import choose_threshold, ious_by_threshold
 from chiasm.recipe import Evaluate, OperatingPoint
 from chiasm.run.answers import Answers, Calibration, Fit, LabelFit
 from chiasm.run.fold_model import FoldModelOver
@@ -107,10 +107,8 @@ def judge(fold_model: FoldModelOver) -> Judged:
 
 
 def people_of(fold_model: FoldModelOver) -> NDArray[np.str_]:
-    """[studies] two cohorts of one source may hold the same person, two sources name theirs alike by chance."""
-    loader = fold_model.loader
-    sources = np.repeat([cohort.source for cohort in loader.cohorts], [len(cohort) for cohort in loader.cohorts])
-    return np.char.add(np.char.add(sources.astype(np.str_), "/"), np.asarray(loader.patient_ids, np.str_))
+    """[studies] `Cohort.people` of a fold model's loader."""
+    return np.concatenate([cohort.people for cohort in fold_model.loader.cohorts])
 
 
 def _drawn_maps(
@@ -181,7 +179,7 @@ def _enough(answers: LabelAnswers, kind: Kind) -> bool:
 
 def rarer(answers: LabelAnswers) -> int:
     """Patients of the rarer class of a binary label."""
-    return min(len(np.unique(answers.people[answers.truth == value])) for value in (0, 1))
+    return rarer_class(answers.truth, answers.people)
 
 
 def _fit(kind: Kind, options: Evaluate, answers: LabelAnswers) -> Fit:
@@ -240,5 +238,4 @@ def _threshold(
 
 def _map_threshold(judged: Sequence[Judged], place: Place, without: Collection[str]) -> float | None:
     """The threshold of highest mean IoU, the lowest of several; None without a region."""
-    ious = [own for each in judged for who, own in each.maps.get(place, ()) if who not in without]
-    return float(MAP_THRESHOLDS[int(np.argmax(np.mean(ious, axis=0)))]) if ious else None
+    return choose_threshold([own for each in judged for who, own in each.maps.get(place, ()) if who not in without])

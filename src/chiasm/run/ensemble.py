@@ -170,14 +170,7 @@ def _values(fold_models: Sequence[FoldModel], answers: Sequence[Answers], layout
 def _prior(fold_models: Sequence[FoldModel], layout: Layout, n: int) -> Values:
     """What training says of patients of whom nothing is known, the mean of the fold models."""
     return {
-        t: _mean(
-            [
-                layout.place(m.plan, t, np.repeat(m.plan.prior(t)[None], n, axis=0))
-                for m in fold_models
-                if t in m.plan.targets
-            ]
-        )
-        for t in layout.labels
+        t: _mean([layout.place_prior(m.plan, t, n) for m in fold_models if t in m.plan.targets]) for t in layout.labels
     }
 
 

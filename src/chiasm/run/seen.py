@@ -46,8 +46,8 @@ def read_seen(folder: Path) -> tuple[set[str], set[str]]:
 
 
 def _people(cohort: Cohort) -> NDArray[np.str_]:
-    """[n]: two cohorts of one source may hold the same person, two sources name theirs alike by chance."""
-    return np.array([_digest(f"patient {cohort.source}/{p}") for p in cohort.studies["patient_id"]], dtype=np.str_)
+    """[n]"""
+    return np.array([_digest(f"patient {person}") for person in cohort.people], dtype=np.str_)
 
 
 def _pixels(cohort: Cohort) -> NDArray[np.str_]:

@@ -45,18 +45,14 @@ def split_patients(
         yield ".", [{s: c.rows(s) for s in ("train", "validation", "test")} for c in cohorts], seed
         return
     among = [np.arange(len(c)) for c in cohorts] if among is None else among
-    # two cohorts of one source may hold the same person, two sources name theirs alike by chance
-    patients = [
-        f"{c.source}/{p}" for c, own in zip(cohorts, among, strict=True) for p in c.studies["patient_id"].iloc[own]
-    ]
+    patients = np.concatenate([cohort.people[own] for cohort, own in zip(cohorts, among, strict=True)])
     start = np.cumsum([0, *map(len, among)])
     for repeat, tests in enumerate(patient_folds(patients, folds, repeats, seed, strata)):
         for fold, test in enumerate(tests):
             own_seed = seed + 1000 * repeat + fold
             following = tests[(fold + 1) % folds]  # a patient validates one fold model and is tested by another
-            people = np.array(patients)[following]
             own = None if strata is None else strata[following]
-            held = following[draw(people, VALIDATION * folds, f"{seed}:validation:{repeat}:{fold}", own)]
+            held = following[draw(patients[following], VALIDATION * folds, f"{seed}:validation:{repeat}:{fold}", own)]
             rest = np.setdiff1d(np.arange(len(patients)), np.concatenate([test, held]))
             parts = {"train": rest, "validation": held, "test": test}
             rows = [
