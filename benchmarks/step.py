@@ -34,7 +34,7 @@ def work(home: Path, size: int) -> None:
     from chiasm.cohort.imports import import_cohort
     from chiasm.recipe import read_recipe
     from chiasm.run.fold_model import load_fold_models, over_own_cohorts
-    from chiasm.training.train import Trainee, train
+    from chiasm.training.train import TrainingModule, train
 
     torch.set_num_threads(2)
     options = {"studies": 160, "size": size, "missing": 0.1}
@@ -42,9 +42,9 @@ def work(home: Path, size: int) -> None:
     sets = [f"inputs.image.size={size}", f"train.batch_size={STUDIES}", "train.epochs=1"]
     train(read_recipe("report-fusion", sets), [cohort.path], home / "run")
     fold_model = over_own_cohorts(home / "run", load_fold_models(home / "run"))[0]
-    trainee = Trainee(fold_model, fold_model.model)
-    trainee.log = lambda *_, **__: None
-    optimizer = trainee.configure_optimizers()["optimizer"]
+    module = TrainingModule(fold_model, fold_model.model)
+    module.log = lambda *_, **__: None
+    optimizer = module.configure_optimizers()["optimizer"]
     rows = fold_model.split["train"]
     parts = [rows[i : i + STUDIES] for i in range(0, len(rows) - STUDIES + 1, STUDIES)]
     done = 0
@@ -53,10 +53,10 @@ def work(home: Path, size: int) -> None:
         nonlocal done
         begin, cpu, losses = time.perf_counter(), time.process_time(), []
         for _ in range(STEPS):
-            loss = trainee.training_step(fold_model.loader.batch(parts[done % len(parts)]), done)
+            loss = module.training_step(fold_model.loader.batch(parts[done % len(parts)]), done)
             optimizer.zero_grad()
             loss.backward()
-            trainee.configure_gradient_clipping(optimizer)
+            module.configure_gradient_clipping(optimizer)
             optimizer.step()
             losses.append(loss.item())
             done += 1

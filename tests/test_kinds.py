@@ -134,9 +134,9 @@ def test_a_prediction_tells_the_whole_answer(run: Path, cohort: Cohort, tmp_path
     assert mrs.probability == mrs.distribution[f"{mrs.value:g}"]
     assert mrs.expected == pytest.approx(sum(int(level) * p for level, p in mrs.distribution.items()))
     assert mrs.expected > 3
-    assert mrs.likely is not None
-    assert mrs.value in mrs.likely
-    assert (np.diff(mrs.likely) == 1).all()
+    assert mrs.prediction_set is not None
+    assert mrs.value in mrs.prediction_set
+    assert (np.diff(mrs.prediction_set) == 1).all()
     assert mrs.coverage == 0.9
     assert cause.value == "small"
     assert cause.distribution["small"] > 0.6
@@ -145,10 +145,10 @@ def test_a_prediction_tells_the_whole_answer(run: Path, cohort: Cohort, tmp_path
     assert death.probability == pytest.approx(1 - curve[-1])
     edges = np.array([0.0, *map(float, death.distribution)])
     assert death.value == pytest.approx(np.trapezoid(curve, edges), rel=1e-3)
-    assert nihss.likely is not None
-    assert nihss.likely[0] < nihss.value < nihss.likely[1]
+    assert nihss.prediction_set is not None
+    assert nihss.prediction_set[0] < nihss.value < nihss.prediction_set[1]
     written = json.loads(next((tmp_path / "out").glob("new.json")).read_text())
-    assert {o["kind"]: o["likely"] is not None for o in written["outcomes"]}["ordinal"]
+    assert {o["kind"]: o["prediction_set"] is not None for o in written["outcomes"]}["ordinal"]
     assert set(written["contributions"]["record"]) >= {"mrs/mrs", "category/cause=small", "survival/death"}
 
 

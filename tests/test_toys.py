@@ -34,7 +34,7 @@ from chiasm.run.model import build_model
 from chiasm.sources.phantom_chest import read as read_phantom
 from chiasm.sources.registry import Source
 from chiasm.tensors import Fused, Tokens
-from chiasm.training.train import Trainee, train
+from chiasm.training.train import TrainingModule, train
 
 ABOUT = "Phantoms whose reports tell how long they are."
 
@@ -366,7 +366,7 @@ def test_a_pretrained_toy_learns_at_a_tenth_of_the_rate(made, encoded, freeze, s
     inputs = {**ENCODERS, "image": {**ENCODERS["image"], "freeze": freeze}}
     recipe = parse_recipe({**RECIPE, "inputs": inputs}, "here")
     model = build_model(recipe, over.plan, len(over.reader), len(over.describer))
-    groups = Trainee(replace(over, recipe=recipe), model).configure_optimizers()["optimizer"].param_groups
+    groups = TrainingModule(replace(over, recipe=recipe), model).configure_optimizers()["optimizer"].param_groups
     rates = {id(p): g["initial_lr"] / recipe.train.learning_rate for g in groups for p in g["params"]}
     assert rates.get(id(model.image_encoder.backbone.cut.weight), 0.0) == pytest.approx(share)
     assert rates[id(model.encoders["text"].words.weight)] == 1.0

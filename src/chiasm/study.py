@@ -63,7 +63,7 @@ class Finding:
             text-mined labels) stand in a target of their own and are never merged.
         reader: who says so ("nih", "rsna", "phantom").
         probability: only in predictions: calibrated P(present).
-        likely, coverage: only in predictions: the states that hold the truth in `coverage` of patients, as of an `Outcome`.
+        prediction_set, coverage: only in predictions: the states that hold the truth in `coverage` of patients, as of an `Outcome`.
         span: character range (start, end) of the report text that says so, when a text says so.
     """
 
@@ -73,7 +73,7 @@ class Finding:
     reader: str = ""
     probability: float | None = None
     span: tuple[int, int] | None = None
-    likely: tuple[State, ...] | None = None
+    prediction_set: tuple[State, ...] | None = None
     coverage: float | None = None
 
 
@@ -113,7 +113,7 @@ class Outcome:
             interval ends (survival).
         expected: only in predictions: the mean of an ordinal scale.
         distribution: only in predictions: level -> its probability; of survival time -> that of no event until then.
-        likely: only in predictions: the levels, or the lowest and highest number, that hold the truth in `coverage` of
+        prediction_set: only in predictions: the levels, or the lowest and highest number, that hold the truth in `coverage` of
             patients like those of validation; None where validation was too small to say.
     """
 
@@ -126,7 +126,7 @@ class Outcome:
     probability: float | None = None
     expected: float | None = None
     distribution: Mapping[str, float] = field(default_factory=dict)
-    likely: tuple[float | str, ...] | None = None
+    prediction_set: tuple[float | str, ...] | None = None
     coverage: float | None = None
 
 

@@ -136,7 +136,7 @@ def test_reports_that_are_longer_than_the_model_reads_are_known(make_study, plan
     studies = [make_study(i, report=Report({"findings": text})) for i, text in enumerate(texts)]
     again = write([make_study(9, report=Report({"impression": "klmnopqrstuvw"}))], tmp_path / "d")
     loader = Loader([write(studies, tmp_path / "c"), again], plan, Letters())
-    assert loader.cut_reports.tolist() == [False, True, False, False, True]
+    assert loader.truncated_reports.tolist() == [False, True, False, False, True]
     assert loader.batch([1]).token_mask.sum() == 9
 
 

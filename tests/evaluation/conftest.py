@@ -104,10 +104,12 @@ def an_arm(pneumonia: list[float], shift: float = 0.0) -> Arm:
         "severity": np.array([i / 2 + shift for i in TEST])[: len(p), None],
     }
     raw = {target: 2 * logit(v)[:, None] if target != "severity" else v[:, None] for target, v in values.items()}
-    cuts = {"findings": [0.55, np.nan], "outcome": [0.35], "severity": [np.nan]}
+    thresholds = {"findings": [0.55, np.nan], "outcome": [0.35], "severity": [np.nan]}
     shown = np.full((len(p), 1), "image")
     logits = {target: v.astype(np.float32) for target, v in raw.items()}
-    return Arm(values, logits, {target: np.tile(cut, (len(p), 1)) for target, cut in cuts.items()}, shown)
+    return Arm(
+        values, logits, {target: np.tile(threshold, (len(p), 1)) for target, threshold in thresholds.items()}, shown
+    )
 
 
 FULL = [0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.6, 0.5]  # pairs: 15 of 16 are in order

@@ -89,8 +89,8 @@ class Stand:
     def thresholds(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
         return fitted(self.calibration, "threshold", target, self.labels, shown, np.nan)
 
-    def radii(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
-        return fitted(self.calibration, "radius", target, self.labels, shown, np.nan)
+    def quantiles(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
+        return fitted(self.calibration, "quantile", target, self.labels, shown, np.nan)
 
 
 def fake_infer(fold_model: Stand, indices: NDArray[np.int64], asks: list[Ask], progress: Any = None) -> list[Answers]:
@@ -136,8 +136,8 @@ def test_each_fold_answers_its_own_patients(cohort: Cohort) -> None:
     temperature = np.array([2, 2, 2, 1])
     assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature))
     assert evidence.arms["image"].logits["findings"][:, 0, 0] == pytest.approx(logits + 1)
-    assert evidence.arms[""].cuts["findings"][:, 0].tolist()[:3] == [0.6] * 3
-    assert np.isnan(evidence.arms[""].cuts["findings"][3]).all()
+    assert evidence.arms[""].thresholds["findings"][:, 0].tolist()[:3] == [0.6] * 3
+    assert np.isnan(evidence.arms[""].thresholds["findings"][3]).all()
     assert shared == []
 
 
@@ -174,18 +174,18 @@ def test_an_arm_is_calibrated_for_what_it_shows(cohort: Cohort) -> None:
     shown = {"shown": {"image": {"temperature": 5.0, "threshold": 0.2}}}
     fold_models[0].calibration = calibration_of({"findings": {"pneumonia": FITTED["findings"]["pneumonia"] | shown}})
     evidence, _ = collect(fold_models, fold_models)
-    for prefix, temperature, cut in (("", 2.0, 0.6), ("image", 5.0, 0.2), ("text", 2.0, 0.6)):
+    for prefix, temperature, threshold in (("", 2.0, 0.6), ("image", 5.0, 0.2), ("text", 2.0, 0.6)):
         arm = evidence.arms[prefix]
         assert arm.shown is not None
         assert arm.shown[:, 0].tolist() == [prefix or "image+text"] * 4
         assert arm.values["findings"][:3, 0] == pytest.approx(expit(arm.logits["findings"][:3, 0, 0] / temperature))
-        assert arm.cuts["findings"][:3, 0].tolist() == [cut] * 3
+        assert arm.thresholds["findings"][:3, 0].tolist() == [threshold] * 3
 
 
 def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
     fold_models = folds(cohort)
     fold_models[0].calibration = calibration_of(
-        {"findings": {"pneumonia": FITTED["findings"]["pneumonia"] | {"radius": 0.75}}}
+        {"findings": {"pneumonia": FITTED["findings"]["pneumonia"] | {"quantile": 0.75}}}
     )
     other = [
         replace(fold_models[0]),
@@ -193,7 +193,7 @@ def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
     ]  # the second repeat deals the same four studies out otherwise
     for fold_model, level, test in zip(other, (10.0, 20.0), ([3, 7], [2, 6]), strict=True):
         fold_model.level, fold_model.asked = level, []
-        fold_model.calibration = calibration_of({"findings": {"pneumonia": {"radius": 0.25}}})
+        fold_model.calibration = calibration_of({"findings": {"pneumonia": {"quantile": 0.25}}})
         fold_model.split = {**fold_model.split, "test": np.array(test)}
     evidence, _ = collect([*fold_models, *other], [*fold_models, *other])
     assert evidence.pool.row.tolist() == [2, 3, 6, 7], "each study once"
@@ -202,7 +202,7 @@ def test_repeats_are_averaged_for_each_study(cohort: Cohort) -> None:
     assert evidence.arms[""].logits["findings"][:, :, 0] == pytest.approx(logits)
     temperature = np.array([[2, 1]] * 3 + [[1, 1]])
     assert evidence.arms[""].values["findings"][:, 0] == pytest.approx(expit(logits / temperature).mean(axis=1))
-    assert evidence.arms[""].radii["findings"][:, 0].tolist() == [0.5, 0.5, 0.5, 0.25], "of those that have one"
+    assert evidence.arms[""].quantiles["findings"][:, 0].tolist() == [0.5, 0.5, 0.5, 0.25], "of those that have one"
     assert evidence.heads["description"][""] == ["0 says 2", "0 says 3", "0 says 6", "5 says 7"], (
         "the first repeat describes"
     )

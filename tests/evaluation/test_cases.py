@@ -71,8 +71,8 @@ def asked(brains: Cohort) -> Evidence:
     sure = np.eye(6)[[0, 4, 2, 3, 1, 5]][:, None]  # says 4 of who is 1, and 1 of who is 4
 
     def arm(p: np.ndarray, shown: str) -> Arm:
-        cuts = {"outcome": np.full((6, 1), 0.5), "mrs": np.full((6, 1), np.nan)}
-        return Arm({"outcome": p[:, None], "mrs": sure}, cuts=cuts, shown=np.full((6, 1), shown))
+        thresholds = {"outcome": np.full((6, 1), 0.5), "mrs": np.full((6, 1), np.nan)}
+        return Arm({"outcome": p[:, None], "mrs": sure}, thresholds=thresholds, shown=np.full((6, 1), shown))
 
     arms = {"": arm(SAID, "image+text"), "image": arm(np.full(6, 0.5), "image"), "text": arm(SAID, "text")}
     arms["nothing"] = arm(np.full(6, 0.25), "")
@@ -85,15 +85,15 @@ def known(asked: Evidence) -> Truth:
 
 
 def test_each_outcome_shows_its_most_certain_right_and_wrong_answer() -> None:
-    labels, everybody, cut = np.array([1, 1, 1, 0, 0, 0], np.float32), np.ones(6, bool), np.full(6, 0.5)
-    assert choose_binary(SAID, labels, everybody, cut) == {
+    labels, everybody, threshold = np.array([1, 1, 1, 0, 0, 0], np.float32), np.ones(6, bool), np.full(6, 0.5)
+    assert choose_binary(SAID, labels, everybody, threshold) == {
         "right, with the outcome": 0,
         "wrong, with the outcome": 2,
         "right, without it": 3,
         "wrong, without it": 5,
     }
     some = np.array([False, True, True, True, True, False])
-    assert choose_binary(SAID, labels, some, cut) == {
+    assert choose_binary(SAID, labels, some, threshold) == {
         "right, with the outcome": 1,
         "wrong, with the outcome": 2,
         "right, without it": 3,

@@ -77,9 +77,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, evidence: Evidence, run: Path) -> lis
     class Loaded:
         def over(self, cohorts: list[Cohort] | None) -> SimpleNamespace:
             asked.append(None if cohorts is None else [cohort.source for cohort in cohorts])
-            cut = SimpleNamespace(cut_reports=np.array([True, False, True]))
+            loader = SimpleNamespace(truncated_reports=np.array([True, False, True]))
             recipe = read_recipe(run / "recipe.yaml")
-            return SimpleNamespace(recipe=recipe, loader=cut, plan=SimpleNamespace(max_tokens=160))
+            return SimpleNamespace(recipe=recipe, loader=loader, plan=SimpleNamespace(max_tokens=160))
 
     monkeypatch.setattr(room, "load_fold_models", lambda _: [Loaded()])
     monkeypatch.setattr(room, "_explain_cases", lambda _, evidence, recipe: evidence)

@@ -33,7 +33,7 @@ ARM = Arm(
         "nihss": np.array([[4.0], [6.0], [4.5], [20.0]]),
     },
     # how strange a truth may be: each row has its own, the last none, for its validation was too small
-    radii={t: np.array([[r], [r], [s], [np.nan]]) for t, r, s in (("event", 0.3, 0.7), ("mrs", 0.65, 0.4), ("nihss", 2.0, 0.5))},
+    quantiles={t: np.array([[r], [r], [s], [np.nan]]) for t, r, s in (("event", 0.3, 0.7), ("mrs", 0.65, 0.4), ("nihss", 2.0, 0.5))},
 )  # fmt: skip
 RESAMPLES = Resamples.draw(list("abcd"), 50)
 
@@ -45,7 +45,7 @@ def found(target: str, rows: list[int]) -> dict[str, float]:
 
 
 def test_a_binary_set_holds_the_answers_that_are_likely_enough():
-    # .9: {1}, which is so; .6 at radius .3: nothing has .7, so {1}, the most probable; .3 at radius .7: {0, 1}
+    # .9: {1}, which is so; .6 at quantile .3: nothing has .7, so {1}, the most probable; .3 at quantile .7: {0, 1}
     assert found("event", [0, 1, 2, 3]) == {
         "coverage": pytest.approx(2 / 3),
         "set_size": pytest.approx((1 + 1 + 2) / 3),
@@ -80,7 +80,7 @@ def test_a_group_is_counted_by_itself():
 
 
 def test_without_any_radius_the_reason_names_how_many_patients_it_takes():
-    none = replace(ARM, radii={t: np.full((4, 1), np.nan) for t in ARM.values})
+    none = replace(ARM, quantiles={t: np.full((4, 1), np.nan) for t in ARM.values})
     column = read_column(QUESTION, TRUTH, none, RESAMPLES, "nihss", 0, np.arange(4))
     reason = score_label(QUESTION, "nihss", 0, column, whole=True, prior=False)["coverage"].metric().reason
     assert reason == "no interval: validation had too few patients; 90% need at least 9"

@@ -69,9 +69,9 @@ def test_levels_are_counted_against_the_most_probable(evidence: Evidence, truth:
 
 def test_a_yes_or_no_is_counted_at_the_threshold_of_each_study(evidence: Evidence, truth: Truth) -> None:
     arm = evidence.arms[""]
-    cut = np.repeat([0.85, 0.45], 4)
-    moved = replace(arm, cuts={"findings": np.stack([cut, np.full(8, np.nan)], axis=1)})
+    threshold = np.repeat([0.85, 0.45], 4)
+    moved = replace(arm, thresholds={"findings": np.stack([threshold, np.full(8, np.nan)], axis=1)})
     (table,) = draw_confusions(replace(evidence, arms={"": moved}), truth, "")
-    y, yes = truth.labels["findings"][:, 0] == 1, arm.values["findings"][:, 0] >= cut
+    y, yes = truth.labels["findings"][:, 0] == 1, arm.values["findings"][:, 0] >= threshold
     assert (table.name, table.levels) == ("findings/pneumonia", ["no", "yes"]), "of edema validation says no threshold"
     assert table.counts.tolist() == [[(~y & ~yes).sum(), (~y & yes).sum()], [(y & ~yes).sum(), (y & yes).sum()]]

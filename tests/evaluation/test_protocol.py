@@ -47,7 +47,7 @@ def test_who_answered_is_said() -> None:
 
     assert who() == "test split"
     assert who(fold_models=5, folds=5) == "5 patient folds pooled"
-    each = "each answer, threshold and radius of a prediction set the mean of"
+    each = "each answer, threshold and quantile of a prediction set the mean of"
     assert who(fold_models=10, folds=5, repeats=2) == f"5 patient folds pooled, {each} 2 models (one a repeat)"
     assert who(fold_models=5, folds=5, external=True) == f"external cohort, {each} 5 models"
     assert who(external=True) == "external cohort"

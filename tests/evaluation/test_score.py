@@ -93,10 +93,10 @@ def test_every_arm_is_scored_on_those_who_have_all_inputs(
 
 
 def test_each_row_is_cut_at_its_own_threshold(evidence: Evidence, truth: Truth, resamples: Resamples) -> None:
-    cuts = np.repeat([0.85, 0.45], 4)
-    arm = replace(evidence.arms[""], cuts={"findings": np.stack([cuts, np.full(8, np.nan)], axis=1)})
+    thresholds = np.repeat([0.85, 0.45], 4)
+    arm = replace(evidence.arms[""], thresholds={"findings": np.stack([thresholds, np.full(8, np.nan)], axis=1)})
     found = by_name(score_arm(evidence.question, truth, arm, resamples))["findings/pneumonia/f1"]
-    expected = f1_score([0, 1] * 4, arm.values["findings"][:, 0] >= cuts)
+    expected = f1_score([0, 1] * 4, arm.values["findings"][:, 0] >= thresholds)
     assert found.draws[0] == pytest.approx(expected)
     assert "0.45 to 0.85" in found.metric().protocol
 

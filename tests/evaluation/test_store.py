@@ -23,7 +23,7 @@ def test_evidence_comes_back_to_the_last_digit(evidence: Evidence, cohort: Cohor
     for prefix, arm in evidence.arms.items():
         assert (back.arms[prefix].shown is None) == (arm.shown is None)
         assert arm.shown is None or back.arms[prefix].shown.tolist() == arm.shown.tolist()
-        for kind in ("values", "logits", "cuts"):
+        for kind in ("values", "logits", "thresholds"):
             stored = getattr(back.arms[prefix], kind)
             assert set(stored) == set(getattr(arm, kind))
             for target, array in getattr(arm, kind).items():

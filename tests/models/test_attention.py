@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from chiasm.models.attention import Padding, look, places_of, project, put, take
+from chiasm.models.attention import Padding, attend, places_of, project, put, take
 
 MASK = torch.tensor([[False, True, False, True], [False] * 4, [True, True, False, False]])
 
@@ -48,7 +48,7 @@ def test_the_steps_together_are_torchs_attention():
     mask[1, 2] = True  # looking at nothing is not defined
     expected, _ = attention(x, keys, keys, key_padding_mask=~mask)
     q, kv = (rows.view(3, -1, rows.shape[1]) for rows in project(attention, x.flatten(0, 1), keys.flatten(0, 1)))
-    found = look(attention, q, kv, mask[:, None])
+    found = attend(attention, q, kv, mask[:, None])
     assert torch.allclose(attention.out_proj(found), expected, atol=1e-12)
 
 
@@ -59,7 +59,7 @@ def test_a_causal_query_looks_at_nothing_behind_itself():
     rows = x.flatten(0, 1)
     q, kv = (part.view(3, 5, -1) for part in project(attention, rows, rows))
     own = torch.ones(5, 5, dtype=torch.bool).tril().expand(3, 5, 5)
-    assert torch.allclose(look(attention, q, kv, None, causal=True), look(attention, q, kv, own), atol=1e-12)
+    assert torch.allclose(attend(attention, q, kv, None, causal=True), attend(attention, q, kv, own), atol=1e-12)
 
 
 def test_attention_forgets_its_share_while_it_trains_only():
@@ -68,6 +68,6 @@ def test_attention_forgets_its_share_while_it_trains_only():
     x = torch.randn(3, 5, 8)
     rows = x.flatten(0, 1)
     q, kv = (part.view(3, 5, -1) for part in project(attention, rows, rows))
-    assert not torch.equal(look(attention, q, kv, None), look(attention, q, kv, None))
+    assert not torch.equal(attend(attention, q, kv, None), attend(attention, q, kv, None))
     attention.eval()
-    assert torch.equal(look(attention, q, kv, None), look(attention, q, kv, None))
+    assert torch.equal(attend(attention, q, kv, None), attend(attention, q, kv, None))

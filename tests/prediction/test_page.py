@@ -51,20 +51,22 @@ def test_answers_of_every_kind_in_words(make_study):
     patient = _told(
         make_study,
         findings=(
-            Finding("mass", State.ABSENT, probability=0.3, likely=(), coverage=0.8),
-            Finding("nodule", State.PRESENT, probability=0.2, likely=(State.ABSENT, State.PRESENT), coverage=0.8),
+            Finding("mass", State.ABSENT, probability=0.3, prediction_set=(), coverage=0.8),
+            Finding(
+                "nodule", State.PRESENT, probability=0.2, prediction_set=(State.ABSENT, State.PRESENT), coverage=0.8
+            ),
         ),
         outcomes=(
-            Outcome("died", 1.0, probability=0.995, likely=(1.0,), coverage=0.8),
-            Outcome("mrs", 3.0, Kind.ORDINAL, probability=0.4, expected=2.71, likely=(2.0, 3.0), coverage=0.8),
-            Outcome("cause", "embolic", Kind.MULTICLASS, probability=0.6, likely=("embolic",), coverage=0.8),
-            Outcome("nihss", 7.25, Kind.REGRESSION, likely=(3.0, 11.5), coverage=0.8),
+            Outcome("died", 1.0, probability=0.995, prediction_set=(1.0,), coverage=0.8),
+            Outcome("mrs", 3.0, Kind.ORDINAL, probability=0.4, expected=2.71, prediction_set=(2.0, 3.0), coverage=0.8),
+            Outcome("cause", "embolic", Kind.MULTICLASS, probability=0.6, prediction_set=("embolic",), coverage=0.8),
+            Outcome("nihss", 7.25, Kind.REGRESSION, prediction_set=(3.0, 11.5), coverage=0.8),
             Outcome("stay", 12.0, Kind.SURVIVAL, probability=0.7, distribution={"5": 0.8, "30": 0.3}),
         ),
         thresholds={"outcome/died": 0.4, "findings/mass": 0.5, "findings/nodule": 0.15},
         without_report={"outcome/died": 0.5, "outcome/cause=embolic": 0.25, "outcome/nihss": 6.0},
     )
-    rows = [(a.name, a.said, a.probability, a.threshold, a.likely, a.without_report) for a in patient.answers]
+    rows = [(a.name, a.said, a.probability, a.threshold, a.prediction_set, a.without_report) for a in patient.answers]
     assert rows == [
         ("died", "yes", "> 99%", "40%", "yes", "50%"),
         ("mrs", "3, expected 2.71", "40%", "", "2, 3", ""),

@@ -70,12 +70,12 @@ def _f1(truth, yes):
 def test_no_threshold_has_a_higher_f1_on_the_calibrated_probabilities(stated):
     for fit, truth, logits, _ in stated.values():
         p = expit(logits / fit.temperature)
-        best = max(_f1(truth, p >= cut) for cut in p)
+        best = max(_f1(truth, p >= threshold) for threshold in p)
         assert _f1(truth, p >= fit.threshold) == pytest.approx(best)
 
 
 def test_the_radius_is_reached_by_the_calibrated_probabilities_of_enough_patients(stated, fold_model):
-    """At the radius the weight of patients, one each and one more, reaches the coverage; just below it does not."""
+    """At the quantile the weight of patients, one each and one more, reaches the coverage; just below it does not."""
     for fit, truth, logits, patients in stated.values():
         strange = np.abs(truth - expit(logits / fit.temperature))
 
@@ -84,8 +84,8 @@ def test_the_radius_is_reached_by_the_calibrated_probabilities_of_enough_patient
             return sum(inside) / (len(inside) + 1)
 
         coverage = fold_model.recipe.evaluate.coverage
-        assert share(fit.radius + 1e-5) >= coverage - 1e-9
-        assert share(fit.radius - 1e-5) < coverage - 1e-9
+        assert share(fit.quantile + 1e-5) >= coverage - 1e-9
+        assert share(fit.quantile - 1e-5) < coverage - 1e-9
 
 
 # --- folds -------------------------------------------------------------------------------------------------------------

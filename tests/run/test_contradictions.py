@@ -38,12 +38,12 @@ def test_findings_and_description(text, said):
 def test_image_and_report_are_at_odds_on_either_side_and_far_apart():
     image = {"findings": np.array([[0.9, 0.1], [0.9, 0.1], [0.55, 0.1], [0.9, 0.1], [0.1, 0.1]])}
     text = {"findings": np.array([[0.1, 0.1], [0.8, 0.1], [0.45, 0.1], [0.1, 0.1], [0.95, 0.1]])}
-    cuts = [{"findings": np.full((5, 2), np.nan)}, {"findings": np.full((5, 2), 0.5)}]
+    thresholds = [{"findings": np.full((5, 2), np.nan)}, {"findings": np.full((5, 2), 0.5)}]
     both = np.array([True, True, True, False, True])
-    notes = check_inputs({"findings": ["edema", "mass"]}, image, text, cuts, {"findings": {"edema": 0.3}}, both)
+    notes = check_inputs({"findings": ["edema", "mass"]}, image, text, thresholds, {"findings": {"edema": 0.3}}, both)
     assert [[note.text for note in own] for own in notes] == [
         ["edema is present by the image alone, and absent by the report alone"], [], [], [],
         ["edema is absent by the image alone, and present by the report alone"],
     ]  # fmt: skip
-    far = check_inputs({"findings": ["edema", "mass"]}, image, text, cuts, {"findings": {"edema": 0.85}}, both)
+    far = check_inputs({"findings": ["edema", "mass"]}, image, text, thresholds, {"findings": {"edema": 0.85}}, both)
     assert far == [[], [], [], [], []], "no further apart than validation shows"

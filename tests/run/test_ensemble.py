@@ -94,8 +94,8 @@ def test_without_report_is_the_answer_to_image_and_record(fold_model, indices, p
 def test_states_follow_the_threshold_of_validation(fold_model, indices):
     label = fold_model.plan.targets["findings"][0]
     value = [_numbers(p)[f"findings/{label}"] for p in predict_together([fold_model], indices[:3])]
-    for cut, state in ((min(value), State.PRESENT), (max(value) + 1e-6, State.ABSENT)):
-        fit = {"threshold": cut, "temperature": fold_model.calibration.fit("findings", label).temperature or 1.0}
+    for threshold, state in ((min(value), State.PRESENT), (max(value) + 1e-6, State.ABSENT)):
+        fit = {"threshold": threshold, "temperature": fold_model.calibration.fit("findings", label).temperature or 1.0}
         moved = replace(fold_model, calibration=calibration_of({"findings": {label: fit}}))
         said = [f.state for p in predict_together([moved], indices[:3]) for f in p.findings if f.name == label]
         assert said == [state] * 3
@@ -197,8 +197,8 @@ def test_a_box_follows_the_threshold_of_what_is_seen_without_the_report(fold_mod
     """Each set of inputs has its own threshold; a report moves the finding, and no box with it."""
 
     def fit(label):
-        cuts = {"image+text+record": with_report, "image+record": without}
-        return {"threshold": 0.5, "shown": {shown: {"threshold": cut} for shown, cut in cuts.items()}}
+        thresholds = {"image+text+record": with_report, "image+record": without}
+        return {"threshold": 0.5, "shown": {shown: {"threshold": threshold} for shown, threshold in thresholds.items()}}
 
     labels = {label for target, label in fold_model.plan.localized if target == "findings"}
     _, present, boxed = _decided(fold_model, complete, fit)
@@ -207,7 +207,7 @@ def test_a_box_follows_the_threshold_of_what_is_seen_without_the_report(fold_mod
 
 
 def test_a_box_follows_the_answer_without_the_report(fold_model, complete):
-    """Every label is cut halfway between its answers with and without the report."""
+    """Every label has its threshold halfway between its answers with and without the report."""
     found, *_ = _decided(fold_model, complete, lambda label: {"threshold": 0.5})
     seen = {f.name: (f.probability, found.without_report[f"findings/{f.name}"]) for f in found.findings}
     _, present, boxed = _decided(fold_model, complete, lambda label: {"threshold": sum(seen[label]) / 2})
@@ -297,10 +297,10 @@ def test_fold_models_decide_and_cut_at_their_mean_threshold(ensemble):
     temperatures = [m.calibration.fit("findings", "edema").temperature or 1.0 for m in ensemble]
     low = min(value)
 
-    def with_cuts(cuts, map_cuts):
+    def with_thresholds(thresholds, map_thresholds):
         fitted = [
-            {"temperature": t, "threshold": cut, "map_threshold": map_cut}
-            for t, cut, map_cut in zip(temperatures, cuts, map_cuts, strict=True)
+            {"temperature": t, "threshold": threshold, "map_threshold": map_threshold}
+            for t, threshold, map_threshold in zip(temperatures, thresholds, map_thresholds, strict=True)
         ]
         moved = [
             replace(m, calibration=calibration_of({"findings": {"edema": f}}))
@@ -308,8 +308,8 @@ def test_fold_models_decide_and_cut_at_their_mean_threshold(ensemble):
         ]
         return predict_together(moved, indices)
 
-    assert all(p.findings[0].state is State.PRESENT for p in with_cuts((0.0, 2 * low - 1e-9), (0.5, 0.5)))
-    assert all(p.findings[0].state is State.ABSENT for p in with_cuts((0.0, 2.0), (0.5, 0.5)))
-    whole = [r.box for p in with_cuts((0.0, 0.0), (0.0, 1e-9)) for r in p.regions if r.label == "edema"]
+    assert all(p.findings[0].state is State.PRESENT for p in with_thresholds((0.0, 2 * low - 1e-9), (0.5, 0.5)))
+    assert all(p.findings[0].state is State.ABSENT for p in with_thresholds((0.0, 2.0), (0.5, 0.5)))
+    whole = [r.box for p in with_thresholds((0.0, 0.0), (0.0, 1e-9)) for r in p.regions if r.label == "edema"]
     assert box_iou(np.array(whole), np.array([[0, 0, 64, 64]])).min() == 1
-    assert not [r for p in with_cuts((0.0, 0.0), (1.0, 1.1)) for r in p.regions if r.label == "edema"]
+    assert not [r for p in with_thresholds((0.0, 0.0), (1.0, 1.1)) for r in p.regions if r.label == "edema"]

@@ -11,7 +11,7 @@ from scipy.special import logit
 from chiasm.prediction.predictor import load_predictor
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.run.ensemble import predict_together
-from chiasm.run.statements import cut, leave_out, split
+from chiasm.run.statements import leave_out, split, truncate
 from chiasm.study import Report
 
 
@@ -72,7 +72,7 @@ def test_without_a_report_there_are_none_and_of_a_long_one_those_that_are_read(p
 def test_a_text_is_cut_where_the_reader_stops():
     reader = Tokenizer.train(["A mass of 3.5 cm."] * 2)
     text = "A mass of 3.5 cm. A"
-    assert [cut(text, reader, n) for n in (0, 1, 3, 5, 6, 9)] == [
+    assert [truncate(text, reader, n) for n in (0, 1, 3, 5, 6, 9)] == [
         "",
         "A",
         "A mass of",

@@ -17,7 +17,8 @@ from chiasm.atomic import locked
 from chiasm.errors import InputError, RunError
 from chiasm.recipe import read_recipe
 from chiasm.run.folder import read_run
-from chiasm.run.seen import count_seen, digest_studies, read_seen
+from chiasm.run.seen import count_seen, digest_studies
+from chiasm.run.split import read_split
 from chiasm.training.train import train
 
 MODULE = sys.modules[train.__module__]
@@ -34,10 +35,10 @@ def begun(monkeypatch):
     found = []
     real = MODULE._optimize
 
-    def noted(fold_model, trainee):
+    def noted(fold_model, module):
         state = {k: x.clone() for k, x in fold_model.model.state_dict().items()}
         found.append((state, fold_model.loader.batch(np.arange(4))))
-        real(fold_model, trainee)
+        real(fold_model, module)
 
     monkeypatch.setattr(MODULE, "_optimize", noted)
     return found
@@ -81,7 +82,8 @@ def test_a_modality_that_one_of_the_two_lacks_is_said(phantom, small, tiny_run, 
         begun[1][0]["encoders.record.slope"], load_file(tiny_run / "weights.safetensors")["encoders.record.slope"]
     )
     # whom the first of the three runs has seen, the last one's encoders have seen too
-    assert read_seen(tmp_path / "b")[1] == read_seen(tmp_path / "run")[0] | read_seen(tiny_run)[0]
+    theirs = set(read_split(tmp_path / "run").seen) | set(read_split(tiny_run).seen)
+    assert set(read_split(tmp_path / "b").seen_before) == theirs
     only = ["inputs.image=null", "inputs.text=null", "heads.localization=null"]
     with pytest.raises(RunError, match="no encoder to start from"):
         train(
@@ -174,8 +176,8 @@ def test_a_patient_is_known_by_name_in_the_source_or_by_pixels(phantom):
 def stop_after(monkeypatch, epochs: int) -> None:
     real, count = MODULE.EpochLog.on_train_epoch_end, []
 
-    def killed(self, trainer, trainee):
-        real(self, trainer, trainee)
+    def killed(self, trainer, module):
+        real(self, trainer, module)
         count.append(1)
         if len(count) > epochs:
             raise RuntimeError("killed")

@@ -24,7 +24,7 @@ from chiasm.evaluation.verify import verify
 from chiasm.prediction.folder import predict_inputs
 from chiasm.recipe import read_recipe
 from chiasm.run.model import Model, build_model
-from chiasm.training.train import Trainee, hide_columns, keep_modalities, train
+from chiasm.training.train import TrainingModule, hide_columns, keep_modalities, train
 
 LIGHT = ("heads.description=null", "train.epochs=3")
 
@@ -181,9 +181,9 @@ def test_the_order_of_an_epoch_is_keyed_by_seed_and_epoch(phantom, tiny_run):
 
     def order(epoch):
         fold_model = fold_models_over(tiny_run)[0]
-        trainee = Trainee(fold_model, fold_model.model)
-        trainee.__dict__["_trainer"] = type("T", (Clock,), {"current_epoch": epoch})()
-        return torch.cat([batch.indices for batch in trainee.train_dataloader()]).tolist()
+        module = TrainingModule(fold_model, fold_model.model)
+        module.__dict__["_trainer"] = type("T", (Clock,), {"current_epoch": epoch})()
+        return torch.cat([batch.indices for batch in module.train_dataloader()]).tolist()
 
     assert order(0) == order(0)
     assert order(0) != order(1)
@@ -220,7 +220,7 @@ def test_watching_draws_no_random_number_of_the_training(tiny_run):
     fold_model = fold_models_over(tiny_run)[0]
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    assert Trainee(fold_model, fold_model.model).model.targets.unimodal is not None
+    assert TrainingModule(fold_model, fold_model.model).model.targets.unimodal is not None
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -235,10 +235,10 @@ def test_a_pretrained_encoder_learns_at_a_tenth_of_the_rate(tiny_run, small, enc
     image = (f"inputs.image.encoder={encoder}", f"inputs.image.freeze={freeze}", f"train.learning_rate={rate}")
     recipe = read_recipe("report-fusion", [*small, *image])
     model = build_model(recipe, fold_model.plan, len(fold_model.describer), len(fold_model.describer))
-    trainee = Trainee(replace(fold_model, recipe=recipe), model)
-    optimizer = trainee.configure_optimizers()["optimizer"]
+    module = TrainingModule(replace(fold_model, recipe=recipe), model)
+    optimizer = module.configure_optimizers()["optimizer"]
     rates = {id(p): group["initial_lr"] / rate for group in optimizer.param_groups for p in group["params"]}
-    found = {name: round(rates.pop(id(p), 0.0), 9) for name, p in trainee.model.named_parameters()}
+    found = {name: round(rates.pop(id(p), 0.0), 9) for name, p in module.model.named_parameters()}
     assert not rates  # each weight once, and nothing else
     assert {x for name, x in found.items() if ".backbone." in name} == {share}
     assert {x for name, x in found.items() if ".backbone." not in name} == {1.0}
@@ -259,11 +259,11 @@ def test_a_text_model_is_trained_where_the_recipe_says_so(phantom, small, tmp_pa
     assert (max(moved.values()) == 0) is freeze
     batch = fold_model.loader.batch([0, 1])
     assert (batch.token_states is not None) is freeze
-    trainee = Trainee(fold_model, fold_model.model)
-    groups = trainee.configure_optimizers()["optimizer"].param_groups
+    module = TrainingModule(fold_model, fold_model.model)
+    groups = module.configure_optimizers()["optimizer"].param_groups
     rates = {id(p): group["initial_lr"] / recipe.train.learning_rate for group in groups for p in group["params"]}
     shares = {
-        round(rates.get(id(p), 0.0), 9) for n, p in trainee.model.named_parameters() if n.startswith("encoders.text.b")
+        round(rates.get(id(p), 0.0), 9) for n, p in module.model.named_parameters() if n.startswith("encoders.text.b")
     }
     assert shares == {0.0 if freeze else 0.1}
 
@@ -296,8 +296,8 @@ def test_balance_slows_the_modality_that_is_ahead_and_resumes_to_the_same_weight
     module, epochs = sys.modules[train.__module__], []
     real = module.EpochLog.on_train_epoch_end
 
-    def killed(self, trainer, trainee):
-        real(self, trainer, trainee)
+    def killed(self, trainer, module):
+        real(self, trainer, module)
         epochs.append(trainer.current_epoch)
         if len(epochs) == 3:
             raise RuntimeError("killed")

@@ -100,10 +100,10 @@ def test_validation_too_small_for_a_coverage_makes_no_sets(tmp_path, recipe):
     cohort = a_cohort(tmp_path / "c")
     train(recipe, [cohort.path], tmp_path / "run")
     (fold_model,) = fold_models_over(tmp_path / "run")
-    assert fold_model.calibration.fit("outcome", "event").radius is None
+    assert fold_model.calibration.fit("outcome", "event").quantile is None
     shown = np.array(["image"])
-    assert np.isnan(fold_model.radii("outcome", shown)).all()
-    assert calibrate([judge(fold_model)], Evaluate(coverage=0.5)).fit("outcome", "event").radius is not None
+    assert np.isnan(fold_model.quantiles("outcome", shown)).all()
+    assert calibrate([judge(fold_model)], Evaluate(coverage=0.5)).fit("outcome", "event").quantile is not None
     metric = evaluate(tmp_path / "run").metrics["outcome/event/coverage"]
     assert metric.value is None
     assert "90% need at least 9" in metric.reason

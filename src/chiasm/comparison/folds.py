@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from chiasm.evaluation.spec import Arm
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.name import MetricName
 from chiasm.run.folder import read_run
+from chiasm.run.split import read_split
 
 FoldScores = dict[MetricName, NDArray[np.float64]]
 """Name of a figure -> [fold models] of each fold's own test studies; NaN where it is undefined."""
@@ -37,10 +37,9 @@ def _splits(run: Answered) -> Iterator[dict[str, list[str]]]:
     info = read_run(run.path)
     hashes = [recorded.hash for recorded in info.cohorts]
     for name in info.fold_models:
-        split = json.loads((run.path / name / "split.json").read_text("utf-8"))
         yield {
-            part: sorted(f"{hashes[int(key.partition('/')[0])]}/{key.partition('/')[2]}" for key in split[part])
-            for part in ("train", "validation", "test")
+            part: sorted(f"{hashes[int(key.partition('/')[0])]}/{key.partition('/')[2]}" for key in studies)
+            for part, studies in read_split(run.path / name).parts.items()
         }
 
 

@@ -80,7 +80,7 @@ class Loader:
         labels, label_mask: target -> [n, L] float32 and bool, as a loss takes them: standardized where the plan has a scaling,
             encoded (`chiasm.encoding.levels.encode`) where it has levels. A value that training has nothing of, such as another
             class, is masked: it teaches nothing and is scored from the cohort.
-        cut_reports: [n] True where a report is longer than the model reads.
+        truncated_reports: [n] True where a report is longer than the model reads.
         patient_ids, study_ids: [n] strings; keys: [n] "COHORT NUMBER/STUDY ID", unique over all cohorts.
     """
 
@@ -116,7 +116,7 @@ class Loader:
         self._facts = np.concatenate([numbers, observed, *one_hot], axis=1, dtype=np.float32)
         self._encode_labels()
         self._tokens = self._descriptions = self._states = None
-        self.cut_reports = np.zeros(len(self), bool)
+        self.truncated_reports = np.zeros(len(self), bool)
         if plan.text_sections:
             encoder = _required(tokenizer)
             self._tokens = Ragged(self._read_reports(encoder))
@@ -299,7 +299,7 @@ class Loader:
             ids = encoder.encode_batch(texts, longest)
             full = [i for i, row in enumerate(ids) if len(row) >= longest]
             whole = encoder.encode_batch([texts[i] for i in full])
-            self.cut_reports[[start + i for i, row in zip(full, whole, strict=True) if len(row) > longest]] = True
+            self.truncated_reports[[start + i for i, row in zip(full, whole, strict=True) if len(row) > longest]] = True
             start += len(texts)
             yield ids
 

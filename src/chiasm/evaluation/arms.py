@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from chiasm.encoding.plan import Layout, Plan
 from chiasm.evaluation.controls import Taught, run_controls, shared_with_training
-from chiasm.evaluation.saliency import look
+from chiasm.evaluation.saliency import saliency
 from chiasm.evaluation.spec import FULL, NOTHING, Arm, Evidence
 from chiasm.heads.spec import Floats, Pool, Question, mean_known
 from chiasm.metrics.attribution import subsets
@@ -63,7 +63,7 @@ def collect(fold_models: Sequence[FoldModelOver], taught: Sequence[FoldModelOver
         neighbour = found.neighbour
         for name, by_control in found.heads.items():
             heads[name] |= by_control
-    return Evidence(question, pool, arms, heads, neighbour, look(question, pool, asked)), shared
+    return Evidence(question, pool, arms, heads, neighbour, saliency(question, pool, asked)), shared
 
 
 def _pool_heads(pool: Pool, asked: Asked, answers: Sequence[Answers]) -> dict[str, Any]:
@@ -201,8 +201,8 @@ def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers
     (n, m), layout = pool.fold_model.shape, question.layout
     logits = {t: np.full((n, m, *layout.shape(t)), np.nan, np.float32) for t in question.targets}
     values: dict[str, Floats] = {t: np.full(each.shape, np.nan) for t, each in logits.items()}
-    cuts = {t: np.full((n, m, len(labels)), np.nan) for t, labels in question.targets.items()}
-    radii = {t: each.copy() for t, each in cuts.items()}
+    thresholds = {t: np.full((n, m, len(labels)), np.nan) for t, labels in question.targets.items()}
+    quantiles = {t: each.copy() for t, each in thresholds.items()}
     shown = np.full((n, m), "", dtype="U64")
     for number, ((fold_model, _, places), said) in enumerate(zip(asked, answers, strict=True)):
         calibrated, plan = fold_model.probabilities(said), fold_model.plan
@@ -211,10 +211,10 @@ def _arm(question: Question, pool: Pool, asked: Asked, answers: Sequence[Answers
         for target in plan.targets:
             logits[target][at] = layout.place_logits(plan, target, said.logits[target])
             values[target][at] = layout.place(plan, target, calibrated[target])
-            cuts[target][at] = layout.place_labels(plan, target, fold_model.thresholds(target, said.shown))
-            radii[target][at] = layout.place_labels(plan, target, fold_model.radii(target, said.shown))
-    cut, radius = ({t: mean_known(v, axis=1) for t, v in parts.items()} for parts in (cuts, radii))
-    return Arm.of(values, logits=logits, cuts=cut, shown=shown, radii=radius)
+            thresholds[target][at] = layout.place_labels(plan, target, fold_model.thresholds(target, said.shown))
+            quantiles[target][at] = layout.place_labels(plan, target, fold_model.quantiles(target, said.shown))
+    threshold, quantile = ({t: mean_known(v, axis=1) for t, v in parts.items()} for parts in (thresholds, quantiles))
+    return Arm.of(values, logits=logits, thresholds=threshold, shown=shown, quantiles=quantile)
 
 
 def _nothing(question: Question, pool: Pool, plans: Sequence[Plan]) -> Arm:

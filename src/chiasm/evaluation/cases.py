@@ -110,8 +110,8 @@ def _pick(evidence: Evidence, truth: Truth, target: str, k: int) -> tuple[dict[s
     among = whole if whole.any() else known
     if evidence.question.kinds[target] is not Kind.BINARY:
         return choose_ordered(said, labels, among), bool(whole.any())
-    cut = arm.cuts[target][:, k] if target in arm.cuts else np.full(len(said), np.nan)
-    return choose_binary(said, labels, among, np.where(np.isnan(cut), 0.5, cut)), bool(whole.any())
+    threshold = arm.thresholds[target][:, k] if target in arm.thresholds else np.full(len(said), np.nan)
+    return choose_binary(said, labels, among, np.where(np.isnan(threshold), 0.5, threshold)), bool(whole.any())
 
 
 def _value(cohort: Cohort, row: int, column: str) -> str:
@@ -125,18 +125,18 @@ def _value(cohort: Cohort, row: int, column: str) -> str:
 
 
 def choose_binary(
-    said: NDArray[np.float64], labels: NDArray[np.float32], among: NDArray[np.bool_], cut: NDArray[np.float64]
+    said: NDArray[np.float64], labels: NDArray[np.float32], among: NDArray[np.bool_], threshold: NDArray[np.float64]
 ) -> dict[str, int]:
     """Which -> place: of each outcome the most certain right and the most certain wrong one, where there is one.
 
     Args:
-        said: [n] probabilities; labels: [n] 0 or 1; among: [n] who may be chosen; cut: [n] from where an answer is yes.
+        said: [n] probabilities; labels: [n] 0 or 1; among: [n] who may be chosen; threshold: [n] from where an answer is yes.
     """
     picks: dict[str, int] = {}
     for outcome, name in ((1, "with the outcome"), (0, "without it")):
         for right, how in ((True, "right"), (False, "wrong")):
             yes = right == (outcome == 1)
-            places = np.flatnonzero(among & (labels == outcome) & ((said >= cut) == yes))
+            places = np.flatnonzero(among & (labels == outcome) & ((said >= threshold) == yes))
             if len(places):
                 certain = said[places] if yes else -said[places]
                 picks[f"{how}, {name}"] = int(places[certain.argmax()])

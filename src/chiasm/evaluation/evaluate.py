@@ -45,8 +45,9 @@ from chiasm.run.ensemble import predict_together
 from chiasm.run.fold_model import FoldModelOver, load_fold_models, over_own_cohorts
 from chiasm.run.folder import Run, read_run
 from chiasm.run.records import Compared, Difference, Evaluated, read_compared, read_evaluated
-from chiasm.run.seen import count_seen, read_seen
+from chiasm.run.seen import count_seen
 from chiasm.run.selection import Selection, read_selection
+from chiasm.run.split import read_split
 from chiasm.summary.page import Selected, Summary, write_page
 from chiasm.summary.tables import Names, leading
 
@@ -103,8 +104,8 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
     loaded = load_fold_models(run)
     fold_models = over_own_cohorts(run, loaded) if other is None else [each.over([other]) for each in loaded]
     notes = list(info.notes)
-    if cut := int(fold_models[0].loader.cut_reports.sum()):
-        notes.append(f"{cut} reports are read only up to their word or sign {fold_models[0].plan.max_tokens}.")
+    if truncated := int(fold_models[0].loader.truncated_reports.sum()):
+        notes.append(f"{truncated} reports are read only up to their word or sign {fold_models[0].plan.max_tokens}.")
     try:
         taught = fold_models if other is None else over_own_cohorts(run, loaded)
     except CohortError:
@@ -113,7 +114,7 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
     evidence, shared = collect(fold_models, taught)
     evidence = _explain_cases(fold_models, evidence, fold_models[0].recipe)
     if other is not None and info.init is not None:
-        before: set[str] = set().union(*(read_seen(run / name)[1] for name in info.fold_models))
+        before: set[str] = set().union(*(read_split(run / name).seen_before for name in info.fold_models))
         if patients := count_seen([other], [np.arange(len(other))], before):
             shared = [*shared, f"{patients} of the tested patients were seen by the run that the encoders begin with."]
     shift = find_shift(fold_models, taught) if other is not None and taught is not None else ()

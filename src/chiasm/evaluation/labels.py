@@ -17,7 +17,7 @@ from chiasm.metrics import folds
 from chiasm.metrics.bootstrap import Estimate, Resamples
 from chiasm.metrics.calibration import calibration_line, ece
 from chiasm.metrics.classification import brier, decisions, prevalence, ranking
-from chiasm.metrics.conformal import least_patients, likely
+from chiasm.metrics.conformal import least_patients, prediction_set
 from chiasm.metrics.decision import net_benefit
 from chiasm.metrics.ordinal import chances_above, dichotomized, mean_over_classes, multiclass, ordinal
 from chiasm.metrics.regression import agreement
@@ -34,7 +34,7 @@ class Column:
     """One label of some rows: [n] truth, answers ([n, Q] of levels), whether both are known; unpacks as metrics take it.
 
     Attributes:
-        cut, radius, raw: [n] where it is decided, how far the prediction set reaches, the answer before calibration; None for an
+        threshold, quantile, raw: [n] where it is decided, how far the prediction set reaches, the answer before calibration; None for an
             arm that has none.
         each, tested_by: [n, M] (or [n, M, Q]) what each fold model says, and its number: ranking is within folds. None where one
             model, or all models together, answered everybody.
@@ -44,8 +44,8 @@ class Column:
     values: Floats
     known: NDArray[np.bool_]
     resamples: Resamples
-    cut: Floats | None = None
-    radius: Floats | None = None
+    threshold: Floats | None = None
+    quantile: Floats | None = None
     raw: Floats | None = None
     each: Floats | None = None
     tested_by: NDArray[np.int64] | None = None
@@ -77,8 +77,8 @@ def read_column(
         values,
         known,
         resamples.at(rows),
-        arm.cuts[target][rows, k] if target in arm.cuts else None,
-        arm.radii[target][rows, k] if target in arm.radii else None,
+        arm.thresholds[target][rows, k] if target in arm.thresholds else None,
+        arm.quantiles[target][rows, k] if target in arm.quantiles else None,
         None if raw is None else raw[rows, k],
         None if tested_by is None else arm.by_model(target)[rows, :, k],
         None if tested_by is None else tested_by[rows],
@@ -107,7 +107,7 @@ def score_label(question: Question, target: str, k: int, column: Column, whole: 
     if column.tested_by is not None:
         within = _within_folds(column, kind, question.levels[target][k] if target in question.levels else (), whole)
         found |= {f"{name}_pooled": found[name] for name in within} | within
-    if column.radius is not None and kind is not Kind.SURVIVAL:
+    if column.quantile is not None and kind is not Kind.SURVIVAL:
         found |= _cover(column, question, target, k)
     return found
 
@@ -115,8 +115,8 @@ def score_label(question: Question, target: str, k: int, column: Column, whole: 
 def score_binary(column: Column, whole: bool) -> Figures:
     """AUROC and AUPRC; with a threshold F1; on the whole pool also Brier and, where there are logits, calibration."""
     found = ranking(*column)
-    if column.cut is not None:
-        found |= _decide(column, column.cut, whole)
+    if column.threshold is not None:
+        found |= _decide(column, column.threshold, whole)
     if whole:
         found["brier"] = brier(*column)
     if whole and column.raw is not None:
@@ -152,19 +152,19 @@ def _within_folds(column: Column, kind: Kind, levels: Levels, whole: bool) -> Fi
     return found
 
 
-def _decide(column: Column, cut: Floats, whole: bool) -> Figures:
+def _decide(column: Column, threshold: Floats, whole: bool) -> Figures:
     """F1, balanced accuracy and, of all rows, sensitivity, specificity and predictive values at the threshold of the fold model that answered. Rows differ in it (folds, missing inputs): compare
     margins."""
-    known = column.known & np.isfinite(cut)
-    margin = np.where(known, column.values - np.nan_to_num(cut), 0.0)
+    known = column.known & np.isfinite(threshold)
+    margin = np.where(known, column.values - np.nan_to_num(threshold), 0.0)
     found = decisions(column.truth, margin, 0.0, column.resamples, known)
-    cuts = np.unique(cut[known])
+    thresholds = np.unique(threshold[known])
     told = ("f1", "balanced_accuracy", *(("sensitivity", "specificity", "ppv", "npv") if whole else ()))
-    if not len(cuts):
+    if not len(thresholds):
         why = "no threshold: validation had too few patients of a class"
         return {name: replace(found[name], reason=why) for name in told}
-    of_each = f"{cuts[0]:.3g} to {cuts[-1]:.3g}, of each fold model and its inputs"
-    detail = f"threshold from validation: {f'{cuts[0]:.3g}' if len(cuts) == 1 else of_each}"
+    of_each = f"{thresholds[0]:.3g} to {thresholds[-1]:.3g}, of each fold model and its inputs"
+    detail = f"threshold from validation: {f'{thresholds[0]:.3g}' if len(thresholds) == 1 else of_each}"
     return {name: replace(found[name], detail=detail) for name in told}
 
 
@@ -184,17 +184,17 @@ def _score_levels(column: Column, levels: Levels, kind: Kind, whole: bool) -> Fi
 
 def _cover(column: Column, question: Question, target: str, k: int) -> Figures:
     """How often the prediction set or interval holds the truth, and how large it is."""
-    kind, radius = question.kinds[target], column.radius
-    assert radius is not None
-    column = replace(column, known=column.known & np.isfinite(radius))
+    kind, quantile = question.kinds[target], column.quantile
+    assert quantile is not None
+    column = replace(column, known=column.known & np.isfinite(quantile))
     truth, values, rows = column.only_known()
-    reach = radius[column.known]
+    reach = quantile[column.known]
     if kind is Kind.REGRESSION:
         inside, size, what = np.abs(truth - values) <= reach + 1e-12, 2 * reach, "interval"
     else:
         levels = np.array([0.0, 1.0]) if kind is Kind.BINARY else np.array(question.levels[target][k], object)
         p = np.stack([1 - values, values], axis=1) if kind is Kind.BINARY else values[:, : len(levels)]
-        held = likely(p, reach, kind is Kind.ORDINAL)
+        held = prediction_set(p, reach, kind is Kind.ORDINAL)
         numbers = np.arange(len(levels)) if kind is Kind.MULTICLASS else levels.astype(np.float64)
         inside, size, what = (held & (truth[:, None] == numbers)).any(axis=1), held.sum(axis=1), "set"
     stated = f"{question.coverage:.0%}"
@@ -207,7 +207,7 @@ def _cover(column: Column, question: Question, target: str, k: int) -> Figures:
             f"mean {'width of the interval' if what == 'interval' else 'number of levels in the set'} for {stated}",
         ),
     }
-    if len(reach) or not len(radius):
+    if len(reach) or not len(quantile):
         return found
     why = f"no {what}: validation had too few patients; {stated} need at least {least_patients(question.coverage)}"
     return {name: replace(figure, reason=why) for name, figure in found.items()}

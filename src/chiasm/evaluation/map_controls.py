@@ -34,21 +34,21 @@ class MapControl(Control):
         """Maps of every image of the tested studies; None where the control has nothing to say of any label."""
         grid = (CELLS[taught.ndim],) * taught.ndim
         maps = np.zeros((len(taught.train), len(question.localized), *grid))
-        cuts = np.full(maps.shape[:2], 0.5)
+        thresholds = np.full(maps.shape[:2], 0.5)
         drawn = False
         for number, train in enumerate(taught.train):
             for channel, shares in enumerate(_training_regions(question, taught.pool(train), taught.ndim, grid)):
                 if shares or not self.needs_regions:
                     drawn = True
                     own = maps[number, channel] = self.draw(np.array(shares).reshape(-1, *grid))
-                    cut = best_map_threshold((own, share >= share.max() / 2) for share in shares)
-                    cuts[number, channel] = 0.5 if cut is None else cut
+                    threshold = best_map_threshold((own, share >= share.max() / 2) for share in shares)
+                    thresholds[number, channel] = 0.5 if threshold is None else threshold
         study, image_row = _images(pool, taught.ndim)
         if not drawn or not len(study):
             return None
         values = maps[pool.fold_model].mean(axis=1)[study].astype(np.float16)  # fold models that answer a study agree
         geometry = [pool.cohorts[pool.cohort[s]].geometry(int(i)) for s, i in zip(study, image_row, strict=True)]
-        return Maps(values, study, image_row, geometry, cuts)
+        return Maps(values, study, image_row, geometry, thresholds)
 
     def draw(self, shares: Floats) -> Floats:
         """[n, *grid] share of each cell that the region of a training image covers -> the map, in [0, 1]."""

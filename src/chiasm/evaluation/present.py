@@ -76,12 +76,12 @@ def draw_confusions(evidence: Evidence, truth: Truth, prefix: str) -> list[Confu
     """True levels against the answered ones: of every ordinal and multiclass label, and yes or no at the threshold of the others."""
     question, arm, found = evidence.question, evidence.arms[prefix], []
     for target, labels in question.targets.items():
-        if question.kinds[target] is Kind.BINARY and target in arm.cuts:
+        if question.kinds[target] is Kind.BINARY and target in arm.thresholds:
             for k, label in enumerate(labels):
-                cut, truth_of = arm.cuts[target][:, k], truth.labels[target][:, k]
-                known = truth.mask[target][:, k] & np.isfinite(arm.values[target][:, k]) & np.isfinite(cut)
+                threshold, truth_of = arm.thresholds[target][:, k], truth.labels[target][:, k]
+                known = truth.mask[target][:, k] & np.isfinite(arm.values[target][:, k]) & np.isfinite(threshold)
                 if known.any():
-                    yes = (arm.values[target][known, k] >= cut[known]).astype(np.float64)
+                    yes = (arm.values[target][known, k] >= threshold[known]).astype(np.float64)
                     counts = confusion(truth_of[known], np.stack([1 - yes, yes], axis=1), [0.0, 1.0])
                     found.append(Confusion(f"{target}/{question.name_of(target, label)}", ["no", "yes"], counts))
         if question.kinds[target] not in (Kind.ORDINAL, Kind.MULTICLASS):
@@ -99,7 +99,7 @@ def draw_confusions(evidence: Evidence, truth: Truth, prefix: str) -> list[Confu
 
 def draw_glass(evidence: Evidence) -> Glass | None:
     """What the model looked at, on the outline of the brain; None where it was not asked."""
-    seen, cohort = evidence.look, evidence.pool.cohorts[0]
+    seen, cohort = evidence.saliency, evidence.pool.cohorts[0]
     if seen is None or cohort.atlas is None:
         return None
     place = Geometry.from_json(cohort.meta["atlas"]["geometry"])

@@ -62,7 +62,7 @@ def who_answered(record: Evaluated, within: bool = False) -> str:
     Args:
         within: the figure says itself that it is one within folds.
     """
-    mean = ", each answer, threshold and radius of a prediction set the mean of {} models"
+    mean = ", each answer, threshold and quantile of a prediction set the mean of {} models"
     if record.external:
         return "external cohort" + (mean.format(record.fold_models) if record.fold_models > 1 else "")
     if record.fold_models == 1:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chiasm.encoding.plan import Plan
-from chiasm.evaluation.spec import Look
+from chiasm.evaluation.spec import Saliency
 from chiasm.heads.spec import Pool, Question
 from chiasm.progress import Progress
 from chiasm.run.fold_model import FoldModelOver, find_device
@@ -23,9 +23,9 @@ from chiasm.tensors import Batch, Outputs
 AT_ONCE = 16
 
 
-def look(
+def saliency(
     question: Question, pool: Pool, asked: Sequence[tuple[FoldModelOver, NDArray[np.int64], NDArray[np.int64]]]
-) -> Look | None:
+) -> Saliency | None:
     """The mean, over fold models and tested studies with the bad outcome, of what is positive in gradient x input.
 
     The outcome is the first binary label, and bad where it is 1; without one, the first ordinal or regression label where
@@ -53,7 +53,7 @@ def look(
                 }
     if not counted:
         return None
-    return Look((total / (len(counted) * pool.fold_model.shape[1])).astype(np.float32), target, label, len(counted))
+    return Saliency((total / (len(counted) * pool.fold_model.shape[1])).astype(np.float32), target, label, len(counted))
 
 
 def choose_label(question: Question) -> tuple[str, int] | None:

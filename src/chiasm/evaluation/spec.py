@@ -34,19 +34,19 @@ class Arm:
         values: target -> [n, L] calibrated probabilities, or values in the target's own units, or [n, L, Q] of levels; NaN
             where the fold model that was asked does not know the label.
         logits: target -> [n, M, L] or [n, M, L, Q] of each fold model, before calibration; empty for controls that have none.
-        cuts: target -> [n, L] where an answer is cut, the mean of the fold models; NaN where validation could not say; empty
+        thresholds: target -> [n, L] from which an answer is yes, the mean of the fold models; NaN where validation could not say; empty
             for controls, which decide nothing.
         shown: [n, M] what a study showed the fold model: "image+record"; None for controls.
-        radii: target -> [n, L] how strange a truth may be to be held likely, as `cuts`.
+        quantiles: target -> [n, L] the nonconformity up to which a level is in the prediction set, as `thresholds`.
         each: target -> [n, M, L] or [n, M, L, Q] of `values` what each of the M fold models says; empty where there is one.
         details: of a control: "target/label" (as in names of metrics), or "" for all -> what it rests on in this cohort, a clause.
     """
 
     values: Mapping[str, Floats]
     logits: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    cuts: Mapping[str, Floats] = field(default_factory=dict)
+    thresholds: Mapping[str, Floats] = field(default_factory=dict)
     shown: NDArray[np.str_] | None = None
-    radii: Mapping[str, Floats] = field(default_factory=dict)
+    quantiles: Mapping[str, Floats] = field(default_factory=dict)
     each: Mapping[str, Floats] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,7 +71,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Look:
+class Saliency:
     """What in their volumes spoke for the outcome of those who had it (`chiasm.evaluation.saliency`).
 
     Attributes:
@@ -106,7 +106,7 @@ class Evidence:
         arms: prefix -> arm; the full model is "".
         heads: name of a head -> evidence of its own kind, of the model ("") and of each control.
         neighbour: how the nearest neighbour was found, one clause.
-        look: what the model looked at; None where that has no common space.
+        saliency: what the model looked at; None where that has no common space.
         columns: place of an example case in the pool -> (record column, its share of the answer, the standard error of that).
         maps: what in the images of example cases spoke for the answer.
     """
@@ -116,7 +116,7 @@ class Evidence:
     arms: Mapping[str, Arm]
     heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     neighbour: str = ""
-    look: Look | None = None
+    saliency: Saliency | None = None
     columns: Mapping[int, Sequence[tuple[str, float, float]]] = field(default_factory=dict)
     maps: CaseMaps = CaseMaps()
 

@@ -1,9 +1,9 @@
 """Evidence on disk: one .npz per arm, maps with their geometry, descriptions. No pickle, every digit kept.
 
 PREDICTIONS/index.json          what was asked (`Question`), by which fold models, of which cohorts
-PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold_model, shown, values|logits|cuts|radii|each/<target>; "full" is the model
+PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold_model, shown, values|logits|thresholds|quantiles|each/<target>; "full" is the model
 PREDICTIONS/heads/NAME*         evidence of a head, as the head writes it; NAME.CONTROL* of its controls
-PREDICTIONS/look.npz            values, target, label, studies: what the model looked at
+PREDICTIONS/saliency.npz            values, target, label, studies: what the model looked at
 PREDICTIONS/columns.json        of the example cases, what each column of the record added
 PREDICTIONS/shares.parquet      a row for each study and number told of it: what each modality added (made of the arms)
 """
@@ -26,13 +26,13 @@ from chiasm.atomic import whole_file, write_json
 from chiasm.cohort.store import Cohort
 from chiasm.errors import RunError, check_schema
 from chiasm.evaluation.contributions import share_table
-from chiasm.evaluation.spec import Arm, CaseMaps, Evidence, Look
+from chiasm.evaluation.spec import Arm, CaseMaps, Evidence, Saliency
 from chiasm.heads.head import missing
 from chiasm.heads.spec import Pool, Question
 from chiasm.registry import HEADS
 from chiasm.study import Kind
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 def write_evidence(evidence: Evidence, folder: Path) -> None:
@@ -61,8 +61,8 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         }
         arrays |= {f"values/{target}": values for target, values in arm.values.items()}
         arrays |= {f"logits/{target}": logits for target, logits in arm.logits.items()}
-        arrays |= {f"cuts/{target}": cuts for target, cuts in arm.cuts.items()}
-        arrays |= {f"radii/{target}": radii for target, radii in arm.radii.items()}
+        arrays |= {f"thresholds/{target}": thresholds for target, thresholds in arm.thresholds.items()}
+        arrays |= {f"quantiles/{target}": quantiles for target, quantiles in arm.quantiles.items()}
         arrays |= {f"each/{target}": each for target, each in arm.each.items()}
         arrays |= {} if arm.shown is None else {"shown": arm.shown}
         _save(folder / f"{prefix or 'full'}.npz", arrays)
@@ -70,9 +70,9 @@ def write_evidence(evidence: Evidence, folder: Path) -> None:
         (folder / "heads").mkdir(exist_ok=True)
         for control, own in by_control.items():
             HEADS[name].write(own, _stem(folder, name, control), pool)
-    if (seen := evidence.look) is not None:
+    if (seen := evidence.saliency) is not None:
         names = {"target": np.array(seen.target), "label": np.array(seen.label), "studies": np.array(seen.studies)}
-        _save(folder / "look.npz", {"values": seen.values, **names})
+        _save(folder / "saliency.npz", {"values": seen.values, **names})
     if (shares := share_table(evidence)) is not None:
         with whole_file(folder / "shares.parquet") as partial:
             pq.write_table(shares, partial)
@@ -131,7 +131,13 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
                 keys, fold_model = arrays["study_ids"], arrays["fold_model"]
             elif not np.array_equal(keys, arrays["study_ids"]):
                 raise RunError("two arms answered different studies", where=str(folder / f"{prefix}.npz"))
-            parts: dict[str, dict[str, Any]] = {"values": {}, "logits": {}, "cuts": {}, "radii": {}, "each": {}}
+            parts: dict[str, dict[str, Any]] = {
+                "values": {},
+                "logits": {},
+                "thresholds": {},
+                "quantiles": {},
+                "each": {},
+            }
             for name in arrays.files:
                 kind, _, target = name.partition("/")
                 if target:
@@ -155,7 +161,7 @@ def _read(folder: Path, cohorts: Sequence[Cohort]) -> Evidence:
         arms,
         heads,
         index["neighbour"],
-        _read_look(folder / "look.npz"),
+        _read_saliency(folder / "saliency.npz"),
         {place[key]: [tuple(each) for each in own] for key, own in columns.items()},
         _read_maps(folder / "case_maps.npz", place),
     )
@@ -165,11 +171,11 @@ def _stem(folder: Path, name: str, control: str) -> Path:
     return folder / "heads" / (f"{name}.{control}" if control else name)
 
 
-def _read_look(path: Path) -> Look | None:
+def _read_saliency(path: Path) -> Saliency | None:
     if not path.is_file():
         return None
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return Look(arrays["values"], str(arrays["target"]), str(arrays["label"]), int(arrays["studies"]))
+        return Saliency(arrays["values"], str(arrays["target"]), str(arrays["label"]), int(arrays["studies"]))
 
 
 def _read_maps(path: Path, place: dict[str, int]) -> CaseMaps:

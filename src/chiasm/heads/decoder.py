@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.models.attention import Padding, look, places_of, project, take
+from chiasm.models.attention import Padding, attend, places_of, project, take
 from chiasm.tensors import Tokens
 
 PAD, UNKNOWN, BOS, EOS = 0, 1, 2, 3
@@ -102,12 +102,12 @@ class Texts:
     def back(self, number: int, words: Tensor) -> Tensor:
         attention = self.blocks[number].self_attn
         q, kv = project(attention, words, words)
-        return self.own.rows(look(attention, self.own.pad(q), self.own.pad(kv), None, causal=True))
+        return self.own.rows(attend(attention, self.own.pad(q), self.own.pad(kv), None, causal=True))
 
     def around(self, number: int, words: Tensor) -> Tensor:
         attention = self.blocks[number].multihead_attn
         q, kv = project(attention, words, self.memory)
-        return self.own.rows(look(attention, self.own.pad(q), self.seen.pad(kv), self.seen.mask[:, None]))
+        return self.own.rows(attend(attention, self.own.pad(q), self.seen.pad(kv), self.seen.mask[:, None]))
 
 
 class Beams:
@@ -148,7 +148,7 @@ class Beams:
         return self._look(attention, q, self.seen[number], self.mask)
 
     def _look(self, attention: nn.MultiheadAttention, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        return look(attention, queries.view(len(keys), self.beams, -1), keys, mask).flatten(0, 1)
+        return attend(attention, queries.view(len(keys), self.beams, -1), keys, mask).flatten(0, 1)
 
     def follow(self, parent: Tensor) -> None:
         """Each beam goes on from the words of its [B, beams] parent."""

@@ -141,7 +141,7 @@ class Maps:
         values: [m, C, h, w] (or [m, C, d, h, w]) probabilities at grid resolution, mean over fold models.
         study: [m] place in the pool; image_row: [m] row in the `images` of that study's cohort.
         geometry: [m] from the original frame to the stored pixels the grid lies on.
-        thresholds: [fold models, C] where a map is cut, fitted on validation.
+        thresholds: [fold models, C] where a map becomes boxes, fitted on validation.
     """
 
     values: NDArray[np.float16]
@@ -394,7 +394,7 @@ def within_range(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _threshold(one: Asked, channel: tuple[str, str]) -> float:
-    """Where a fold model's map is cut: by validation, or, where no region may be looked at, at the recipe's value."""
+    """Where a fold model's map becomes boxes: by validation, or, where no region may be looked at, at the recipe's value."""
     given = _given(one)
     return one.map_threshold(*channel) if given.weight > 0 else given.threshold
 
@@ -421,7 +421,7 @@ def _regions(
 def locate(maps: Maps, question: Question, pool: Pool, progress: Callable[[int], None] | None = None) -> list[Located]:
     """Every (image, label) pair in which a reader drew a region, scored on the original pixels."""
     drawn = [_drawn(cohort) for cohort in pool.cohorts]
-    cuts = maps.thresholds[pool.fold_model].mean(axis=1)  # [n, C]
+    thresholds = maps.thresholds[pool.fold_model].mean(axis=1)  # [n, C]
     found = []
     for place, (study, image_row) in enumerate(zip(maps.study, maps.image_row, strict=True)):
         number = pool.cohort[study]
@@ -431,11 +431,11 @@ def locate(maps: Maps, question: Question, pool: Pool, progress: Callable[[int],
                 truth = cohort.mask(int(image_row), target, label)
                 if truth is not None and truth.any():
                     values = maps.values[place, channel].astype(np.float32)
-                    cut = float(cuts[study, channel])
-                    boxes, scores = map_to_boxes(values, cut, geometry)
+                    threshold = float(thresholds[study, channel])
+                    boxes, scores = map_to_boxes(values, threshold, geometry)
                     drawn_boxes = cohort.boxes(int(image_row), target, label)
                     original = geometry.map_to_original(values)
-                    pair = score_map(original, cut, boxes, scores, truth, drawn_boxes)
+                    pair = score_map(original, threshold, boxes, scores, truth, drawn_boxes)
                     found.append(Located(channel, place, int(study), pair))
         if progress is not None:
             progress(1)

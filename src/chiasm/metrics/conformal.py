@@ -1,8 +1,8 @@
 """Sets and intervals that hold the truth with a stated chance: split conformal prediction (Angelopoulos & Bates 2021).
 
-On validation patients each truth has a score, how strange it is to the model; the radius is the score that the stated
-share of them stays within. Held likely is what is no stranger. If a new patient is like those of validation, the truth is
-in the set with at least the stated chance, whatever the model is worth: a poor one has large sets.
+On validation patients each truth has a nonconformity score; the quantile is the score that the stated share of them stays
+within. A prediction set holds what scores no more. If a new patient is like those of validation, the truth is in the set
+with at least the stated chance, whatever the model is worth: a poor one has large sets.
 
     binary, multiclass  1 - probability of the truth (least ambiguous sets; Sadinle et al. 2019)
     ordinal             the probability gathered before the truth, from the most probable level on, always to the more
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from chiasm.metrics.bootstrap import Floats
 
 
-def radius(scores: ArrayLike, patients: ArrayLike, coverage: float) -> float | None:
+def conformal_quantile(scores: ArrayLike, patients: ArrayLike, coverage: float) -> float | None:
     """The smallest score that `coverage` of n patients, and one more that may be any, stay within.
 
     Each patient weighs 1, whatever the number of studies (Dunn et al. 2022, pooled CDFs): the first score s for which the
@@ -44,8 +44,8 @@ def least_patients(coverage: float) -> int:
     return int(np.ceil(coverage / (1 - coverage) - 1e-9))
 
 
-def strangeness(probabilities: Floats, ordinal: bool = False) -> Floats:
-    """[n, Q] probabilities of levels -> [n, Q] score of each, were it the truth."""
+def nonconformity(probabilities: Floats, ordinal: bool = False) -> Floats:
+    """[n, Q] probabilities of levels -> [n, Q] nonconformity score of each, were it the truth."""
     if not ordinal:
         return np.asarray(1 - probabilities)
     n, width = probabilities.shape
@@ -62,7 +62,7 @@ def strangeness(probabilities: Floats, ordinal: bool = False) -> Floats:
     return scores
 
 
-def likely(probabilities: Floats, radii: Floats, ordinal: bool = False) -> NDArray[np.bool_]:
-    """[n, Q] and [n] -> [n, Q]: the levels that are no stranger than the radius, and always the most probable one."""
+def prediction_set(probabilities: Floats, quantiles: Floats, ordinal: bool = False) -> NDArray[np.bool_]:
+    """[n, Q] and [n] -> [n, Q]: the levels whose nonconformity is at most the quantile, and always the most probable one."""
     most = probabilities.argmax(axis=1)[:, None] == np.arange(probabilities.shape[1])
-    return np.asarray((strangeness(probabilities, ordinal) <= radii[:, None] + 1e-12) | most)
+    return np.asarray((nonconformity(probabilities, ordinal) <= quantiles[:, None] + 1e-12) | most)

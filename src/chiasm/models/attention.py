@@ -1,4 +1,4 @@
-"""Attention in steps: what is asked, what is looked at, the look. Only real tokens are computed.
+"""Attention in steps: projection of queries, keys and values, then the attended values. Only real tokens are computed.
 
 The weights are those of `nn.MultiheadAttention`, under its names; apart, its steps let keys be computed once and asked many
 times, and let padding cost nothing but its share of the product of queries and keys.
@@ -73,7 +73,7 @@ def project(
     return F.linear(queries, weight[0], bias[0]), F.linear(keys, weight[1], bias[1])
 
 
-def look(
+def attend(
     attention: nn.MultiheadAttention,
     queries: Float[Tensor, "B T D"],
     keys: Float[Tensor, "B S 2*D"],

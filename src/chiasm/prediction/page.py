@@ -101,7 +101,9 @@ def _tell_finding(finding: Finding, prediction: Prediction, titles: Mapping[str,
         present,
         probability="" if finding.probability is None else percent(finding.probability),
         threshold=percent(prediction.thresholds[name]) if name in prediction.thresholds else "",
-        likely="" if finding.likely is None else " or ".join(map(str, finding.likely)) or "neither",
+        prediction_set=""
+        if finding.prediction_set is None
+        else " or ".join(map(str, finding.prediction_set)) or "neither",
         without_report=percent(prediction.without_report[name]) if name in prediction.without_report else "",
         **_parts(prediction, name, titles, "log-odds"),
     )
@@ -120,7 +122,7 @@ def _tell_outcome(outcome: Outcome, prediction: Prediction, titles: Mapping[str,
         binary and bool(outcome.value),
         probability="" if outcome.probability is None else percent(outcome.probability) + _of_what(outcome),
         threshold=percent(prediction.thresholds[label]) if label in prediction.thresholds else "",
-        likely=_likely(outcome),
+        prediction_set=_prediction_set(outcome),
         without_report=shown(prediction.without_report[name]) if name in prediction.without_report else "",
         **_parts(prediction, name, titles, units.get(outcome.kind, f"units of {pretty(outcome.name)}")),
     )
@@ -142,14 +144,14 @@ def _of_what(outcome: Outcome) -> str:
     return f" by {list(outcome.distribution)[-1]}"
 
 
-def _likely(outcome: Outcome) -> str:
-    if outcome.likely is None:
+def _prediction_set(outcome: Outcome) -> str:
+    if outcome.prediction_set is None:
         return ""
     if outcome.kind is Kind.BINARY:
-        return " or ".join("yes" if value else "no" for value in outcome.likely) or "neither"
+        return " or ".join("yes" if value else "no" for value in outcome.prediction_set) or "neither"
     if outcome.kind is Kind.REGRESSION:
-        return " to ".join(_level(value) for value in outcome.likely)
-    return ", ".join(_level(value) for value in outcome.likely) or "none"
+        return " to ".join(_level(value) for value in outcome.prediction_set)
+    return ", ".join(_level(value) for value in outcome.prediction_set) or "none"
 
 
 def _level(value: float | str | None) -> str:

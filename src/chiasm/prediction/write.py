@@ -88,7 +88,7 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
                 "name": f.name,
                 "probability": f.probability,
                 "state": str(f.state),
-                "likely": None if f.likely is None else [str(state) for state in f.likely],
+                "prediction_set": None if f.prediction_set is None else [str(state) for state in f.prediction_set],
                 "coverage": f.coverage,
             }
             for f in prediction.findings
@@ -102,7 +102,7 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
                 "probability": o.probability,
                 "expected": o.expected,
                 "distribution": dict(o.distribution),
-                "likely": None if o.likely is None else list(o.likely),
+                "prediction_set": None if o.prediction_set is None else list(o.prediction_set),
                 "coverage": o.coverage,
             }
             for o in prediction.outcomes

@@ -23,14 +23,14 @@ class Fit:
 
     Attributes:
         temperature: that logits are divided by. threshold: from which an answer is a yes.
-        radius: of the prediction set (`chiasm.metrics.conformal`).
+        quantile: of the prediction set (`chiasm.metrics.conformal`).
     """
 
     __pydantic_config__ = STRICT
 
     temperature: float | None = None
     threshold: float | None = None
-    radius: float | None = None
+    quantile: float | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LabelFit(Fit):
     """As `Fit`, for studies as they come.
 
     Attributes:
-        map_threshold: where the label's map is cut, fitted on validation boxes.
+        map_threshold: at which the label's map becomes boxes, fitted on validation boxes.
         shown: inputs ("image+record") -> the fit for studies that show just these, where there were enough.
     """
 
@@ -50,7 +50,7 @@ class LabelFit(Fit):
 class Calibration(Document):
     """What calibration.json says of a fold model: target -> label -> its fit."""
 
-    SCHEMA: ClassVar[int] = 1
+    SCHEMA: ClassVar[int] = 2
 
     targets: dict[str, dict[str, LabelFit]] = field(default_factory=dict)
 
@@ -59,9 +59,9 @@ class Calibration(Document):
         return self.targets.get(target, {}).get(label, LabelFit())
 
     def map_threshold(self, target: str, label: str) -> float:
-        """Where a label's localization map is cut; .5 where validation has no region of it."""
-        cut = self.fit(target, label).map_threshold
-        return 0.5 if cut is None else cut
+        """Where a label's localization map becomes boxes; .5 where validation has no region of it."""
+        threshold = self.fit(target, label).map_threshold
+        return 0.5 if threshold is None else threshold
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -97,7 +97,7 @@ class Answers:
 
 def fitted(
     calibration: Calibration,
-    what: Literal["temperature", "threshold", "radius"],
+    what: Literal["temperature", "threshold", "quantile"],
     target: str,
     labels: Sequence[str],
     shown: NDArray[np.str_],

@@ -1,4 +1,4 @@
-"""What is fitted on validation once training is over: temperatures, thresholds, the radius of prediction sets, cuts of maps.
+"""What is fitted on validation once training is over: temperatures, thresholds, the quantile of prediction sets, thresholds of maps.
 
 A fold of a small cohort has a handful of validation patients. So the answers of all fold models to their validation patients
 are put together: for the test patients of a fold without these patients (each validates one fold model and is tested by
@@ -26,7 +26,7 @@ from chiasm.metrics.calibration import (
     fit_temperature,
 )
 from chiasm.metrics.classification import best_f1_threshold, rarer_class, threshold_at
-from chiasm.metrics.conformal import radius, strangeness
+from chiasm.metrics.conformal import conformal_quantile, nonconformity
 from chiasm.metrics.localization import choose_threshold, ious_by_threshold
 from chiasm.recipe import Evaluate, OperatingPoint
 from chiasm.run.answers import Answers, Calibration, Fit, LabelFit
@@ -130,7 +130,7 @@ def _drawn_maps(
 
 
 def calibrate(judged: Sequence[Judged], options: Evaluate, without: Collection[str] = ()) -> Calibration:
-    """Temperature (Guo et al. 2017), threshold and conformal radius of each label, and the threshold of its map.
+    """Temperature (Guo et al. 2017), threshold and conformal quantile of each label, and the threshold of its map.
 
     Once for studies as they come, and once for each set of inputs, where there were enough that have all of it.
 
@@ -148,7 +148,7 @@ def calibrate(judged: Sequence[Judged], options: Evaluate, without: Collection[s
             shown = {
                 inputs: _fit(kind, options, answers) for inputs, answers in found.items() if _enough(answers, kind)
             }
-            fitted = LabelFit(own.temperature, own.threshold, own.radius, None, shown)
+            fitted = LabelFit(own.temperature, own.threshold, own.quantile, None, shown)
         targets.setdefault(place[0], {})[place[1]] = replace(
             fitted, map_threshold=_map_threshold(judged, place, without)
         )
@@ -190,16 +190,16 @@ def _fit(kind: Kind, options: Evaluate, answers: LabelAnswers) -> Fit:
         temperature = fit_temperature(truth, logits) if rarer(answers) >= FEWEST_TO_CALIBRATE else None
         probability = expit(logits / (temperature or 1.0))
         threshold = _threshold(truth, probability, rarer(answers) >= FEWEST_FOR_THRESHOLD, options.operating_point)
-        strange = np.abs(truth - probability)
+        scores = np.abs(truth - probability)
     elif kind is Kind.REGRESSION:
-        strange = np.abs(truth - logits)
+        scores = np.abs(truth - logits)
     elif kind is not Kind.SURVIVAL:
         codes = truth.astype(np.int64)
         temperature = fit_softmax_temperature(codes, logits) if _enough(answers, kind) else None
         levels = answers_of(logits, kind, temperature or 1.0)
-        strange = strangeness(levels, kind is Kind.ORDINAL)[np.arange(len(codes)), codes]
+        scores = nonconformity(levels, kind is Kind.ORDINAL)[np.arange(len(codes)), codes]
     if kind is not Kind.SURVIVAL:
-        reach = radius(strange, answers.people, options.coverage)
+        reach = conformal_quantile(scores, answers.people, options.coverage)
     return Fit(temperature, threshold, reach)
 
 
@@ -218,7 +218,7 @@ def tell_left_out(judged: Sequence[Judged], calibration: Calibration) -> list[st
                 found.setdefault((target, "threshold"), []).append(f"{label} ({few})")
     said = {
         "temperature": f"are stated as they come, for fewer than {FEWEST_TO_CALIBRATE} validation patients of a class could calibrate them",
-        "threshold": f"are cut at .5, for fewer than {FEWEST_FOR_THRESHOLD} validation patients of a class could choose where",
+        "threshold": f"turn to yes at .5, for fewer than {FEWEST_FOR_THRESHOLD} validation patients of a class could choose where",
     }
     return [f"Probabilities of {target} {said[what]}: {', '.join(labels)}." for (target, what), labels in found.items()]
 

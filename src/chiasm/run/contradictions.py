@@ -39,7 +39,7 @@ def check_inputs(
     labels: Mapping[str, Sequence[str]],
     image: Mapping[str, NDArray[np.float64]],
     text: Mapping[str, NDArray[np.float64]],
-    cuts: Sequence[Mapping[str, NDArray[np.float64]]],
+    thresholds: Sequence[Mapping[str, NDArray[np.float64]]],
     limits: Mapping[str, Mapping[str, float]],
     both: NDArray[np.bool_],
 ) -> list[list[Note]]:
@@ -49,14 +49,14 @@ def check_inputs(
 
     Args:
         image, text: target -> [n, L] probabilities by the image alone and by the report alone.
-        cuts: of both, target -> [n, L] thresholds; NaN, where validation could not say, is .5.
+        thresholds: of both, target -> [n, L] thresholds; NaN, where validation could not say, is .5.
         limits: target -> label -> how far they lie apart in most validation patients. both: [n] studies that have both inputs.
     """
     notes: list[list[Note]] = [[] for _ in both]
     for target, own in limits.items():
         yes = [
-            values[target] >= np.nan_to_num(cut[target], nan=0.5)
-            for values, cut in zip((image, text), cuts, strict=True)
+            values[target] >= np.nan_to_num(threshold[target], nan=0.5)
+            for values, threshold in zip((image, text), thresholds, strict=True)
         ]
         apart = np.abs(image[target] - text[target])
         for label, limit in own.items():

@@ -44,8 +44,8 @@ class _Said:
         layout: labels and levels that any fold model knows (a fold may lack one that others know).
         values, hidden: target -> [n, L] or [n, L, Q] probabilities or values, with all that is there and without the report.
         without: `told` of `hidden`.
-        cuts, hidden_cuts: target -> [n, L] where those are cut; NaN where validation could not say.
-        radii: target -> [n, L] of the prediction sets; NaN where validation could not say.
+        thresholds, hidden_thresholds: target -> [n, L] where those turn to yes; NaN where validation could not say.
+        quantiles: target -> [n, L] of the prediction sets; NaN where validation could not say.
         added: target -> modality -> [n, numbers] as `told`; present: modality -> [n] bool.
         columns: record column -> target -> [n, numbers] its part of the record's, and the standard error of that.
         heads: name of a head -> what each fold model that has it said.
@@ -57,9 +57,9 @@ class _Said:
     values: Values
     hidden: Values
     without: Values
-    cuts: Values
-    hidden_cuts: Values
-    radii: Values
+    thresholds: Values
+    hidden_thresholds: Values
+    quantiles: Values
     added: Mapping[str, Mapping[str, NDArray[np.float64]]]
     present: Mapping[str, NDArray[np.bool_]]
     columns: Mapping[str, Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]
@@ -101,16 +101,16 @@ def predict_together(fold_models: Sequence[FoldModelOver], indices: NDArray[np.i
         columns = _share_columns(shares, modalities, layout, reached, asked)
     unread = tuple(m for m in modalities if m != "text")
     full = chosen[modalities]
-    cuts = _by_label(fold_models, full, layout, FoldModel.thresholds)
-    nowhere = {target: np.full_like(own, np.nan) for target, own in cuts.items()}
+    thresholds = _by_label(fold_models, full, layout, FoldModel.thresholds)
+    nowhere = {target: np.full_like(own, np.nan) for target, own in thresholds.items()}
     said = _Said(
         layout,
         values=values[modalities],
         hidden=values[unread],
         without=told(values[unread], layout),
-        cuts=cuts,
-        hidden_cuts=_by_label(fold_models, chosen[unread], layout, FoldModel.thresholds) if unread else nowhere,
-        radii=_by_label(fold_models, full, layout, FoldModel.radii),
+        thresholds=thresholds,
+        hidden_thresholds=_by_label(fold_models, chosen[unread], layout, FoldModel.thresholds) if unread else nowhere,
+        quantiles=_by_label(fold_models, full, layout, FoldModel.quantiles),
         added=attribute(reached, layout, modalities),
         present=_present(full, modalities),
         columns=columns,
@@ -258,8 +258,10 @@ def _present(answers: Sequence[Answers], modalities: Sequence[str]) -> dict[str,
 
 def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index: int) -> Prediction:
     loader = fold_models[0].loader
-    findings, outcomes = _decide(fold_models, said, said.values, said.cuts, i)
-    seen, _ = _decide(fold_models, said, said.hidden, said.hidden_cuts, i)  # a report adds no box and takes none away
+    findings, outcomes = _decide(fold_models, said, said.values, said.thresholds, i)
+    seen, _ = _decide(
+        fold_models, said, said.hidden, said.hidden_thresholds, i
+    )  # a report adds no box and takes none away
     present = {(f.target, f.name) for f in seen if f.state is State.PRESENT}
     present |= {  # what all training patients have is no question: its boxes are shown
         place for m in fold_models for place in m.plan.localized if place[1] not in said.layout.labels.get(place[0], ())
@@ -302,7 +304,7 @@ def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index
         if "text" in used
         else {},
         thresholds={
-            f"{target}/{label}": _threshold(said.cuts[target][i, k])
+            f"{target}/{label}": _threshold(said.thresholds[target][i, k])
             for target, labels in said.layout.labels.items()
             if said.layout.kinds[target] is Kind.BINARY
             for k, label in enumerate(labels)
@@ -311,18 +313,18 @@ def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index
     )
 
 
-def _threshold(cut: float) -> float:
-    return 0.5 if np.isnan(cut) else float(cut)
+def _threshold(threshold: float) -> float:
+    return 0.5 if np.isnan(threshold) else float(threshold)
 
 
 def _unread(fold_models: Sequence[FoldModelOver], index: int) -> tuple[str, ...]:
     """What of a report that is read the models leave out."""
-    longest = {m.plan.max_tokens for m in fold_models if m.loader.cut_reports[index]}
+    longest = {m.plan.max_tokens for m in fold_models if m.loader.truncated_reports[index]}
     return tuple(f"report: its end; the model reads the first {count} words or signs" for count in sorted(longest))
 
 
 def _decide(
-    fold_models: Sequence[FoldModel], said: _Said, values: Values, cuts: Values, i: int
+    fold_models: Sequence[FoldModel], said: _Said, values: Values, thresholds: Values, i: int
 ) -> tuple[list[Finding], list[Outcome]]:
     """Findings and outcomes of study i; what is binary is decided at the fold models' mean threshold, .5 where none has one."""
     findings, outcomes = [], []
@@ -331,13 +333,31 @@ def _decide(
     for target, names in said.layout.labels.items():
         levels = said.layout.levels.get(target, ((),) * len(names))
         for k, label in enumerate(names):
-            answer, cut, radius = values[target][i, k], float(cuts[target][i, k]), float(said.radii[target][i, k])
-            outcome = read_outcome(target, label, said.layout.kinds[target], answer, levels[k], cut, radius, coverage)
+            answer, threshold, quantile = (
+                values[target][i, k],
+                float(thresholds[target][i, k]),
+                float(said.quantiles[target][i, k]),
+            )
+            outcome = read_outcome(
+                target, label, said.layout.kinds[target], answer, levels[k], threshold, quantile, coverage
+            )
             if target in are_findings:
                 state = State.PRESENT if outcome.value else State.ABSENT
-                likely = None if outcome.likely is None else tuple(_STATES[bool(value)] for value in outcome.likely)
+                likely = (
+                    None
+                    if outcome.prediction_set is None
+                    else tuple(_STATES[bool(value)] for value in outcome.prediction_set)
+                )
                 findings.append(
-                    Finding(label, state, target, READER, outcome.probability, likely=likely, coverage=outcome.coverage)
+                    Finding(
+                        label,
+                        state,
+                        target,
+                        READER,
+                        outcome.probability,
+                        prediction_set=likely,
+                        coverage=outcome.coverage,
+                    )
                 )
             else:
                 outcomes.append(outcome)

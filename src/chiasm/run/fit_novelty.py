@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chiasm.encoding.fit import columns_of, read_column
 from chiasm.encoding.plan import Plan
-from chiasm.metrics.conformal import radius
+from chiasm.metrics.conformal import conformal_quantile
 from chiasm.metrics.novelty import Cloud, fit_cloud, held_out_distances
 from chiasm.run.answers import Answers, Calibration, calibrated
 from chiasm.run.calibrate import people_of
@@ -73,7 +73,7 @@ def _fit_images(fold_model: FoldModelOver, rows: NDArray[np.int64]) -> tuple[Pix
     if count < FEWEST:
         return None, None
     coverage = min(COVERAGE, count / (count + 1))
-    threshold = radius(held_out_distances(values, groups, patients), patients, coverage)
+    threshold = conformal_quantile(held_out_distances(values, groups, patients), patients, coverage)
     assert threshold is not None
     return PixelFit(threshold, coverage, count, len(values)), fit_cloud(values, groups)
 
@@ -135,7 +135,7 @@ def fit_disagreement(asked: Sequence[Apart | None], calibration: Calibration) ->
     found: dict[str, dict[str, float]] = {}
     for (target, label), parts in distances.items():
         apart, patients = (np.concatenate(part) for part in zip(*parts, strict=True))
-        limit = radius(apart, patients, DISAGREEMENT)
+        limit = conformal_quantile(apart, patients, DISAGREEMENT)
         if limit is not None:
             found.setdefault(target, {})[label] = limit
     return found

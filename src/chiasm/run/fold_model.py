@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from chiasm.run.cohorts import open_recorded
 from chiasm.run.folder import read_run, readable
 from chiasm.run.model import Model, build_heads, build_model
 from chiasm.run.novelty import Novelty, read_novelty
+from chiasm.run.split import read_split
 from chiasm.runtime.cache import CachedFeatures
 from chiasm.runtime.features import FeatureProvider
 from chiasm.runtime.torch import Memo, TorchFeatures
@@ -83,12 +83,12 @@ class FoldModel:
         return calibrated(answers.logits, answers.shown, self.plan, self.calibration)
 
     def thresholds(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
-        """[n, L]: where answers of studies that show these inputs are cut; NaN where validation could not say."""
+        """[n, L]: where answers of studies that show these inputs turn to yes; NaN where validation could not say."""
         return fitted(self.calibration, "threshold", target, self.plan.targets[target], shown, float("nan"))
 
-    def radii(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
-        """[n, L]: how strange a truth may be to be held likely (`chiasm.metrics.conformal`); NaN as above."""
-        return fitted(self.calibration, "radius", target, self.plan.targets[target], shown, float("nan"))
+    def quantiles(self, target: str, shown: NDArray[np.str_]) -> NDArray[np.float64]:
+        """[n, L]: the nonconformity up to which a level is in the prediction set (`chiasm.metrics.conformal`); NaN as above."""
+        return fitted(self.calibration, "quantile", target, self.plan.targets[target], shown, float("nan"))
 
 
 @dataclass(frozen=True)
@@ -215,9 +215,8 @@ def read_settings(folder: Path) -> Settings:
         recipe_file = (folder / "recipe.yaml").resolve(strict=True)
         plan = Plan.from_json((folder / "plan.json").read_text("utf-8"))
         describer = Tokenizer.from_json((folder / "tokenizer.json").read_text("utf-8"))
-        split = json.loads((folder / "split.json").read_text("utf-8"))
-        seed, studies = int(split["seed"]), {name: split[name] for name in SPLITS}
-    return Settings(read_recipe(recipe_file), plan, describer, seed, studies)
+    split = read_split(folder)
+    return Settings(read_recipe(recipe_file), plan, describer, split.seed, split.parts)
 
 
 def read_untrained(folder: Path) -> FoldModel:

@@ -46,7 +46,7 @@ class Run(Document):
         init: the run whose encoders this one began with, if any.
     """
 
-    SCHEMA: ClassVar[int] = 5
+    SCHEMA: ClassVar[int] = 6
 
     recipe: str
     cohorts: tuple[RecordedCohort, ...]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from chiasm.encoding.levels import Levels, expectation, level_name
 from chiasm.heads.head import READER
-from chiasm.metrics.conformal import likely
+from chiasm.metrics.conformal import prediction_set
 from chiasm.study import Kind, Outcome
 
 
@@ -17,26 +17,26 @@ def read_outcome(
     kind: Kind,
     answer: NDArray[np.float64],
     levels: Levels,
-    cut: float,
-    radius: float,
+    threshold: float,
+    quantile: float,
     coverage: float,
 ) -> Outcome:
     """One label's answer.
 
     Args:
         answer: [] a probability or value, or [Q] of the levels.
-        cut: from which a binary outcome is 1; radius: of the prediction set; NaN where validation could not say.
+        threshold: from which a binary outcome is 1; quantile: of the prediction set; NaN where validation could not say.
     """
-    reach = None if np.isnan(radius) else coverage
+    reach = None if np.isnan(quantile) else coverage
     if kind is Kind.REGRESSION:
         value = float(answer)
-        interval = None if reach is None else (value - radius, value + radius)
-        return Outcome(label, value, kind, target, READER, likely=interval, coverage=reach)
+        interval = None if reach is None else (value - quantile, value + quantile)
+        return Outcome(label, value, kind, target, READER, prediction_set=interval, coverage=reach)
     if kind is Kind.BINARY:
         p = float(answer)
-        chosen = None if reach is None else _likely(np.array([1 - p, p]), (0.0, 1.0), radius, kind)
-        value = float(p >= (0.5 if np.isnan(cut) else cut))
-        return Outcome(label, value, kind, target, READER, probability=p, likely=chosen, coverage=reach)
+        chosen = None if reach is None else _prediction_set(np.array([1 - p, p]), (0.0, 1.0), quantile, kind)
+        value = float(p >= (0.5 if np.isnan(threshold) else threshold))
+        return Outcome(label, value, kind, target, READER, probability=p, prediction_set=chosen, coverage=reach)
     answer = answer[: len(levels)]
     spread = {level_name(level): float(p) for level, p in zip(levels, answer, strict=True)}
     if kind is Kind.SURVIVAL:
@@ -52,11 +52,11 @@ def read_outcome(
         probability=float(answer[mode]),
         expected=float(expectation(answer, levels, kind)) if kind is Kind.ORDINAL else None,
         distribution=spread,
-        likely=None if reach is None else _likely(answer, levels, radius, kind),
+        prediction_set=None if reach is None else _prediction_set(answer, levels, quantile, kind),
         coverage=reach,
     )
 
 
-def _likely(answer: NDArray[np.float64], levels: Levels, radius: float, kind: Kind) -> Levels:
-    inside = likely(answer[None], np.array([radius]), kind is Kind.ORDINAL)[0]
+def _prediction_set(answer: NDArray[np.float64], levels: Levels, quantile: float, kind: Kind) -> Levels:
+    inside = prediction_set(answer[None], np.array([quantile]), kind is Kind.ORDINAL)[0]
     return tuple(level for level, here in zip(levels, inside, strict=True) if here)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.cohort.store import Cohort
-from chiasm.run.folder import readable
 
 
 def digest_studies(cohorts: Sequence[Cohort], rows: Sequence[NDArray[np.int64]]) -> set[str]:
@@ -32,17 +29,6 @@ def count_seen(cohorts: Sequence[Cohort], rows: Sequence[NDArray[np.int64]], see
         image = np.isin(cohort.image_study, own) & np.isin(_pixels(cohort), list(seen))
         known |= set(people[cohort.image_study[image]].tolist())
     return len(known)
-
-
-def read_seen(folder: Path) -> tuple[set[str], set[str]]:
-    """Digests of those that a fold model was trained or validated on; and of those that its encoders had seen before it began.
-
-    Raises:
-        RunError: the folder of the fold model does not say.
-    """
-    with readable(folder / "split.json"):
-        split = json.loads((folder / "split.json").read_text("utf-8"))
-        return set(split["seen"]), set(split["seen_before"])
 
 
 def _people(cohort: Cohort) -> NDArray[np.str_]:

@@ -31,12 +31,12 @@ def read_texts(fold_models: Sequence[FoldModelOver], indices: NDArray[np.int64])
     texts = [loader.texts(cohort)[row] for cohort, row in map(loader.cohort_of, indices.tolist())]
     for place, index in enumerate(indices.tolist()):
         for each in fold_models:
-            if each.loader.cut_reports[index] and each.reader is not None:
-                texts[place] = cut(texts[place], each.reader, each.plan.max_tokens)
+            if each.loader.truncated_reports[index] and each.reader is not None:
+                texts[place] = truncate(texts[place], each.reader, each.plan.max_tokens)
     return texts
 
 
-def cut(text: str, reader: Tokenizer | PretrainedTokenizer, longest: int) -> str:
+def truncate(text: str, reader: Tokenizer | PretrainedTokenizer, longest: int) -> str:
     """The most words from the beginning of a text that are not more than so many tokens."""
     ends = [match.end() for match in _WORD.finditer(text)]
     fit = bisect_right(ends, longest, key=lambda end: len(reader.encode_batch([text[:end]])[0]))

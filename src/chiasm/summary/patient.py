@@ -26,7 +26,7 @@ class Answer:
     Attributes:
         name, group: the label and its target. said: "yes", "3", "between 2 and 5". positive: it is what one looks for.
         probability, without_report: as the page shows them; "" where there is none. threshold: from where it is a yes.
-        likely: the prediction set, "" where validation was too small to say.
+        prediction_set: the prediction set, "" where validation was too small to say.
         unit: of the shares. shares: modality -> its Shapley value. columns: record column and value -> its part, and its error.
     """
 
@@ -36,7 +36,7 @@ class Answer:
     positive: bool = False
     probability: str = ""
     threshold: str = ""
-    likely: str = ""
+    prediction_set: str = ""
     without_report: str = ""
     unit: str = ""
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -112,7 +112,7 @@ def render_patient(patient: Patient) -> str:
         pictures=[(image, _picture(image)) for image in patient.images],
         columns={
             name: any(getattr(answer, name) for answer in patient.answers)
-            for name in ("probability", "threshold", "likely", "without_report")
+            for name in ("probability", "threshold", "prediction_set", "without_report")
         },
         explained=explained,
         key=sorted((piece for piece in patient.report if piece.rank), key=lambda piece: piece.rank),

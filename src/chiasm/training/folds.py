@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.atomic import write_json
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.fit import fit_plan
 from chiasm.encoding.plan import Plan
 from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
-from chiasm.run.seen import digest_studies, read_seen
+from chiasm.run.seen import digest_studies
+from chiasm.run.split import Split, read_split, write_split
 from chiasm.splits import draw
 from chiasm.splits import folds as patient_folds
 from chiasm.training.start import shared_tokenizer
@@ -83,12 +83,15 @@ def begin_fold(
         words = Tokenizer.train(_training_texts(plan, resolved, cohorts, training)).to_json()
     (folder / "tokenizer.json").write_text(words, "utf-8")
     seen = digest_studies(cohorts, [np.concatenate([own["train"], own["validation"]]) for own in parts])
-    before: set[str] = set().union(*read_seen(start)) if start is not None else set()
-    split = {
-        key: [f"{c}/{study}" for c, own in enumerate(parts) for study in cohorts[c].studies["study_id"].iloc[own[key]]]
+    before: set[str] = set()
+    if start is not None:
+        theirs = read_split(start)
+        before = {*theirs.seen, *theirs.seen_before}
+    train, validation, test = (
+        [f"{c}/{study}" for c, own in enumerate(parts) for study in cohorts[c].studies["study_id"].iloc[own[key]]]
         for key in ("train", "validation", "test")
-    }
-    write_json(folder / "split.json", {"seed": seed, **split, "seen": sorted(seen), "seen_before": sorted(before)})
+    )
+    write_split(Split(seed, train, validation, test, sorted(seen), sorted(before)), folder)
     return plan, said
 
 

@@ -21,7 +21,8 @@ from chiasm.recipe import Recipe
 from chiasm.run.fold_model import read_settings, read_untrained
 from chiasm.run.folder import Init, Run, hash_weights, read_run, readable
 from chiasm.run.model import Model
-from chiasm.run.seen import count_seen, read_seen
+from chiasm.run.seen import count_seen
+from chiasm.run.split import read_split
 from chiasm.tensors import MODALITIES
 
 REMEDY = "bring it back as it was, name where it is now by --init, or begin a new run"
@@ -78,8 +79,8 @@ def check_overlap(start: Path, cohorts: Sequence[Cohort], tested: Sequence[NDArr
     Raises:
         InputError: it has seen some, or the models from which it started have.
     """
-    seen, before = read_seen(start)
-    if patients := count_seen(cohorts, tested, seen | before):
+    theirs = read_split(start)
+    if patients := count_seen(cohorts, tested, {*theirs.seen, *theirs.seen_before}):
         raise InputError(
             "the run to start from has seen patients on whom this one is to be tested",
             expected="none",

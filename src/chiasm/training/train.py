@@ -6,7 +6,6 @@ which stands in the checkpoint. So a training that was killed and resumed ends w
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -49,6 +48,7 @@ from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_mod
 from chiasm.run.folder import Init, Run, read_run, write_run
 from chiasm.run.model import Model
 from chiasm.run.novelty import write_novelty
+from chiasm.run.split import read_split
 from chiasm.tensors import MODALITIES, Batch, Outputs
 from chiasm.training.folds import begin_fold, split_patients
 from chiasm.training.start import (
@@ -262,7 +262,7 @@ def fit_fold(folder: Path, cohorts: Sequence[Cohort], init: Init | None = None, 
         _fit_classifiers(fold_model, fold_model.model)
     else:
         _measure(fold_model, fold_model.model, init.modalities if init is not None else ())
-        _optimize(fold_model, Trainee(fold_model, fold_model.model))
+        _optimize(fold_model, TrainingModule(fold_model, fold_model.model))
 
 
 def calibrate_folds(out: Path, info: Run, cohorts: Sequence[Cohort]) -> list[str]:
@@ -324,7 +324,7 @@ def _fit_classifiers(fold_model: FoldModelOver, model: Baseline) -> None:
 
 
 def _seed(fold_model: FoldModelOver) -> int:
-    return int(json.loads((fold_model.folder / "split.json").read_text("utf-8"))["seed"])
+    return read_split(fold_model.folder).seed
 
 
 def _write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
@@ -332,15 +332,15 @@ def _write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
         save_file(weights, partial)
 
 
-def _optimize(fold_model: FoldModelOver, trainee: Trainee) -> None:
+def _optimize(fold_model: FoldModelOver, module: TrainingModule) -> None:
     options, folder = fold_model.recipe.train, fold_model.folder
     processes = int(os.environ.get("WORLD_SIZE", options.devices if isinstance(options.devices, int) else 1))
-    if min(len(trainee.split["train"]), len(trainee.split["validation"])) < max(1, processes):
+    if min(len(module.split["train"]), len(module.split["validation"])) < max(1, processes):
         raise TrainingError(
             "there is nothing to train or validate on",
             expected="studies with a known label, a region or a text, of each, at least one for every process",
             got=", ".join(
-                f"{len(trainee.split[name])} of {len(fold_model.split[name])} {name} studies"
+                f"{len(module.split[name])} of {len(fold_model.split[name])} {name} studies"
                 for name in ("train", "validation")
             ),
             where=str(folder / "split.json"),
@@ -354,7 +354,7 @@ def _optimize(fold_model: FoldModelOver, trainee: Trainee) -> None:
     for saver in (best, last):
         saver.FILE_EXTENSION = ".safetensors"
     log = EpochLog(folder / "history.csv", options.epochs)
-    judges = sum(int(mask[trainee.split["validation"]].sum()) for mask in fold_model.loader.label_mask.values())
+    judges = sum(int(mask[module.split["validation"]].sum()) for mask in fold_model.loader.label_mask.values())
     keep = options.keep if options.keep != "auto" else "best" if judges >= ENOUGH_JUDGES else "last"
     stop = EarlyStopping("validation_loss", patience=options.patience, check_finite=False)
     trainer = pl.Trainer(
@@ -378,14 +378,14 @@ def _optimize(fold_model: FoldModelOver, trainee: Trainee) -> None:
         # advice on loader workers and log intervals, and a deprecation between torch and Lightning: not the user's
         warnings.filterwarnings("ignore", module=r"lightning\.")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        trainer.fit(trainee, ckpt_path=begun if begun.is_file() else None)
+        trainer.fit(module, ckpt_path=begun if begun.is_file() else None)
     if not _is_main():
         return
     weights = read_checkpoint(checkpoints / f"{keep}.safetensors")["state_dict"]
-    _write_weights(folder, {key: weights[f"model.{key}"] for key in trainee.answering})
+    _write_weights(folder, {key: weights[f"model.{key}"] for key in module.answering})
 
 
-class Trainee(pl.LightningModule):  # type: ignore[misc]
+class TrainingModule(pl.LightningModule):  # type: ignore[misc]
     """The model as Lightning trains it: modality dropout, losses by name, AdamW under a warm-up and a cosine.
 
     Beside the answer each modality answers alone, to be watched and balanced. Of that nothing reaches the rest of the model,
@@ -591,12 +591,12 @@ class EpochLog(Callback):  # type: ignore[misc]
         self.path, self.epochs = path, epochs
         self.bar: Any = None
 
-    def on_train_start(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             self.bar = Progress("training", self.epochs, trainer.current_epoch)
             self.bar.__enter__()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         row = {"epoch": trainer.current_epoch, **{k: float(v) for k, v in sorted(trainer.callback_metrics.items())}}
@@ -605,9 +605,9 @@ class EpochLog(Callback):  # type: ignore[misc]
         write_text(self.path, "\n".join([*kept, ",".join(f"{v:.7g}" for v in row.values())]) + "\n")
         self.bar.advance(1, f"loss {row['training_loss']:.3f}, validation {row['validation_loss']:.3f}")
 
-    def on_train_end(self, trainer: pl.Trainer, trainee: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.bar is not None:
             self.bar.__exit__(None, None, None)
 
-    def on_exception(self, trainer: pl.Trainer, trainee: pl.LightningModule, exception: BaseException) -> None:
-        self.on_train_end(trainer, trainee)
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        self.on_train_end(trainer, module)

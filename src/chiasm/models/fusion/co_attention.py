@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from chiasm.models.attention import Padding, look, places_of, project, put, take
+from chiasm.models.attention import Padding, attend, places_of, project, put, take
 from chiasm.models.text.encoder import AttentionPool
 from chiasm.tensors import Fused, Tokens
 
@@ -50,7 +50,7 @@ class CrossAttention(nn.Module):
         own, seen = Padding(queries.mask[asking]), Padding(*(mask[asking] for mask in masks))
         keys = torch.cat([self.null[0].expand(len(seen.mask), -1), keys])
         q, kv = project(self.attention, self.norm_query(x), keys)
-        found = own.rows(look(self.attention, own.pad(q), seen.pad(kv), seen.mask[:, None]))
+        found = own.rows(attend(self.attention, own.pad(q), seen.pad(kv), seen.mask[:, None]))
         x = x + self.attention.out_proj(found)
         x = x + self.feed_forward(self.forward_norm(x))
         return Tokens(put(x, places, queries.mask.shape), queries.mask, queries.grid)
@@ -67,7 +67,7 @@ class CoAttention(nn.Module):
     def __init__(self, modalities: Sequence[str], dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
-        self.look = nn.ModuleDict({m: CrossAttention(dim, heads, dropout) for m in modalities})
+        self.cross_attention = nn.ModuleDict({m: CrossAttention(dim, heads, dropout) for m in modalities})
         self.pool = nn.ModuleDict({m: AttentionPool(dim) for m in modalities})
         self.norm = nn.ModuleDict({m: nn.LayerNorm(dim) for m in modalities})
         # with one modality a softmax gate is always 1: nothing to learn
@@ -80,7 +80,7 @@ class CoAttention(nn.Module):
         for name in self.modalities:
             own = tokens[name]
             others = [t for m, t in tokens.items() if m != name]
-            updated[name] = self.look[name](own, others or [Tokens(own.values[:, :0], own.mask[:, :0])])
+            updated[name] = self.cross_attention[name](own, others or [Tokens(own.values[:, :0], own.mask[:, :0])])
             vector, _ = self.pool[name](updated[name])
             here = own.mask.any(dim=1)
             pooled.append(self.norm[name](vector) * here[:, None])

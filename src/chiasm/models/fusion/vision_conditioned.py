@@ -36,7 +36,7 @@ class VisionConditioned(nn.Module):
         pair = ("image", "text")
         self.feature_norm, self.text_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.prior = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 2 * dim))
-        self.look = nn.ModuleDict({m: CrossAttention(dim, heads, dropout) for m in pair})
+        self.cross_attention = nn.ModuleDict({m: CrossAttention(dim, heads, dropout) for m in pair})
         self.gain = nn.ParameterDict({m: nn.Parameter(torch.tensor(3.0)) for m in modalities})  # a mean is small
         self.join = nn.Linear(2 * dim, dim)
         self.ask = self.gate = None
@@ -59,8 +59,8 @@ class VisionConditioned(nn.Module):
         text = Tokens((1 + delta) * read + beta, text.mask)
         updated = {
             **tokens,
-            "image": self.look["image"](image, [text]),
-            "text": self.look["text"](text, [image]),
+            "image": self.cross_attention["image"](image, [text]),
+            "text": self.cross_attention["text"](text, [image]),
         }
         vectors = {m: self.gain[m] * mean_token(t) for m, t in updated.items()}
         vector = self.join(side_by_side({m: vectors[m] for m in ("image", "text")}))
