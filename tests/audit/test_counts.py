@@ -52,7 +52,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return write_cohort(studies, tmp_path_factory.mktemp("counts") / "c", source="s", options={}, size=8)
 
 
-def test_splits(cohort: Cohort) -> None:
+def test_studies_patients_and_inputs_are_counted_by_split(cohort: Cohort) -> None:
     names = ("studies", "patients", "images", "with_image", "with_report", "with_record", "with_region")
     wanted = {
         "train": (3, 2, 2, 1, 1, 3, 1),
@@ -63,7 +63,7 @@ def test_splits(cohort: Cohort) -> None:
     assert count_splits(cohort) == {split: dict(zip(names, row, strict=True)) for split, row in wanted.items()}
 
 
-def test_images(cohort: Cohort) -> None:
+def test_images_are_counted_by_what_they_are(cohort: Cohort) -> None:
     assert count_images(cohort) == {
         "name": {},
         "view": {"pa": 1, "ap": 1, "lateral": 1},
@@ -73,7 +73,7 @@ def test_images(cohort: Cohort) -> None:
     }
 
 
-def test_truth(cohort: Cohort) -> None:
+def test_labels_are_counted_with_their_reader_and_states(cohort: Cohort) -> None:
     truth = count_truth(cohort)
     assert {name: (info["kind"], info["of"]) for name, info in truth.items()} == {
         "findings": ("binary", "findings"),
@@ -100,7 +100,7 @@ def test_truth(cohort: Cohort) -> None:
     assert score["validation"]["median"] is None
 
 
-def test_missing(cohort: Cohort) -> None:
+def test_missing_inputs_are_shares_of_each_split(cohort: Cohort) -> None:
     assert count_missing(cohort) == {
         "image": {"train": pytest.approx(2 / 3, abs=1e-6), "validation": 0.0, "test": 1.0, "all": 0.6},
         "report": {"findings": {"train": pytest.approx(2 / 3, abs=1e-6), "validation": 1.0, "test": 0.0, "all": 0.6}},
@@ -111,7 +111,7 @@ def test_missing(cohort: Cohort) -> None:
     }
 
 
-def test_record(cohort: Cohort) -> None:
+def test_record_columns_are_described_by_their_values(cohort: Cohort) -> None:
     described = describe_record(cohort)
     age = described["age_years"]
     assert (age["known"], age["missing"], age["min"], age["median"], age["max"]) == (4, 1, 30, 45, 80)

@@ -79,7 +79,7 @@ def test_one_hash_for_all_yields_no_false_pair() -> None:
     assert [(pair.first, pair.second) for pair in pairs] == [(3, 7)]
 
 
-def test_owners() -> None:
+def test_near_copies_count_between_owners_and_never_within_one() -> None:
     images = [picture(0), jpeg(picture(0)), (picture(0) * 0.7).astype(np.uint8)]
     hashes = np.array([perceptual_hash(image) for image in images], np.uint64)
 
@@ -96,7 +96,7 @@ def test_blank_images_are_near_to_nothing() -> None:
     assert near_identical(np.zeros(3, np.uint64), np.arange(3), images.__getitem__) == []
 
 
-def test_volumes() -> None:
+def test_near_copies_of_volumes_are_found() -> None:
     volume = picture(1, (16, 32, 32))
     images = [volume, (volume * 0.7).astype(np.uint8), picture(2, (16, 32, 32))]
     pairs = near_identical(np.zeros(3, np.uint64), np.arange(3), images.__getitem__)
@@ -129,7 +129,7 @@ def test_correlate_is_pearson_where_nothing_moved() -> None:
     assert correlate(a, 255 - a)[0] < 0.5
 
 
-def test_identical() -> None:
+def test_identical_things_are_grouped() -> None:
     assert identical(np.array(["a", "b", "a", "c", "b", "a"])) == [[0, 2, 5], [1, 4]]
     assert identical(np.array(["a"])) == []
     assert identical(np.array([], np.str_)) == []

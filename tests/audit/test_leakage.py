@@ -50,7 +50,7 @@ def listed(document: dict[str, Any], kind: str) -> list[list[str]]:
     return sorted(group["studies"] for group in document["leakage"][kind]["listed"])
 
 
-def test_shared_patients(tmp_path: Path) -> None:
+def test_a_patient_in_two_splits_is_found(tmp_path: Path) -> None:
     studies = [study(f"s{i}", str(i % 7), "train", picture(i)) for i in range(8)]
     studies += [study("x", "3", "test", picture(90)), study("y", "9", "test", picture(91))]
     document = inspect(tmp_path, studies)
@@ -61,7 +61,7 @@ def test_shared_patients(tmp_path: Path) -> None:
     assert document["splits"]["all"]["patients"] == 8
 
 
-def test_copies_of_pictures(tmp_path: Path) -> None:
+def test_copies_of_pictures_are_found_though_moved_and_recoded(tmp_path: Path) -> None:
     def moved(p: Pixels) -> Pixels:
         result = np.roll(p, 1, 0)
         result[0] = 0
@@ -98,7 +98,7 @@ def test_copies_of_pictures(tmp_path: Path) -> None:
         assert sentence in said
 
 
-def test_repeated_reports(tmp_path: Path) -> None:
+def test_a_report_of_two_patients_is_found_whatever_its_case_and_spaces(tmp_path: Path) -> None:
     studies = [
         study("a1", "a", "train", text=LONG),
         study("a2", "b", "test", text=LONG.upper().replace(" ", "  ")),
@@ -122,7 +122,7 @@ def label(name: str, state: State, target: str = "findings", reader: str = "") -
     return Finding(name, state, target, reader)
 
 
-def test_label_words(tmp_path: Path) -> None:
+def test_a_report_that_names_its_label_is_found(tmp_path: Path) -> None:
     present, absent, silent = State.PRESENT, State.ABSENT, State.NOT_MENTIONED
     rows = [
         (present, 1, "Small pleural-effusions on the left. Patient died."),

@@ -298,7 +298,7 @@ def test_a_view_that_training_never_saw_is_read_as_the_most_frequent_one(cohorts
     assert views(()) == [View.PA, View.LATERAL]
 
 
-def test_volumes(make_study, make_image, tmp_path: Path) -> None:
+def test_a_batch_of_volumes_masks_images_of_two_dimensions(make_study, make_image, tmp_path: Path) -> None:
     mask = np.zeros((4, 10, 10), bool)
     mask[:2] = True
     study = make_study(1, images=(make_image("v", (4, 10, 10)),), regions=(Region("pneumonia", "v", mask=mask),))

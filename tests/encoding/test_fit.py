@@ -116,7 +116,7 @@ def test_another_image_size_names_the_import(write, make_study) -> None:
         fit_plan(recipe("inputs.image.size=36"), [write([make_study(0), make_study(1)], size=36)], [np.array([0, 1])])
 
 
-def test_volumes(write, make_study, make_image) -> None:
+def test_a_plan_of_volumes_has_their_shape(write, make_study, make_image) -> None:
     def volume(i: int):
         return make_study(i, images=(make_image(f"v{i}", (6, 10, 10)),), regions=())
 
@@ -197,7 +197,7 @@ def test_several_cohorts_share_one_plan(write, make_study) -> None:
     assert plan.categories == {"sex": ("f", "m", "x")}
 
 
-def test_cohorts_at_odds(write, make_study) -> None:
+def test_cohorts_that_contradict_each_other_are_refused(write, make_study) -> None:
     first = write([make_study(0)])
     words = write([make_study(0, record=Record({"age_years": "old"}))])
     with pytest.raises(CohortError, match="age_years is of another kind"):

@@ -39,7 +39,7 @@ def test_events_fall_into_an_interval_and_censorings_come_through_whole_ones() -
     assert known.tolist() == [True] * 6 + [False] + [True] * 3, "what was lost in the first interval says nothing"
 
 
-def test_rates_by_hand() -> None:
+def test_rates_of_levels_and_hazards_are_counted_with_half_a_case_more() -> None:
     shares = find_rates([0, 0, 2], (0.0, 1.0, 2.0), ORDINAL)
     np.testing.assert_allclose(shares, [2.5 / 4.5, 0.5 / 4.5, 1.5 / 4.5])
     # 5 at risk in the first interval (-4.9 is not), 1 event; of the 4 left one was censored at 5: 3 at risk, 2 events
@@ -59,7 +59,7 @@ def test_answers_are_probabilities_and_falling_curves(z: list[float], temperatur
     assert s[0, -1] == s[0, -2], "no hazard in an interval that is not there"
 
 
-def test_means_by_hand() -> None:
+def test_expectations_of_levels_and_of_survival_equal_the_sum_by_hand() -> None:
     assert expectation(np.array([0.5, 0.25, 0.25, 0.0]), (0.0, 1.0, 6.0), ORDINAL) == 1.75
     # from 1 at 0 to .5 at 10 to .3 at 30: 7.5 + 8
     assert expectation(np.array([0.5, 0.3]), (10.0, 30.0), SURVIVAL) == pytest.approx(15.5)

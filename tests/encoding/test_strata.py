@@ -40,7 +40,7 @@ def test_levels_classes_and_events(tmp_path: Path) -> None:
     assert strata(tmp_path / "c", times, "t")[0] == [1, 0]
 
 
-def test_numbers_by_fifths(tmp_path: Path) -> None:
+def test_a_number_is_stratified_by_its_fifths(tmp_path: Path) -> None:
     values = np.random.default_rng(0).permutation(50).astype(float)
     found, said = strata(tmp_path, [(Outcome("nihss", v, Kind.REGRESSION, "t"),) for v in values], "t")
     np.testing.assert_array_equal(found, np.searchsorted([9.8, 19.6, 29.4, 39.2], values))

@@ -50,7 +50,9 @@ def test_one_input_that_answers(evidence: Evidence) -> None:
     ("middle", "said"),
     [(0.52, "which cannot be told from chance (0.5)."), (0.3, "below chance (0.5): it ranks patients the")],
 )
-def test_chance_and_below(evidence: Evidence, middle: float, said: str) -> None:
+def test_the_lead_says_whether_an_interval_is_at_chance_or_below_it(
+    evidence: Evidence, middle: float, said: str
+) -> None:
     assert said in tell(evidence, {"": around(middle)})[1]
 
 

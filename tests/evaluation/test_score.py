@@ -188,7 +188,7 @@ def test_texts_are_scored_beside_their_controls(scores: Scores) -> None:
     assert value(scores, "description/all/cider") > value(scores, "nearest:description/all/cider")
 
 
-def test_without_text(evidence: Evidence) -> None:
+def test_the_arm_without_text_has_all_other_modalities(evidence: Evidence) -> None:
     assert without_text(evidence.question) == "image+record"
     assert without_text(replace(evidence.question, modalities=["image"])) == ""
 

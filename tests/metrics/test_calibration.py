@@ -18,7 +18,7 @@ def calibrated(n: int, seed: int = 0, temperature: float = 1.0, shift: float = 0
     return rng.random(n) < expit(z), temperature * z + shift
 
 
-def test_ece_by_hand():
+def test_ece_is_the_mean_gap_of_equal_bins():
     """Three bins of two: gaps .1 + .1, -.4 + -.3 and 0."""
     p = np.array([0.1, 0.1, 0.6, 0.7, 1.0, 1.0])
     labels = np.array([0, 0, 1, 1, 1, 1])

@@ -50,7 +50,7 @@ def test_a_large_sample_in_blocks_equals_scikit_learn():
         assert found["auprc"].draws[r] == pytest.approx(slow, 1e-12)
 
 
-def test_ranking_by_hand():
+def test_auroc_and_auprc_of_five_scores_equal_the_count_of_pairs():
     """Scores 4 3 2 2 1 with labels 1 0 1 0 0: of 6 pairs 4 are right and one is tied."""
     found = c.ranking([1, 0, 1, 0, 0], [4, 3, 2, 2, 1], Resamples.draw(range(5), 10))
     assert value(found["auroc"]) == pytest.approx(4.5 / 6)
@@ -210,7 +210,7 @@ def test_the_area_under_the_pr_curve_is_the_average_precision():
     assert (curve.low <= curve.high).all()
 
 
-def test_curves_by_hand():
+def test_curves_of_four_scores_pass_through_the_points_by_hand():
     """Scores 4 3 2 1 with labels 1 0 1 0."""
     resamples = Resamples.draw(range(4), 50)
     assert c.roc_curve([1, 0, 1, 0], [4, 3, 2, 1], resamples, points=3).y == pytest.approx([0.5, 1, 1])

@@ -7,7 +7,7 @@ from chiasm.metrics.bootstrap import Resamples
 from chiasm.metrics.decision import decision_curve, net_benefit
 
 
-def test_by_hand() -> None:
+def test_net_benefit_of_ten_patients_equals_the_sum_by_hand() -> None:
     """10 patients, 4 with the event. From .2 on one treats 3 with and 2 without it: .3 - .2 * .25 = .25."""
     labels = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
     p = [0.9, 0.7, 0.2, 0.1, 0.6, 0.3, 0.1, 0.1, 0.05, 0.0]

@@ -93,7 +93,7 @@ def test_bleu_and_rouge_by_hand():
     assert d.rouge_l([said], [truth])[0] == pytest.approx(2.44 * precision * recall / (recall + 1.44 * precision))
 
 
-def test_cider_by_hand():
+def test_cider_weighs_words_by_how_few_references_hold_them():
     """Words of every reference weigh nothing; the other word counts once, of one possible n-gram length in four."""
     truth = [["the", "mass"], ["the", "lung"]]
     scores = d.cider([["the", "mass"], ["the"]], truth)

@@ -42,7 +42,7 @@ def test_iou_of_unions_equals_that_of_their_pixels_and_knows_no_order(a, b):
     assert 0 <= found <= 1
 
 
-def test_boxes_by_hand():
+def test_iou_of_boxes_and_of_their_union_equals_the_area_by_hand():
     assert loc.box_iou([[0, 0, 2, 2]], [[1, 1, 3, 3]]) == pytest.approx(1 / 7)
     assert loc.box_iou([[0, 0, 1, 1]], [[1, 0, 2, 1]]) == 0  # edges that touch share nothing
     assert loc.box_iou([[3, 3, 3, 3]], [[3, 3, 3, 3]]) == 0
@@ -81,7 +81,7 @@ def test_pointing_and_its_ties():
     assert loc.pointing(np.ones((3, 4)), truth) == pytest.approx(truth.mean())  # an even map knows nothing
 
 
-def test_cnr_by_hand():
+def test_cnr_is_the_difference_of_means_over_the_root_of_summed_variances():
     values, truth = np.array([[3.0, 5.0, 1.0, 1.0, 0.0, 2.0]]), np.array([[True, True, False, False, False, False]])
     assert loc.cnr(values, truth) == pytest.approx((4 - 1) / np.sqrt(1 + 0.5))
     assert loc.cnr(-values, truth) == loc.cnr(values, truth)

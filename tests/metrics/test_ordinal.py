@@ -137,7 +137,7 @@ def test_one_level_has_no_balance_and_no_order() -> None:
     )
 
 
-def test_confusion_by_hand() -> None:
+def test_a_confusion_matrix_counts_the_most_probable_level_of_each_known_one() -> None:
     p = np.array([[0.5, 0.3, 0.1, 0.1], [0.1, 0.1, 0.2, 0.6], [0.1, 0.1, 0.2, 0.6], [1.0, 0, 0, 0]])
     table = confusion([0, 2, 6, 4], p, LEVELS)
     assert table.tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]], "4 is no level"

@@ -86,7 +86,7 @@ def test_the_bootstrap_p_meets_the_interval():
     assert bootstrap_p([np.nan, np.nan, 1.0]) is None
 
 
-def test_holm_by_hand():
+def test_holm_multiplies_sorted_p_values_and_never_lets_them_fall():
     """.01 x 3, .02 x 2 and .04 x 1, in whatever order they come; .03 x 2 does not fall below .04."""
     assert holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])

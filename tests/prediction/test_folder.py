@@ -43,7 +43,7 @@ def _rejected(out: Path):
 # --- kinds of input ----------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_alone(keen_run, draw, tmp_path):
+def test_a_picture_alone_is_answered_by_the_image_arm_and_written_as_answered(keen_run, draw, tmp_path):
     out = tmp_path / "out"
     (found,) = predict_inputs(keen_run, [draw("scan.png", (90, 140))], out)
     assert (found.study_id, found.used, found.arm, found.ignored) == ("scan", ("image",), "image", ())

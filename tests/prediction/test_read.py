@@ -74,7 +74,7 @@ def test_a_folder_is_one_study_of_all_its_parts(folder, draw):
         (".png", ".png"),
     ],
 )
-def test_names(tmp_path, monkeypatch, file, name):
+def test_an_input_is_named_by_its_file_or_folder(tmp_path, monkeypatch, file, name):
     _file(tmp_path / file, "")
     assert name_of(tmp_path / file) == name
     (tmp_path / "study.png").mkdir()
@@ -239,7 +239,7 @@ def test_one_unreadable_image_spoils_the_study(folder, draw):
 
 
 @pytest.mark.parametrize(("name", "said"), [("nothing.png", "no such input"), ("empty", "folder is empty")])
-def test_nothing_there(tmp_path, name, said):
+def test_an_input_that_is_missing_or_empty_is_refused(tmp_path, name, said):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=said):
         read_study(tmp_path / name, PLAN)

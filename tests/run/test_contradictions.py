@@ -28,7 +28,7 @@ FOUND = (
         (None, []),
     ],
 )  # fmt: skip
-def test_findings_and_description(text, said):
+def test_a_description_that_contradicts_a_finding_is_noted(text, said):
     notes = check_description(FOUND, text)
     assert len(notes) == len(said)
     assert all(note.about is About.CONTRADICTION and not note.unlike for note in notes)

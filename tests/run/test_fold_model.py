@@ -248,7 +248,7 @@ def test_shuffled_images_are_described_as_the_partners(fold_model, phantom):
 # --- calibration -------------------------------------------------------------------------------------------------------
 
 
-def test_calibration_by_hand():
+def test_logits_are_divided_by_the_temperature_of_what_the_study_shows():
     plan = Plan(
         None, {}, {}, (), 0, (), 0, {"findings": ("a", "b"), "severity": ("s",)},
         {"findings": Kind.BINARY, "severity": Kind.REGRESSION}, {}, {"severity": ((10.0, 2.0),)}, (), None, ("findings",),

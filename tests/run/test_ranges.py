@@ -61,7 +61,7 @@ def test_a_slip_is_noted_with_the_unit_it_looks_like(name, value, values, expect
     assert str(value) not in found.replace("100 times", ""), "the value of a patient is not quoted"
 
 
-def test_limits_by_hand():
+def test_ranges_reach_beyond_the_quartiles_and_need_enough_patients():
     assert fit_range([10.0, *[20.0] * 8, 30]) == Range(10, 30, 5, 35), (
         "quartiles that are one say nothing of what is far"
     )

@@ -188,7 +188,7 @@ def test_further_labels_are_folded(page: str) -> None:
     assert "outcome · event" not in folded[: folded.index("</details>")]
 
 
-def test_write_page(summary: Summary, tmp_path: Path) -> None:
+def test_a_page_is_written_as_utf_8(summary: Summary, tmp_path: Path) -> None:
     path = write_page(Summary("Grüße", {}, {}), tmp_path / "summary.html")
     assert "Grüße" in path.read_text("utf-8")
 

@@ -152,7 +152,7 @@ def test_descriptions_stand_beside_their_controls() -> None:
     assert tables.arm_table(found, "localization", ("box_iou",)) == []
 
 
-def test_words() -> None:
+def test_names_and_numbers_are_written_as_people_read_them() -> None:
     assert tables.pretty("lung_opacity", "all") == "lung opacity"
     assert tables.pretty("findings", "pleural_effusion") == "findings · pleural effusion"
     assert tables.number(None) == "—"

@@ -9,7 +9,7 @@ from PIL import Image
 from chiasm.summary.volumes import brightest, glass_brain, planes
 
 
-def test_planes_stand_upright() -> None:
+def test_planes_stand_upright_with_the_left_of_the_patient_on_the_left() -> None:
     volume = np.arange(4 * 5 * 6).reshape(4, 5, 6)
     found = planes(volume, (1, 2, 3))
     assert list(found) == ["axial", "sagittal", "coronal"]

@@ -93,7 +93,9 @@ def test_posterior_equals_counting_in_a_large_simulation() -> None:
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_posteriors_are_calibrated(drawn: Latents, known: dict[str, np.ndarray], subset: str) -> None:
+def test_among_studies_of_one_posterior_that_share_has_the_event(
+    drawn: Latents, known: dict[str, np.ndarray], subset: str
+) -> None:
     p = known[subset]
     for part in np.array_split(np.argsort(p), 10):
         spread = np.sqrt(np.mean(p[part] * (1 - p[part])) / len(part))

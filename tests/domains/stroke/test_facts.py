@@ -80,7 +80,7 @@ def atlas() -> StrokeAtlas:
     return StrokeAtlas(regions, grid((32, 32, 32)))
 
 
-def test_shares_by_hand(atlas: StrokeAtlas) -> None:
+def test_shares_of_territories_equal_the_voxels_counted_by_hand(atlas: StrokeAtlas) -> None:
     shape = atlas.regions.shape
     voxels = [
         (16, 16, 1),  # surface of the left frontal branches: cortical

@@ -72,7 +72,7 @@ def test_every_level_of_the_outcome_has_its_odds() -> None:
 
 @pytest.mark.parametrize("subset", SUBSETS)
 @pytest.mark.parametrize("row", [0, 1])
-def test_posteriors_against_sampling(latents: so.Latents, subset: str, row: int) -> None:
+def test_posteriors_agree_with_sampling_of_the_hidden_causes(latents: so.Latents, subset: str, row: int) -> None:
     """Draw what the subset hides from the model, keep what agrees with what it shows."""
     rng, n = np.random.default_rng(row), 1_500_000
     seen = subset.split("+")

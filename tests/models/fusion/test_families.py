@@ -92,7 +92,7 @@ def test_late_combination_teaches_no_modality():
 
 
 @pytest.mark.parametrize("absent", [None, *MODALITIES])
-def test_gated_units(absent):
+def test_a_gated_unit_is_the_gate_times_the_candidate_of_each_modality(absent):
     fusion, tokens = _make(Gated), _tokens(absent)
     x = fusion.vectors(tokens)
     joined = torch.cat([x[m] for m in MODALITIES], dim=1)
