@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from chiasm.errors import RunError
 from chiasm.run.split import Split, read_split, write_split
 
