@@ -292,6 +292,16 @@ def spread(values: list[float]) -> list[float]:
     return [min(values), round(float(np.mean(values)), 4), max(values)]
 
 
+def read_known(code: str, replications: int) -> dict[Cell, dict]:
+    """What was written of the same code: cells whose parts are no longer there."""
+    written = json.loads(OUT.read_text("utf-8")) if OUT.is_file() else {"code": "", "cells": []}
+    return {
+        Cell(*(each["cell"][name] for name in Cell._fields)): each
+        for each in written["cells"]
+        if written["code"] == code and each["replications"] == replications
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
@@ -303,7 +313,8 @@ def main() -> None:
     code = hashlib.sha256("".join(map(inspect.getsource, makes)).encode()).hexdigest()[:12]
     given.work.mkdir(parents=True, exist_ok=True)
     files = {cell: given.work / f"{code}-{given.replications}-{cell.name}.npy" for cell in cells()}
-    missing = [cell for cell, file in files.items() if not file.is_file()]
+    known = read_known(code, given.replications)
+    missing = [cell for cell, file in files.items() if not file.is_file() and cell not in known]
     print(f"{len(missing)} of {len(files)} cells missing: {' '.join(cell.name for cell in missing)}", flush=True)
     if not given.only_write:
         with Pool(given.processes) as pool:
@@ -311,12 +322,12 @@ def main() -> None:
             for cell, done in zip(missing, work, strict=True):
                 done.get()
                 print(cell.name, flush=True)
-    here = {cell: np.load(file, allow_pickle=False) for cell, file in files.items() if file.is_file()}
-    found = [summarize(cell, raw) for cell, raw in here.items()]
+    known |= {c: summarize(c, np.load(file, allow_pickle=False)) for c, file in files.items() if file.is_file()}
+    found = [known[cell] for cell in files if cell in known]
     result = {
         "what": " ".join(str(__doc__).split("\n\n    OMP")[0].split()),
         "grid": f"{len(files)} cells: a fifth of {len(N) * len(PREVALENCE) * len(FOLDS) * len(REPEATS)}, its corners, other models",
-        "best_auroc": BEST, "resamples": RESAMPLES, "code": code, "missing": [c.name for c in files if c not in here],
+        "best_auroc": BEST, "resamples": RESAMPLES, "code": code, "missing": [c.name for c in files if c not in known],
         "replications_resampled": {"pooled": RESAMPLED_POOLED, "within": RESAMPLED},
         "aims": judge(found), "cells": found,
     }  # fmt: skip
