@@ -16,6 +16,8 @@ from chiasm.encoding.fit import fit_plan
 from chiasm.recipe import read_recipe
 from chiasm.registry import SOURCES
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[1] / "docs" / "stroke.md").read_text("utf-8")
 BLOCKS = [
     [line for line in block.splitlines() if line] for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)

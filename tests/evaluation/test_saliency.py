@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.evaluation.present import draw_glass
-from chiasm.evaluation.saliency import choose_label, gradient_times_input, look
+from chiasm.evaluation.saliency import choose_label, gradient_times_input, saliency
 from chiasm.evaluation.spec import Arm, Evidence
 from chiasm.evaluation.store import read_evidence, write_evidence
 from chiasm.formats.atlas import Atlas
@@ -64,7 +64,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     ]
     regions = np.zeros(SHAPE, np.uint8)
     regions[2:6, 2:6, 2:6] = 1
-    out = tmp_path_factory.mktemp("look") / "cohort"
+    out = tmp_path_factory.mktemp("saliency") / "cohort"
     return write_cohort(studies, out, source="hand", options={}, volume_size=SHAPE, atlas=Atlas(regions, place))
 
 
@@ -108,7 +108,7 @@ def test_a_linear_model_is_taken_apart_exactly() -> None:
 def test_the_mean_is_over_fold_models_and_over_those_who_had_the_outcome(space: Cohort) -> None:
     pool = Pool.find([space], [f"0/s{i}" for i in range(6)], np.tile([0, 1], (6, 1)))
     everybody = np.arange(6)
-    found = look(_question(), pool, [(_fold_model(space, gain), everybody, everybody) for gain in (1.0, -3.0)])
+    found = saliency(_question(), pool, [(_fold_model(space, gain), everybody, everybody) for gain in (1.0, -3.0)])
     assert found is not None
     assert (found.target, found.label, found.studies) == ("outcome", "event", 2), "1 and 3; 5 has no volume"
     seen = WEIGHTS.numpy() * np.stack([_volume(1), _volume(3)])
@@ -121,11 +121,11 @@ def test_without_a_space_or_a_network_there_is_no_map(space: Cohort, cohort: Coh
     pool = Pool.find([space], [f"0/s{i}" for i in range(6)], np.zeros((6, 1), np.int64))
     flat = Pool.find([cohort], [f"0/s{i:02}" for i in range(6)], np.zeros((6, 1), np.int64))
     fold_model = _fold_model(space, 1.0)
-    assert look(_question(), pool, [(fold_model, everybody, everybody)]) is not None
-    assert look(_question(), flat, [(fold_model, everybody, everybody)]) is None, "no atlas"
+    assert saliency(_question(), pool, [(fold_model, everybody, everybody)]) is not None
+    assert saliency(_question(), flat, [(fold_model, everybody, everybody)]) is None, "no atlas"
     plain = SimpleNamespace(**{**vars(fold_model), "model": nn.Linear(1, 1)})
-    assert look(_question(), pool, [(plain, everybody, everybody)]) is None, "a baseline has no gradient"
-    assert look(_question(targets={}, kinds={}), pool, [(fold_model, everybody, everybody)]) is None
+    assert saliency(_question(), pool, [(plain, everybody, everybody)]) is None, "a baseline has no gradient"
+    assert saliency(_question(targets={}, kinds={}), pool, [(fold_model, everybody, everybody)]) is None
 
 
 def test_the_label_is_the_first_binary_one_else_the_first_with_an_order() -> None:
@@ -174,17 +174,17 @@ def test_a_frozen_backbone_lets_a_gradient_through_that_is_asked_for() -> None:
 def test_what_was_looked_at_is_stored_and_drawn(space: Cohort, tmp_path: Path) -> None:
     pool = Pool.find([space], [f"0/s{i}" for i in range(6)], np.zeros((6, 1), np.int64))
     everybody = np.arange(6)
-    found = look(_question(), pool, [(_fold_model(space, 1.0), everybody, everybody)])
+    found = saliency(_question(), pool, [(_fold_model(space, 1.0), everybody, everybody)])
     assert found is not None
     arm = Arm({"outcome": np.full((6, 1), 0.5), "severity": np.zeros((6, 1))})
-    evidence = Evidence(_question(modalities=["image"]), pool, {"": arm}, look=found)
+    evidence = Evidence(_question(modalities=["image"]), pool, {"": arm}, saliency=found)
     write_evidence(evidence, tmp_path / "p")
     back = read_evidence(tmp_path / "p", [space])
-    assert back.look is not None
-    np.testing.assert_array_equal(back.look.values, found.values)
-    assert (back.look.target, back.look.label, back.look.studies) == ("outcome", "event", 2)
+    assert back.saliency is not None
+    np.testing.assert_array_equal(back.saliency.values, found.values)
+    assert (back.saliency.target, back.saliency.label, back.saliency.studies) == ("outcome", "event", 2)
     glass = draw_glass(back)
     assert glass is not None
     assert list(glass.pictures) == ["axial", "sagittal", "coronal"]
     assert "averaged over the 2 tested patients with the outcome" in glass.said
-    assert draw_glass(replace(back, look=None)) is None
+    assert draw_glass(replace(back, saliency=None)) is None

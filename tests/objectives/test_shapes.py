@@ -36,6 +36,6 @@ def test_a_mask_of_numbers_is_caught() -> None:
 def test_keys_without_their_values_are_caught() -> None:
     layer = torch.nn.MultiheadAttention(8, 2, batch_first=True)
     queries = torch.zeros(1, 3, 8)
-    attention.look(layer, queries, torch.zeros(1, 5, 16), None)
+    attention.attend(layer, queries, torch.zeros(1, 5, 16), None)
     with pytest.raises(WRONG):
-        attention.look(layer, queries, torch.zeros(1, 5, 8), None)
+        attention.attend(layer, queries, torch.zeros(1, 5, 8), None)

@@ -121,6 +121,7 @@ def test_tested_patients_have_no_part_in_the_choice(home, tmp_path):
     assert same_weights(tmp_path / "run-a" / fold, tmp_path / "run-b" / fold)
 
 
+@pytest.mark.slow
 def test_a_killed_tuning_goes_on_with_the_same_trials(tuned, home, tmp_path):
     write_recipe(chart_recipe(), tmp_path / "recipe.yaml")
     chiasm = str(Path(sys.executable).with_name("chiasm"))
@@ -176,6 +177,7 @@ def test_no_configuration_with_a_figure_is_an_error_that_says_why(home, tmp_path
         tune([chart_recipe()], home / "charts", tmp_path / "out", space=home / "space.yaml", **SMALL)
 
 
+@pytest.mark.slow
 def test_folds_may_choose_different_recipes_and_baselines_are_tuned_beside(phantom, small, tmp_path, monkeypatch):
     """A network and the record alone, one of each: their answers are evaluated, verified and predicted together."""
     cohort = shutil.copytree(phantom.path, tmp_path / "cohort")

@@ -55,7 +55,7 @@ def test_the_gate_of_two_modalities_is_the_sigmoid_of_the_difference(fusion):
     tokens = {m: t for m, t in _tokens().items() if m != "record"}
     pooled = []
     for name, other in (("image", "text"), ("text", "image")):
-        updated = pair.look[name](tokens[name], [tokens[other]])
+        updated = pair.cross_attention[name](tokens[name], [tokens[other]])
         pooled.append(pair.norm[name](pair.pool[name](updated)[0]))
     v, s = pooled
     both = torch.cat([v, s], dim=1)

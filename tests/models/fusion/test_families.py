@@ -194,10 +194,10 @@ def test_early_fusion_is_attention_among_the_tokens_that_are_there():
 def test_the_text_is_read_under_the_prior_of_the_image():
     fusion, tokens = _make(VisionConditioned, ("image", "text")), _tokens(modalities=("image", "text"))
     read = {}
-    fusion.look["text"].register_forward_pre_hook(
+    fusion.cross_attention["text"].register_forward_pre_hook(
         lambda _, args: read.update(text=args[0].values, keys=args[1][0].values)
     )
-    fusion.look["image"].register_forward_pre_hook(lambda _, args: read.update(image_keys=args[1][0].values))
+    fusion.cross_attention["image"].register_forward_pre_hook(lambda _, args: read.update(image_keys=args[1][0].values))
     fused = fusion(tokens)
     v = torch.nn.functional.layer_norm(tokens["image"].values.mean(dim=1), (DIM,))
     delta, beta = fusion.prior(v).chunk(2, dim=1)
@@ -234,7 +234,7 @@ def test_before_the_first_step_no_modality_has_changed_another():
 def test_without_an_image_the_text_is_only_normalized():
     fusion = _make(VisionConditioned, ("image", "text"))
     read = {}
-    fusion.look["text"].register_forward_pre_hook(lambda _, args: read.update(text=args[0].values))
+    fusion.cross_attention["text"].register_forward_pre_hook(lambda _, args: read.update(text=args[0].values))
     tokens = _tokens("image", ("image", "text"))
     fusion(tokens)
     by_hand = torch.nn.functional.layer_norm(tokens["text"].values, (DIM,))
