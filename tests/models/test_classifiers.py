@@ -12,6 +12,7 @@ from chiasm.models.classifiers import (
     PENALTIES,
     Hazards,
     Linear,
+    Problem,
     at_interval,
     find_ranks,
     fit_additive,
@@ -22,8 +23,13 @@ from chiasm.models.classifiers import (
     inner_folds,
     widen,
 )
+from chiasm.recipe import Baseline
 
 N = 160
+
+
+def problem(x, y, folds, binary, signs=None):
+    return Problem(x, y, folds, binary, seed=0, options=Baseline(), signs=signs)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def rows():
 def test_logistic_regression_is_at_the_optimum_of_its_loss_in_the_columns_as_they_came(rows):
     """d/dw of sum(log loss) + penalty / 2 |w|^2 on standardized columns is 0, and of the intercept alone too."""
     x, y, patients, _ = rows
-    linear, chosen = fit_linear(x, y, inner_folds(y, patients, True, 0), True, 0)
+    linear, chosen = fit_linear(problem(x, y, inner_folds(y, patients, True, 0), True))
     error = expit(linear.answer(x)) - y
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     gradient = error @ z + chosen.strength * linear.weights[:-1] * x.std(axis=0)
@@ -50,7 +56,7 @@ def test_logistic_regression_is_at_the_optimum_of_its_loss_in_the_columns_as_the
 
 def test_ridge_regression_equals_the_normal_equations(rows):
     x, _, patients, y = rows
-    linear, chosen = fit_linear(x, y, inner_folds(y, patients, False, 0), False, 0)
+    linear, chosen = fit_linear(problem(x, y, inner_folds(y, patients, False, 0), False))
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     w = np.linalg.solve(z.T @ z + chosen.strength * np.eye(4), z.T @ (y - y.mean()))
     assert np.allclose(linear.answer(x), y.mean() + z @ w)
@@ -62,8 +68,8 @@ def test_a_classifier_learns_comes_back_from_its_array_and_is_the_same_twice(row
     x, y, patients, logit = rows
     truth = y if binary else logit
     folds = inner_folds(truth, patients, binary, 0)
-    found, chosen = FITS[name](x, truth, folds, binary, 0)
-    again, _ = FITS[name](x, truth, folds, binary, 0)
+    found, chosen = FITS[name](problem(x, truth, folds, binary))
+    again, _ = FITS[name](problem(x, truth, folds, binary))
     back = from_array(np.array(found.to_array()))
     assert type(back) is type(found)
     assert np.array_equal(back.answer(x), found.answer(x))
@@ -78,7 +84,7 @@ def test_trees_of_noise_are_few(rows):
     """Where there is nothing to learn, cross-validation stops at once, and the answers stay near the training share."""
     x, y, patients, _ = rows
     noise = np.random.default_rng(1).permutation(y)
-    trees, chosen = fit_trees(x, noise, inner_folds(noise, patients, True, 0), True, 0)
+    trees, chosen = fit_trees(problem(x, noise, inner_folds(noise, patients, True, 0), True))
     assert chosen.strength < 20
     assert np.abs(expit(trees.answer(x)) - noise.mean()).max() < 0.25
 
@@ -98,7 +104,7 @@ def test_few_patients_of_a_class_make_fewer_folds(positives, expected):
     y = np.array([1.0] * positives + [0.0] * 30)
     folds = inner_folds(y, np.arange(len(y)).astype(str), True, 0)
     assert len(folds) == expected
-    fitted, chosen = fit_trees(np.random.default_rng(0).normal(size=(len(y), 2)), y, folds, True, 0)
+    fitted, chosen = fit_trees(problem(np.random.default_rng(0).normal(size=(len(y), 2)), y, folds, True))
     assert (chosen.loss is None) == (not folds)
     assert np.isfinite(fitted.answer(np.zeros((3, 2)))).all()
 
@@ -106,7 +112,7 @@ def test_few_patients_of_a_class_make_fewer_folds(positives, expected):
 def test_without_lightgbm_the_extra_is_named(rows, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     with pytest.raises(MissingExtraError, match=r"lightgbm(.|\n)*chiasm\[baselines\]"):
-        fit_trees(rows[0], rows[1], [], True, 0)
+        fit_trees(problem(rows[0], rows[1], [], True))
 
 
 def test_a_constant_answers_the_same_for_everybody():
@@ -135,23 +141,23 @@ def test_a_curve_follows_what_no_line_can(rows):
     x = np.exp(rng.normal(size=(400, 1)) * 3)
     truth = np.log(x[:, 0])
     patients = np.arange(400).astype(str)
-    curve, _ = fit_additive(x, truth, inner_folds(truth, patients, False, 0), False, 0)
-    line, _ = fit_linear(x, truth, inner_folds(truth, patients, False, 0), False, 0)
+    curve, _ = fit_additive(problem(x, truth, inner_folds(truth, patients, False, 0), False))
+    line, _ = fit_linear(problem(x, truth, inner_folds(truth, patients, False, 0), False))
     assert np.corrcoef(curve.answer(x), truth)[0, 1] > 0.98 > 0.7 > np.corrcoef(line.answer(x), truth)[0, 1]
 
 
 def test_a_blend_is_no_worse_than_its_parts_on_rows_held_out_and_says_its_share(rows):
     x, y, patients, _ = rows
     folds = inner_folds(y, patients, True, 0)
-    blend, chosen = fit_blend(x, y, folds, True, 0)
-    parts = [fit(x, y, folds, True, 0)[1].loss for fit in (fit_additive, fit_trees)]
+    blend, chosen = fit_blend(problem(x, y, folds, True))
+    parts = [fit(problem(x, y, folds, True))[1].loss for fit in (fit_additive, fit_trees)]
     assert chosen.loss <= min(parts) + 1e-9
     assert blend.share == chosen.strength
     mixed = (1 - blend.share) * blend.one.answer(x) + blend.share * blend.other.answer(x)
     assert np.allclose(blend.answer(x), mixed)
-    few, chosen = fit_blend(x, y, [], True, 0)
+    few, chosen = fit_blend(problem(x, y, [], True))
     assert chosen.loss is None
-    assert np.array_equal(few.answer(x), fit_additive(x, y, [], True, 0)[0].answer(x)), "few rows bear no trees"
+    assert np.array_equal(few.answer(x), fit_additive(problem(x, y, [], True))[0].answer(x)), "few rows bear no trees"
 
 
 def test_an_interval_is_read_behind_the_columns():
@@ -165,8 +171,8 @@ def test_an_interval_is_read_behind_the_columns():
 def test_where_an_answer_may_only_rise_a_blend_is_trees_alone(rows):
     x, y, patients, _ = rows
     folds, signs = inner_folds(y, patients, True, 0), np.array([1, 0, 0, 0])
-    found, _ = fit_blend(x, y, folds, True, 0, signs=signs)
+    found, _ = fit_blend(problem(x, y, folds, True, signs=signs))
     grid = np.repeat(x[:1], 50, axis=0)
     grid[:, 0] = np.linspace(-3, 3, 50)
     assert (np.diff(found.answer(grid)) >= 0).all()
-    assert np.array_equal(found.answer(x), fit_trees(x, y, folds, True, 0, signs=signs)[0].answer(x))
+    assert np.array_equal(found.answer(x), fit_trees(problem(x, y, folds, True, signs=signs))[0].answer(x))

@@ -29,6 +29,7 @@ from chiasm.models.classifiers import (
     Floats,
     Hazards,
     Linear,
+    Problem,
     at_interval,
     from_array,
     inner_folds,
@@ -274,7 +275,8 @@ class Baseline(nn.Module):
             share = (y.sum() + 0.5) / (len(y) + 1) if binary else y.mean() if n else 0.0
             return Linear.constant(float(logit(share) if binary else share), x.shape[1]), n, Chosen(0.0, None)
         folds = inner_folds(y, patients, binary, seed)
-        classifier, chosen = FITS[self.options.model](x, y, folds, binary, seed, self.options, signs, copies)
+        problem = Problem(x, y, folds, binary, seed, self.options, signs, copies)
+        classifier, chosen = FITS[self.options.model](problem)
         return classifier, n, chosen
 
     def _fit_hazards(

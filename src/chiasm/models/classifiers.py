@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -20,8 +20,6 @@ from chiasm.recipe import Baseline
 
 Floats = NDArray[np.float64]
 Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
-Signs = NDArray[np.int64] | None
-GIVEN = Baseline()
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
 TREES, PATIENCE = 400, 40
 INNER = 5
@@ -215,22 +213,35 @@ def inner_folds(y: Floats, patients: NDArray[Any], binary: bool, seed: int) -> F
     return [(a, b) for a, b in split if len(b) and len(np.unique(classes[a])) == whole]
 
 
-def fit_linear(
-    x: Floats,
-    y: Floats,
-    folds: Folds,
-    binary: bool,
-    seed: int,
-    options: Baseline = GIVEN,
-    signs: Signs = None,
-    copies: float = 1,
-) -> tuple[Linear, Chosen]:
+@dataclass(frozen=True)
+class Problem:
+    """What a classifier is fitted to: n rows, each of a study, or of a study in one of several intervals.
+
+    Attributes:
+        x, y: [n, F] and [n]: numbers in, and 0 or 1, or a number, out. folds: of `inner_folds`. binary: it is 0 or 1.
+        signs: [F] 1 where the answer may only rise with a column, -1 where it may only fall, 0 where it is free; None: all free.
+        copies: rows of a study.
+    """
+
+    x: Floats
+    y: Floats
+    folds: Folds
+    binary: bool
+    seed: int
+    options: Baseline
+    signs: NDArray[np.int64] | None = None
+    copies: float = 1
+
+
+def fit_linear(problem: Problem) -> tuple[Linear, Chosen]:
     """Logistic regression, or ridge regression for numbers, on standardized columns, the penalty as |w|^2 / 2 per unit.
 
     The strongest penalty where there are no folds to choose by.
     """
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.model_selection import cross_val_predict
+
+    x, y, binary = problem.x, problem.y, problem.binary
 
     def make(penalty: float) -> Any:
         return LogisticRegression(C=1 / penalty, max_iter=1000) if binary else Ridge(alpha=penalty)
@@ -239,58 +250,38 @@ def fit_linear(
     std[std < 1e-9] = 1.0
     z, method = (x - mean) / std, "decision_function" if binary else "predict"
     chosen = Chosen(PENALTIES[-1], None)
-    if folds:
-        found = {p: cross_val_predict(make(p), z, y, cv=folds, method=method) for p in PENALTIES}
+    if problem.folds:
+        found = {p: cross_val_predict(make(p), z, y, cv=problem.folds, method=method) for p in PENALTIES}
         chosen = _least(found, y, binary)
     model = make(chosen.strength).fit(z, y)
     weights = model.coef_.ravel() / std
     return Linear(np.append(weights, float(np.ravel(model.intercept_)[0]) - weights @ mean)), chosen
 
 
-def fit_additive(
-    x: Floats,
-    y: Floats,
-    folds: Folds,
-    binary: bool,
-    seed: int,
-    options: Baseline = GIVEN,
-    signs: Signs = None,
-    copies: float = 1,
-) -> tuple[Additive, Chosen]:
+def fit_additive(problem: Problem) -> tuple[Additive, Chosen]:
     """`fit_linear` on columns and the normal scores of their ranks."""
-    ranks = find_ranks(x)
-    linear, chosen = fit_linear(widen(x, *ranks), y, folds, binary, seed)
+    ranks = find_ranks(problem.x)
+    linear, chosen = fit_linear(replace(problem, x=widen(problem.x, *ranks)))
     return Additive(*ranks, linear), chosen
 
 
-def fit_trees(
-    x: Floats,
-    y: Floats,
-    folds: Folds,
-    binary: bool,
-    seed: int,
-    options: Baseline = GIVEN,
-    signs: Signs = None,
-    copies: float = 1,
-) -> tuple[Trees, Chosen]:
+def fit_trees(problem: Problem) -> tuple[Trees, Chosen]:
     """Gradient boosting (Ke et al. 2017) with small trees and strong sampling, as small cohorts need it.
 
     As many trees as the mean loss over the folds is least at; PATIENCE of them where there are no folds. Same rows, same
     seed: the same trees.
-
-    Args:
-        signs: [F] 1 where the answer may only rise with a column, -1 where it may only fall, 0 where it is free; None: all free.
     """
     lightgbm = _lightgbm()
+    x, y, folds, options, copies = problem.x, problem.y, problem.folds, problem.options, problem.copies
     studies = len(y) / copies
     params = {
-        "objective": "binary" if binary else "regression", "learning_rate": options.learning_rate,
+        "objective": "binary" if problem.binary else "regression", "learning_rate": options.learning_rate,
         "num_leaves": options.leaves, "min_data_in_leaf": round(copies * min(options.min_leaf, max(1, studies // 10))),
-        "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": options.l2, "seed": seed, "deterministic": True, "force_row_wise": True,
+        "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": options.l2, "seed": problem.seed, "deterministic": True, "force_row_wise": True,
         "num_threads": 1, "verbosity": -1,
     }  # fmt: skip
-    if signs is not None and signs.any():
-        params["monotone_constraints"] = signs.tolist()
+    if _constrained(problem):
+        params["monotone_constraints"] = problem.signs.tolist()  # type: ignore[union-attr]
     data = lightgbm.Dataset(x, y, free_raw_data=False)
     chosen = Chosen(PATIENCE, None)
     if folds:
@@ -304,30 +295,25 @@ def fit_trees(
     return Trees(lightgbm.train(params, data, int(chosen.strength)).model_to_string()), chosen
 
 
-def fit_blend(
-    x: Floats,
-    y: Floats,
-    folds: Folds,
-    binary: bool,
-    seed: int,
-    options: Baseline = GIVEN,
-    signs: Signs = None,
-    copies: float = 1,
-) -> tuple[Blend | Additive | Trees, Chosen]:
+def fit_blend(problem: Problem) -> tuple[Blend | Additive | Trees, Chosen]:
     """A curve for each column and trees, in the shares whose held-out answers have the least loss (stacking, Wolpert 1992).
 
     Curves alone where there are no folds to choose by: few rows bear no trees. Trees alone where an answer may only rise or
     fall with a column, for curves do not keep to it.
     """
-    if signs is not None and signs.any():
-        return fit_trees(x, y, folds, binary, seed, options, signs, copies)
-    curves, smooth = fit_additive(x, y, folds, binary, seed)
+    if _constrained(problem):
+        return fit_trees(problem)
+    curves, smooth = fit_additive(problem)
     if smooth.held_out is None:
         return curves, Chosen(0.0, None)
-    trees, rough = fit_trees(x, y, folds, binary, seed, options, None, copies)
+    trees, rough = fit_trees(problem)
     assert rough.held_out is not None
-    chosen = _least({s: (1 - s) * smooth.held_out + s * rough.held_out for s in SHARES}, y, binary)
+    chosen = _least({s: (1 - s) * smooth.held_out + s * rough.held_out for s in SHARES}, problem.y, problem.binary)
     return Blend(chosen.strength, curves, trees), chosen
+
+
+def _constrained(problem: Problem) -> bool:
+    return problem.signs is not None and bool(problem.signs.any())
 
 
 def _least(held_out: dict[float, Floats], y: Floats, binary: bool) -> Chosen:
@@ -342,12 +328,12 @@ def _loss(y: Floats, answers: Floats, binary: bool) -> float:
     return float(np.mean(np.logaddexp(0, answers) - y * answers if binary else (answers - y) ** 2))
 
 
-FITS: dict[str, Callable[[Floats, Floats, Folds, bool, int, Baseline, Signs, float], tuple[Classifier, Chosen]]] = {
+FITS: dict[str, Callable[[Problem], tuple[Classifier, Chosen]]] = {
     "logistic": fit_linear,
     "lightgbm": fit_trees,
     "blend": fit_blend,
 }
-"""`baseline.model` -> (rows, answers, folds, whether yes or no, seed, options, signs, rows of a study) -> what is fitted."""
+"""`baseline.model` -> problem -> what is fitted."""
 
 
 def _lightgbm() -> Any:
