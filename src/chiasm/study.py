@@ -187,6 +187,7 @@ class Image:
         name: what the image is, where modality and view do not say it: "lesion-mask", "FLAIR".
         body_part: what the file says was examined, in DICOM's words ("CHEST"); "" if it says nothing.
         values: what the pixel values are. bits: of gray values, how many the file stores; 0 if unknown.
+        notes: files and values of it that were left out, and what was done to it that a user must know.
     """
 
     image_id: str
@@ -199,6 +200,7 @@ class Image:
     values: Values = Values.GRAY
     bits: int = 0
     body_part: str = ""
+    notes: tuple[Rejected, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -227,10 +229,14 @@ class Study:
 
 @dataclass(frozen=True)
 class Rejected:
-    """An input that was not taken, and why. `where` is a path or row number, never a patient's name."""
+    """An input that was not taken, and why; or, where `taken`, one that was taken with a note.
+
+    `where` is a path or row number, never a patient's name.
+    """
 
     where: str
     reason: str
+    taken: bool = False
 
 
 class About(StrEnum):

@@ -135,7 +135,7 @@ def test_first_value_of_a_table_is_signed_where_the_pixels_are() -> None:
     )
 
 
-@pytest.mark.parametrize("data", [b"", bytes(6)])
+@pytest.mark.parametrize("data", [bytes(2), bytes(6)])
 def test_a_damaged_table_is_refused(data: bytes) -> None:
     item = Dataset()
     item.add_new("LUTDescriptor", "US", [9, 0, 8])

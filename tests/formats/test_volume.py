@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from chiasm.errors import ImageError
-from chiasm.formats.volume import canonical, slice_order
+from chiasm.formats.volume import canonical, stack_slices
 
 
 @settings(max_examples=100, deadline=None)
@@ -61,7 +61,10 @@ def test_slices_are_put_in_order(count: int, step: float, seed: int) -> None:
     start = rng.uniform(-300, 300, 3)
     noise = rng.uniform(-0.01, 0.01, (count, 1)) * step  # headers round
     positions = start + (shuffled[:, None] * step + noise) * normal
-    order, affine = slice_order(positions, np.tile([*rows, *columns], (count, 1)), np.tile([0.7, 0.6], (count, 1)))
+    order, affine, left, planes, _ = stack_slices(
+        positions, np.tile([*rows, *columns], (count, 1)), np.tile([0.7, 0.6], (count, 1))
+    )
+    assert not left and planes is None
     np.testing.assert_array_equal(shuffled[order], np.arange(count))
     lps = np.diag([-1, -1, 1, 1]) @ affine
     np.testing.assert_allclose(lps[:3, 3], start, atol=0.011 * step)

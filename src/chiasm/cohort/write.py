@@ -135,7 +135,7 @@ class CohortWriter:
         """
         self.seen += 1
         if isinstance(item, Rejected):
-            self._reject(item.where, item.reason)
+            self._reject(item.where, item.reason, taken=item.taken)
             return
         files = ", ".join(image.source for image in item.images if image.source)
         where = f"study {self.seen}" + (f" ({files})" if files else "")
@@ -154,6 +154,8 @@ class CohortWriter:
         row.texts["report_image_id"] = item.report.image_id if item.report else None
         shapes: dict[str, tuple[int, ...]] = {}
         for image in item.images:
+            for note in image.notes:
+                self._reject(note.where, note.reason, taken=note.taken)
             if stored := self._image(image, item.study_id, where):
                 row.images.append(stored)
                 shapes[image.image_id] = image.geometry.original_shape
@@ -164,15 +166,16 @@ class CohortWriter:
         row.regions = [region for region in regions if region]
         self.rows[item.study_id] = row
 
-    def _reject(self, where: str, reason: str) -> None:
-        if self.strict:
+    def _reject(self, where: str, reason: str, *, taken: bool = False) -> None:
+        """Write down what was not taken, or (`taken`) what was taken with a note, which is no fault to a strict import."""
+        if self.strict and not taken:
             raise InputError(
                 "the import is strict, and something cannot be used",
                 got=reason,
                 where=where,
                 remedy="fix the input, or import without --strict: what is skipped is listed in rejected.csv",
             )
-        self.rejected.append(Rejected(where, reason))
+        self.rejected.append(Rejected(where, reason, taken))
 
     def _unfit(self, study: Study) -> str | None:
         if not study.study_id or not study.patient_id:
@@ -538,7 +541,8 @@ class CohortWriter:
             "regions_without_label": unlabelled,
             "boxes_outside": sum(region["outside"] for row in rows for region in row.regions),
             "empty_record_columns": sorted(name for name, kind in self.columns.items() if not kind),
-            "rejected": len(self.rejected),
+            "rejected": sum(not item.taken for item in self.rejected),
+            "noted": sum(item.taken for item in self.rejected),
         }
 
 
@@ -564,5 +568,6 @@ def write_content(content: Content, folder: Path) -> None:
         pq.write_table(table, folder / f"{name}.parquet", row_group_size=10_000, compression="zstd")
     if "atlas" in content.arrays:
         np.save(folder / "atlas.npy", content.arrays["atlas"], allow_pickle=False)
-    write_csv(folder / "rejected.csv", [("where", "reason"), *((r.where, r.reason) for r in content.rejected)])
+    rows = ((r.where, r.reason, "yes" if r.taken else "no") for r in content.rejected)
+    write_csv(folder / "rejected.csv", [("where", "reason", "taken"), *rows])
     write_json(folder / "cohort.json", content.meta)

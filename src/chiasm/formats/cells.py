@@ -137,8 +137,8 @@ class Row:
     cells: Mapping[str, str]
     rejected: list[Rejected] = field(default_factory=list)
 
-    def reject(self, column: str, reason: str) -> None:
-        self.rejected.append(Rejected(f"{self.where}, column {column}", reason))
+    def reject(self, column: str, reason: str, *, taken: bool = False) -> None:
+        self.rejected.append(Rejected(f"{self.where}, column {column}", reason, taken))
 
     def text(self, column: str) -> str | None:
         """The text without outer white space, or None where the cell says there is none."""
@@ -166,7 +166,7 @@ class Row:
         try:
             return None if text is None else parse(text)
         except CellError as error:
-            self.reject(column, str(error))
+            self.reject(column, str(error), taken=error.value is not None)
             return error.value
 
 

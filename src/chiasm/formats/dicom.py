@@ -1,4 +1,4 @@
-"""DICOM objects as images: one object as it is shown, or a CT or MR series as one volume.
+"""DICOM objects as images: one object as it is shown, or a CT, MR or PET series as one volume.
 
 An object comes as shown: rescaled, through its VOI LUT or window, MONOCHROME1 inverted, colour as luminance. Modality values
 (HU) are kept of a volume, whose slices their own windows would make incomparable, and of a modality whose intensity rule is a
@@ -7,11 +7,8 @@ window (CT, unless told otherwise): one object's window makes scans incomparable
 
 from __future__ import annotations
 
-import re
-import struct
-import zlib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,72 +17,42 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import generate_frames
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, iter_pixels
 from pydicom.uid import UID, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
 
 from chiasm.errors import ImageError
-from chiasm.formats.grayscale import (
-    black_below_white,
-    modality_values,
-    numbers,
-    padding_mask,
-    voi_values,
+from chiasm.formats.dicom_headers import (
+    FrameHeader,
+    body_part_of,
+    frame_headers,
+    image_type,
+    kind_of,
+    pixel_spacing,
+    unquoted,
+    view_of,
 )
+from chiasm.formats.dicom_series import PLACE, at_one_place, leave_out, stack_of
+from chiasm.formats.grayscale import black_below_white, lut_of, modality_values, numbers, padding_mask, voi_values
 from chiasm.formats.intensity import OFFSET, Intensity
-from chiasm.formats.volume import canonical, slice_order
+from chiasm.formats.reading import check_deflated, check_size, explained, missing_note
+from chiasm.formats.volume import Stack, canonical, interpolate
 from chiasm.geometry import Geometry
-from chiasm.study import Image, Values, View
+from chiasm.study import Image, Rejected, Values
 
 Plane = tuple[NDArray[np.generic], NDArray[np.bool_] | None]
 """Values [H, W], and True where they are padding (None: nowhere)."""
 
-# what pydicom and the decoders behind it raise at damaged data
-_UNREADABLE = (
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    InvalidDicomError,
-    LookupError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 _TAIL = 64  # bytes: the end of a JPEG stream may be followed by padding
 _SYNTAX = {(True, True): "1.2.840.10008.1.2", (False, True): "1.2.840.10008.1.2.1"}  # (implicit VR, little endian)
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_PIXELS = {"PixelData": 0, "FloatPixelData": 32, "DoubleFloatPixelData": 64}
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as for pictures
-_RESCALE = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence")
-_PLACE = (
-    "Rows",
-    "Columns",
-    "PixelSpacing",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PhotometricInterpretation",
-    "SeriesInstanceUID",
-    "Modality",
-    "BodyPartExamined",
-    *_RESCALE,
-)
-# segmentation, label map, dose: they have pixels, which are no picture of the patient
 _NO_PICTURES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.2")
-CHEST = "CHEST"
-_PROJECTIONS = frozenset({"CR", "DX", "RG", "RF", "DR", "OT", "SC", ""})
-
-
-@contextmanager
-def unquoted() -> Iterator[None]:
-    """Keep pydicom from quoting odd header values in warnings: a quoted value may be a name or an identifier."""
-    with pydicom.config.disable_value_validation():
-        yield
+"""Segmentation, label map, dose: they have pixels, which are no picture of the patient."""
 
 
 @unquoted()
@@ -106,7 +73,8 @@ def read_header(
         file = BytesIO(source) if isinstance(source, bytes) else source
         return pydicom.dcmread(file, force=force, stop_before_pixels=not pixels, specific_tags=wanted)
 
-    with _explained("The DICOM header is damaged", where, quote=False):
+    with explained("The DICOM header is damaged", where):
+        _check_inflated(source, where)
         try:
             dataset = read(force=False)
         except InvalidDicomError:  # no preamble: now any text parses, as an object of no class
@@ -114,22 +82,35 @@ def read_header(
             if not {"SOPClassUID", "SOPInstanceUID"} <= set(dataset.dir()):
                 got = "a file without DICOM's mark"
                 raise ImageError("The file is no DICOM file", expected="a DICOM file", got=got, where=where) from None
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        implicit, little = dataset.original_encoding
-        dataset.file_meta.TransferSyntaxUID = UID(_SYNTAX.get((bool(implicit), bool(little)), _BIG_ENDIAN))
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            implicit, little = dataset.original_encoding
+            dataset.file_meta.TransferSyntaxUID = UID(_SYNTAX.get((bool(implicit), bool(little)), _BIG_ENDIAN))
     return dataset
+
+
+def _check_inflated(source: Path | bytes, where: str) -> None:
+    """A deflated object is unpacked whole before a header can be read, so its size is looked at first."""
+    if isinstance(source, bytes):
+        start = source[:1024]
+    else:
+        with Path(source).open("rb") as file:
+            start = file.read(1024)
+    if _DEFLATED in start[132:]:
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        length = int.from_bytes(content[140:144], "little")  # of the file's meta information, which is not deflated
+        check_deflated(content[144 + length :], where, -15)
 
 
 @unquoted()
 def read_dicom(
     source: Path | bytes, *, intensity: Intensity | None = None, image_id: str = "", name: str = ""
 ) -> Image:
-    """Read one object: [H, W], or [D, H, W] when it has several frames.
+    """Read one object: [H, W], or [D, H, W] when it holds several frames or a mosaic of slices.
 
     Gray passes the modality LUT or rescale and stays so where the rule of its modality is a window (see `Image.values`);
     else it passes the object's first VOI LUT, else its first window, and is then uint8; with none of them the modality values
-    stay. Frames that have places in the patient become a volume like that of `read_series`. Frames without (ultrasound,
-    angiography) stay in their order, shown like single images.
+    stay. Frames that have places in the patient, and the slices of a Siemens mosaic, become a volume like that of
+    `read_series`. Frames of which none is expected (ultrasound, angiography) stay in their order, shown like single images.
 
     Args:
         intensity: the rules of modalities; the defaults if None.
@@ -137,15 +118,22 @@ def read_dicom(
         name: what to call the file in `Image.source` and in errors, instead of its path.
 
     Raises:
-        ImageError: no DICOM, no pixels, a pixel format that cannot be decoded, damaged data, or (several frames) places
-            that make no volume.
+        ImageError: no DICOM, no pixels, a pixel format that cannot be decoded, damaged data, more pixels than the file has
+            bytes for, or slices whose places make no volume.
     """
     where = name or ("" if isinstance(source, bytes) else str(source))
     file = "" if isinstance(source, bytes) else Path(source).name
-    with _explained("The DICOM object is damaged", where, quote=False):
+    with explained("The DICOM object is damaged", where):
         dataset = read_header(source, pixels=True, where=where)
-        _check_pixels(dataset, where)
-        pixels, geometry, values = _read_frames(dataset, intensity or Intensity(), where)
+        count = _check_pixels(dataset, where)
+        headers, placed = frame_headers(dataset, count, where)
+        notes: list[Rejected] = []
+        if "MOSAIC" in image_type(dataset):
+            pixels, geometry, values = _mosaic(dataset, intensity or Intensity(), where)
+        else:
+            pixels, geometry, values = _frames(
+                dataset, headers, placed and count > 1, intensity or Intensity(), notes, where
+            )
         return Image(
             image_id or str(dataset.get("SOPInstanceUID") or Path(file).stem),
             np.ascontiguousarray(pixels),
@@ -154,29 +142,66 @@ def read_dicom(
             str(dataset.get("Modality") or ""),
             name or file,
             values=values,
-            bits=_plain_bits(dataset) if values is Values.GRAY else 0,
-            body_part=body_part_of(dataset),
+            bits=_plain_bits(headers[0]) if values is Values.GRAY else 0,
+            body_part=body_part_of(headers[0]),
+            notes=tuple(notes),
         )
 
 
-def _read_frames(
-    dataset: pydicom.Dataset, intensity: Intensity, where: str
+def _frames(
+    dataset: pydicom.Dataset,
+    headers: list[Any],
+    placed: bool,
+    intensity: Intensity,
+    notes: list[Rejected],
+    where: str,
 ) -> tuple[NDArray[np.generic], Geometry, Values]:
-    count = int((numbers(dataset, "NumberOfFrames", where) or (1,))[0])
-    headers = [_FrameHeader(dataset, index) for index in range(count)] if count > 1 else [dataset]
-    placed = "PerFrameFunctionalGroupsSequence" in dataset and all(h.get("ImagePositionPatient") for h in headers)
-    placed = placed and count > 1
+    count = len(headers)
     values, exact = _values_of(headers[0], intensity, volume=placed)
     planes = (
-        _show(stored, header, voi=not placed, exact=exact, where=where)
+        _show(stored, header, voi=not placed, exact=exact, where=where, notes=notes)
         for stored, header in zip(_decode(dataset, where), headers, strict=True)
     )
     plane = _stack(planes, count, where) if count > 1 else next(planes)
-    pixels = _bright(plane, dataset, exact, where)
+    pixels = _bright(plane, headers[0], exact, where)
     if placed:
-        order, affine = _places(headers, where)
-        return *canonical(pixels[order], affine, where), values
-    return pixels, Geometry.identity(pixels.shape, pixel_spacing(dataset, where)[0] if count == 1 else ()), values
+        stack = stack_of(headers, list(range(count)), where)
+        notes += [Rejected(where, f"frame {i + 1} of {count} is left out: {why}") for i, why in stack.left.items()]
+        return *_placed(pixels[stack.order], stack, notes, where), values
+    return pixels, Geometry.identity(pixels.shape, pixel_spacing(headers[0], where)[0] if count == 1 else ()), values
+
+
+def _placed(
+    pixels: NDArray[np.generic], stack: Stack, notes: list[Rejected], where: str
+) -> tuple[NDArray[np.generic], Geometry]:
+    """Ordered slices as a volume in space, interpolated where the stack says so."""
+    if stack.planes is not None:
+        pixels = interpolate(pixels, stack.planes)
+        notes.append(Rejected(where, stack.note, taken=True))
+    return canonical(pixels, stack.affine, where)
+
+
+def _mosaic(dataset: pydicom.Dataset, intensity: Intensity, where: str) -> tuple[NDArray[np.generic], Geometry, Values]:
+    """The slices that Siemens lays side by side as one picture; their number and order stand in its private header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it is experimental; what is used of it has tests here
+        from nibabel.nicom import csareader, dicomwrappers
+
+    csa = csareader.get_csa_header(dataset)
+    if not csareader.is_mosaic(csa) or csareader.get_slice_normal(csa) is None:
+        raise ImageError(
+            "The file holds a mosaic of slices, and does not say how they lie",
+            expected="the private header (CSA) that the scanner writes",
+            got="none, or one without the number and normal of the slices",
+            where=where,
+            remedy="export the series anew with its private tags, or convert it on the scanner",
+        )
+    mosaic = dicomwrappers.MosaicWrapper(dataset, csa)
+    values, exact = _values_of(dataset, intensity, volume=True)
+    next(_decode(dataset, where))  # its checks are the same as of every object
+    plane = _show(mosaic.get_unscaled_data(), dataset, voi=False, exact=exact, where=where, notes=[])
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ mosaic.affine  # LPS to RAS
+    return *canonical(_bright(plane, dataset, exact, where), affine, where), values
 
 
 def _values_of(header: Any, intensity: Intensity, *, volume: bool) -> tuple[Values, bool]:
@@ -190,7 +215,7 @@ def _values_of(header: Any, intensity: Intensity, *, volume: bool) -> tuple[Valu
 
 def _carries_hu(header: Any) -> bool:
     """Whether a CT is rescaled to Hounsfield units (PS3.3, C.11.1.1.2: "US" is unspecified)."""
-    rescaled = any(header.get(keyword) not in (None, "") for keyword in ("RescaleIntercept", "ModalityLUTSequence"))
+    rescaled = header.get("RescaleIntercept") not in (None, "") or lut_of(header, "ModalityLUTSequence") is not None
     return rescaled and str(header.get("RescaleType") or "HU").upper() in ("HU", "US")
 
 
@@ -213,130 +238,134 @@ def _bright(plane: Plane, header: Any, exact: bool, where: str) -> NDArray[np.ge
 
 @unquoted()
 def read_series(
-    paths: Sequence[Path], *, intensity: Intensity | None = None, image_id: str = "", name: str = ""
+    paths: Sequence[Path],
+    *,
+    intensity: Intensity | None = None,
+    image_id: str = "",
+    name: str = "",
+    names: Sequence[str] = (),
 ) -> Image:
     """Read the slices of one CT, MR or PET series as a volume [D, H, W] with axes to Superior, Anterior, Right.
 
     Slices are sorted by ImagePositionPatient along their normal. Values are modality values (HU). For the geometry see
-    `chiasm.formats.volume.canonical`.
+    `chiasm.formats.volume.canonical`. What is no slice of the series is left out alone, and `Image.notes` says so: a file that
+    is no DICOM image, a localizer, a copy (the one that can be decoded is taken), a slice that cannot be decoded, and what
+    `chiasm.formats.volume.stack_slices` leaves out.
 
     Args:
         intensity: the rules of modalities; the defaults if None.
         image_id: SeriesInstanceUID when left out.
         name: what to call the series in `Image.source` and in errors, instead of the first path.
+        names: of the files, instead of the ends of their paths.
 
     Raises:
-        ImageError: slices that differ in size, spacing or orientation, lie twice at one place, leave a gap, or have no
-            place; and all that `read_dicom` raises.
+        ImageError: slices of several series or of several volumes, that differ in size, spacing or orientation, leave a gap,
+            or have no place; and all that `read_dicom` raises.
     """
-    where = name or f"{paths[0]} and {len(paths) - 1} more slices"
-
-    def planes(order: NDArray[np.intp]) -> Iterator[Plane]:
-        for index in order:
-            dataset = read_header(paths[index], pixels=True, where=where)
-            _check_pixels(dataset, where)
-            yield _show(next(_decode(dataset, where)), dataset, voi=False, exact=exact, where=where)
-
-    with _explained("A slice of the DICOM series is damaged", where, quote=False):
-        headers = [read_header(path, _PLACE, where=where) for path in paths]
-        order, affine = _places(headers, where)
-        each = {_values_of(header, intensity or Intensity(), volume=True) for header in headers}
+    where = name or (f"{paths[0]} and {len(paths) - 1} more slices" if len(paths) > 1 else str(paths[0]))
+    called = dict(zip(paths, names or [path.name for path in paths], strict=True))
+    notes: list[Rejected] = []
+    with explained("The DICOM series is damaged", where):
+        headers = _slice_headers(called, notes, where)
+        if len(headers) == 1 and len(paths) > 1:
+            (path,) = headers
+            image = read_dicom(path, intensity=intensity, image_id=image_id, name=name)
+            return Image(**{**vars(image), "notes": (*notes, *image.notes)})
+        each = {_values_of(header, intensity or Intensity(), volume=True) for header in headers.values()}
         values, exact = each.pop() if len(each) == 1 else (Values.GRAY, False)
-        plane = _stack(planes(order), len(paths), where)
-        pixels, geometry = canonical(_bright(plane, headers[0], exact, where), affine, where)
+        first = next(iter(headers.values()))
+        plane, stack = _decoded_stack(headers, called, exact, notes, where)
+        pixels, geometry = _placed(_bright(plane, first, exact, where), stack, notes, where)
         return Image(
-            image_id or str(headers[0].get("SeriesInstanceUID") or paths[0].stem),
+            image_id or str(first.get("SeriesInstanceUID") or paths[0].stem),
             np.ascontiguousarray(pixels),
             geometry,
-            dicom_modality=str(headers[0].get("Modality") or ""),
+            dicom_modality=str(first.get("Modality") or ""),
             source=name or paths[0].name,
             values=values,
-            body_part=body_part_of(headers[0]),
+            body_part=body_part_of(first),
+            notes=tuple(notes),
         )
 
 
-@unquoted()
-def pixel_spacing(header: Any, where: str = "") -> tuple[tuple[float, ...], str]:
-    """The pitch (row to row, column to column) in mm of one image, and in which plane it holds; ((), "") if unknown.
-
-    The plane (PS3.3, 10.7.1.3): "patient" (cross-sections, or a detector's pitch divided by the stated magnification),
-    "calibrated" (by a fiducial or by geometry), "detector" (the patient's organs are smaller by an unknown factor), "film"
-    (a scanned one), "unstated".
-    """
-    pixel, imager = numbers(header, "PixelSpacing", where), numbers(header, "ImagerPixelSpacing", where)
-    pixel, imager = (pair if len(pair) == 2 and min(pair) > 0 else () for pair in (pixel, imager))
-    if pixel:
-        if header.get("PixelSpacingCalibrationType") or (imager and not np.allclose(pixel, imager, rtol=1e-3)):
-            return pixel, "calibrated"
-        if imager:
-            return pixel, "detector"
-        return pixel, "unstated" if str(header.get("Modality") or "") in _PROJECTIONS else "patient"
-    if imager:
-        magnification = numbers(header, "EstimatedRadiographicMagnificationFactor", where)
-        if magnification and magnification[0] > 0:
-            return (imager[0] / magnification[0], imager[1] / magnification[0]), "patient"
-        return imager, "detector"
-    film = numbers(header, "NominalScannedPixelSpacing", where)
-    return (film, "film") if len(film) == 2 and min(film) > 0 else ((), "")
-
-
-@unquoted()
-def body_part_of(header: Any) -> str:
-    """BodyPartExamined in capitals, the names of the chest as one; "" where it says nothing."""
-    said = " ".join(str(header.get("BodyPartExamined") or "").upper().split())
-    return CHEST if re.search("CHEST|THORAX|LUNG", said) else said
-
-
-@unquoted()
-def view_of(header: Any) -> View:
-    """The chest projection, by ViewPosition, else by the meaning of ViewCodeSequence; OTHER for every other body part."""
-    if str(header.get("Modality") or "") not in _PROJECTIONS or (body_part_of(header) or CHEST) != CHEST:
-        return View.OTHER
-    codes = header.get("ViewCodeSequence") or []
-    text = str(header.get("ViewPosition") or (codes[0].get("CodeMeaning") if codes else "") or "").strip().upper()
-    if re.search("OBLIQUE|DECUBITUS", text):
-        return View.OTHER
-    patterns = {
-        "PA|POSTERO-? ?ANTERIOR": View.PA,
-        "AP|ANTERO-? ?POSTERIOR": View.AP,
-        "LL|RL|LAT|.*LATERAL": View.LATERAL,
-    }
-    return next((view for pattern, view in patterns.items() if re.fullmatch(pattern, text)), View.OTHER)
+def _slice_headers(called: dict[Path, str], notes: list[Rejected], where: str) -> dict[Path, Any]:
+    """The headers of the slices of one series; what else there is among the files is noted."""
+    headers: dict[Path, Any] = {}
+    for path, name in called.items():
+        try:
+            header = read_header(path, PLACE, where=name)
+            with explained("The DICOM header is damaged", name):
+                if not header.get("Rows") or header.get("SOPClassUID") in _NO_PICTURES:
+                    raise ImageError("The DICOM object is no image", got=kind_of(header), where=name)
+            headers[path] = FrameHeader(header, 0)
+        except ImageError as error:
+            notes.append(Rejected(name, f"left out of the series: {error.what}"))
+    if not headers:
+        raise ImageError("No file is a DICOM image", expected="the slices of one series", where=where)
+    kept, left = leave_out(list(headers.values()), list(headers), called, where)
+    notes += left
+    paths = list(headers)
+    headers = {paths[i]: headers[paths[i]] for i in kept}
+    paths = list(headers)
+    for copies in at_one_place(list(headers.values())):
+        kept_one = paths[copies[0]]
+        for other in (paths[i] for i in copies[1:]):
+            better = _better_copy(kept_one, other)
+            if better is None:
+                break
+            worse, kept_one = (kept_one if better is other else other), better
+            notes.append(Rejected(called[worse], f"left out of the series: a copy of {called[better]}"))
+            headers.pop(worse)
+    return headers
 
 
-class _FrameHeader:
-    """The header of one frame of an enhanced object: its own functional groups, then the shared ones, then the object's."""
-
-    def __init__(self, dataset: pydicom.Dataset, index: int) -> None:
-        own = (dataset.get("PerFrameFunctionalGroupsSequence") or [])[index : index + 1]
-        groups = [*own, *(dataset.get("SharedFunctionalGroupsSequence") or [])[:1]]
-        self._places = [
-            element.value[0] for group in groups for element in group if element.VR == "SQ" and element.value
-        ]
-        self._places.append(dataset)
-
-    def get(self, keyword: str, default: Any = None) -> Any:
-        return next((place.get(keyword) for place in self._places if keyword in place), default)
+def _better_copy(first: Path, other: Path) -> Path | None:
+    """Which of two slices at one place is to be kept, where one is a copy of the other; None where they differ."""
+    pixels = []
+    for path in (first, other):
+        try:
+            pixels.append(next(_decode(read_header(path, pixels=True), "")))
+        except ImageError:
+            return other if path is first else first
+    return first if np.array_equal(pixels[0], pixels[1]) else None
 
 
-@contextmanager
-def _explained(what: str, where: str, *, quote: bool = True) -> Iterator[None]:
-    try:
-        yield
-    except ImageError:
-        raise
-    except _UNREADABLE as error:
-        got = f"{type(error).__name__}: {error}" if quote else type(error).__name__
-        raise ImageError(what, got=got, where=where) from error
+def _decoded_stack(
+    headers: dict[Path, Any], called: dict[Path, str], exact: bool, notes: list[Rejected], where: str
+) -> tuple[Plane, Stack]:
+    """The pixels of the slices in the order of their stack; without those that cannot be decoded."""
+    broken: dict[Path, Rejected] = {}
+    while True:
+        paths = [path for path in headers if path not in broken]
+        stack = stack_of([headers[path] for path in paths], paths, where, lost=len(broken))
+        found: list[Rejected] = []
+        reading = paths[0]
+
+        def planes(
+            order: NDArray[np.intp], paths: list[Path] = paths, found: list[Rejected] = found
+        ) -> Iterator[Plane]:
+            nonlocal reading
+            for index in order:
+                reading = paths[index]
+                dataset = read_header(reading, pixels=True, where=called[reading])
+                _check_pixels(dataset, called[reading])
+                stored, header = next(_decode(dataset, called[reading])), FrameHeader(dataset, 0)
+                yield _show(stored, header, voi=False, exact=exact, where=called[reading], notes=found)
+
+        try:
+            plane = _stack(planes(stack.order), len(stack.order), where)
+        except ImageError as error:
+            broken[reading] = Rejected(called[reading], f"left out of the series: {error.what}: {error.got}")
+            if len(broken) > max(1, len(headers) // 10):
+                raise
+            continue
+        left = [Rejected(called[paths[i]], f"left out of the series: {why}") for i, why in stack.left.items()]
+        notes += [*broken.values(), *left, *found]
+        return plane, stack
 
 
-def kind_of(header: Any) -> str:
-    """The name of the object's SOP class ("CT Image Storage"), or "unknown kind"."""
-    uid = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
-    return uid.name if uid else "unknown kind"
-
-
-def _check_pixels(dataset: pydicom.Dataset, where: str) -> None:
+def _check_pixels(dataset: pydicom.Dataset, where: str) -> int:
+    """The number of frames, where the object is an image and has the bytes that its header announces."""
     kind, photometric = kind_of(dataset), str(dataset.get("PhotometricInterpretation") or "")
     if not any(keyword in dataset for keyword in _PIXELS):
         raise ImageError("The DICOM object has no pixels", expected="an image", got=kind, where=where)
@@ -349,13 +378,34 @@ def _check_pixels(dataset: pydicom.Dataset, where: str) -> None:
     if "PixelData" in dataset and high is not None and bits is not None and high != bits - 1:
         got = f"bit {high} for {bits} bits"
         raise ImageError("The pixels are packed in a retired way", expected=f"HighBit {bits - 1}", got=got, where=where)
+    count = int((numbers(dataset, "NumberOfFrames", where) or (1,))[0]) or 1
+    sides = [int((numbers(dataset, side, where) or (0,))[0]) for side in ("Rows", "Columns")]
+    if count < 1 or min(sides) < 1:
+        got = f"{count} frames of {sides[0]} x {sides[1]}"
+        raise ImageError("The DICOM object has no pixels", expected="an image", got=got, where=where)
+    keyword = next(keyword for keyword in _PIXELS if keyword in dataset)
+    depth = _PIXELS[keyword] or int((numbers(dataset, "BitsAllocated", where) or (8,))[0])
+    samples = int((numbers(dataset, "SamplesPerPixel", where) or (1,))[0])
+    stored = -(-count * sides[0] * sides[1] * samples * depth // 8)
+    if photometric == "YBR_FULL_422":  # two pixels share their colour
+        stored = stored * 2 // 3
+    compressed = bool(dataset.file_meta.TransferSyntaxUID.is_compressed) and not _is_deflated(dataset)
+    check_size(stored, len(dataset.get(keyword) or b""), where, compressed=compressed)
+    if compressed and count > len(dataset.PixelData) // 8:  # each frame has a head of 8 bytes
+        got = f"{count:,} frames in {len(dataset.PixelData):,} bytes"
+        raise ImageError("The file is truncated, or its header is damaged", got=got, where=where)
+    return count
+
+
+def _is_deflated(dataset: pydicom.Dataset) -> bool:
+    return str(dataset.file_meta.TransferSyntaxUID) == _DEFLATED.decode()
 
 
 def _decode(dataset: pydicom.Dataset, where: str) -> Iterator[NDArray[np.generic]]:
     """The frames as stored, gray [H, W]; colour and single bits are uint8, as shown."""
     syntax = dataset.file_meta.TransferSyntaxUID.name
     photometric, bits = dataset.PhotometricInterpretation, dataset.get("BitsStored")
-    with _explained(f"The pixels cannot be decoded ({syntax})", where):
+    with explained(f"The pixels cannot be decoded ({syntax})", where, quote=True):
         _check_ends(dataset, where)
         for frame in iter_pixels(dataset):
             frame = frame.astype(frame.dtype.newbyteorder("="), copy=False)
@@ -386,18 +436,25 @@ def _check_ends(dataset: pydicom.Dataset, where: str) -> None:
             raise ImageError("The pixels are truncated", expected="whole JPEG streams", got=got, where=where)
 
 
-def _show(stored: NDArray[np.generic], header: Any, *, voi: bool, exact: bool, where: str) -> Plane:
+def _show(
+    stored: NDArray[np.generic], header: Any, *, voi: bool, exact: bool, where: str, notes: list[Rejected]
+) -> Plane:
     bits = int(header.get("BitsStored") or 0)
     if header.get("PhotometricInterpretation") not in _GRAY or bits == 1:
         return stored, None
     values = modality_values(stored, header, where)
+    missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(0, bool)
+    if missing.any():  # what programs write outside the body
+        notes.append(Rejected(where, missing_note(int(missing.sum()), missing.size), taken=True))
+        values = np.where(missing, values.dtype.type(0), values)
     if voi and not exact:
         values = voi_values(values, header, where)
     if values is stored and stored.dtype == np.uint8 and bits < 8 and not exact:  # the highest of few bits is white too
         values = np.rint(stored.astype(np.float64) * (255 / (2**bits - 1))).astype(np.uint8)
     if not np.isfinite(values).all():
         raise ImageError("The pixels are not all numbers", expected="finite values", where=where)
-    return values, padding_mask(stored, header, where)
+    padding = padding_mask(stored, header, where)
+    return values, (padding if not missing.any() else missing if padding is None else padding | missing)
 
 
 def _stack(planes: Iterable[Plane], count: int, where: str) -> Plane:
@@ -417,20 +474,3 @@ def _stack(planes: Iterable[Plane], count: int, where: str) -> Plane:
             mask = np.zeros(stack.shape, bool) if mask is None else mask
             mask[index] = padding
     return stack, mask
-
-
-def _places(headers: Sequence[Any], where: str) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The order of slices in space, and the affine of that stack: see `slice_order`."""
-    kinds = {(h.get("Rows"), h.get("Columns"), str(h.get("PhotometricInterpretation"))) for h in headers}
-    if len(kinds) > 1:
-        got = " and ".join(sorted(f"{rows} x {columns} {colour}" for rows, columns, colour in kinds))
-        raise ImageError("The slices make no volume", expected="slices of one size and kind", got=got, where=where)
-    table: list[NDArray[np.float64]] = []
-    for keyword, length in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
-        found = [numbers(header, keyword, where) for header in headers]
-        if lacking := sum(len(vector) != length for vector in found):
-            got = f"{lacking} of {len(headers)} slices without {keyword}"
-            raise ImageError("The slices make no volume", expected="a place for every slice", got=got, where=where)
-        table.append(np.array(found))
-    positions, orientations, pitches = table
-    return slice_order(positions, orientations, pitches, where)

@@ -46,12 +46,19 @@ def padding_mask(stored: NDArray[Any], header: Any, where: str = "") -> NDArray[
 
 
 def modality_values(stored: NDArray[np.generic], header: Any, where: str = "") -> NDArray[np.generic]:
-    """Apply the modality LUT or rescale slope and intercept: int16 or int32 where both are whole, else float32."""
-    if sequence := header.get("ModalityLUTSequence"):
-        table, first, _ = _table(sequence[0], stored, where)
+    """Apply the modality LUT or rescale slope and intercept: int16 or int32 where both are whole, else float32.
+
+    Raises:
+        ImageError: a damaged table, or a slope of 0.
+    """
+    if item := lut_of(header, "ModalityLUTSequence"):
+        table, first, _ = _table(item, stored, where)
         return _look_up(stored, table.astype(np.uint16), first)
     slope = (numbers(header, "RescaleSlope", where) or (1.0,))[0]
     intercept = (numbers(header, "RescaleIntercept", where) or (0.0,))[0]
+    if not slope:
+        got = "RescaleSlope 0"
+        raise ImageError("The rescale makes all pixels one value", expected="a slope", got=got, where=where)
     if (slope, intercept) == (1.0, 0.0):
         return stored
     if slope.is_integer() and intercept.is_integer() and stored.dtype.itemsize <= 2:
@@ -63,16 +70,26 @@ def modality_values(stored: NDArray[np.generic], header: Any, where: str = "") -
 
 
 def voi_values(values: NDArray[np.generic], header: Any, where: str = "") -> NDArray[np.generic]:
-    """Apply the object's first VOI LUT, else its first window, to 0 .. 255; without either the values come back."""
-    if sequence := header.get("VOILUTSequence"):
+    """Apply the object's first VOI LUT, else its first window, to 0 .. 255; without either the values come back.
+
+    An empty table and a window of width 0 or less say nothing, so the next one counts. A linear window narrower than one step
+    is exact: values such as those of a quantitative map are no whole numbers.
+    """
+    if item := lut_of(header, "VOILUTSequence"):
         whole = np.rint(values).astype(np.int64) if values.dtype.kind == "f" else values
-        table, first, bits = _table(sequence[0], whole, where)
+        table, first, bits = _table(item, whole, where)
         top = max(2**bits - 1, int(table.max()))  # some tables overflow the depth they announce
         return _look_up(whole, np.rint(table * (255 / top)).astype(np.uint8), first)
-    center, width = numbers(header, "WindowCenter", where), numbers(header, "WindowWidth", where)
-    if not center or not width:
+    pairs = zip(numbers(header, "WindowCenter", where), numbers(header, "WindowWidth", where), strict=False)
+    if (window := next((pair for pair in pairs if pair[1] > 0), None)) is None:
         return values
-    return apply_window(values, (center[0], width[0]), str(header.get("VOILUTFunction") or "LINEAR"), where)
+    function = str(header.get("VOILUTFunction") or "LINEAR")
+    return apply_window(values, window, "LINEAR_EXACT" if function == "LINEAR" and window[1] < 1 else function, where)
+
+
+def lut_of(header: Any, keyword: str) -> Any:
+    """The first item of a LUT sequence that has a table; None if none has."""
+    return next((i for i in header.get(keyword) or () if i.get("LUTDescriptor") and i.get("LUTData")), None)
 
 
 def apply_window(

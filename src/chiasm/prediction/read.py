@@ -18,12 +18,13 @@ from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.encoding.plan import Plan
 from chiasm.errors import InputError
 from chiasm.formats.dicom import read_header, read_series
+from chiasm.formats.dicom_headers import VOLUMES
 from chiasm.formats.intensity import Intensity
 from chiasm.formats.nifti import SUFFIXES, read_nifti
 from chiasm.formats.pixels import read_image
 from chiasm.geometry import Geometry
 from chiasm.report.sections import split_sections
-from chiasm.sources.dicom import VOLUMES
+from chiasm.sources.dicom import read as read_dicom_folder
 from chiasm.sources.dicom import read_study as read_dicom_study
 from chiasm.study import Image, Record, Report, Study, View
 
@@ -38,8 +39,9 @@ def read_study(
 ) -> tuple[Study, tuple[str, ...]]:
     """One study of an image, DICOM or NIfTI file, or of a folder with images/ and, if any, report.txt and record.json.
 
-    Slices of one CT, MR or PET series in images/ are one volume. A picture says its view by a word of its name: pa, ap or
-    lateral.
+    Slices of one CT, MR or PET series in images/ are one volume. A folder without images/ is read as the source `dicom` reads
+    one: DICOM files of any depth and any names, of one study, with as many series as there are. A picture says its view by a
+    word of its name: pa, ap or lateral.
 
     Returns:
         the study as a model of this plan can read it, and a sentence for each part that it does not read.
@@ -47,23 +49,29 @@ def read_study(
     Raises:
         InputError: nothing there, a part of it cannot be read, the record does not fit, or the model reads nothing of it.
     """
+    unread: list[str] = []
+    scan: Study | None = None
     if path.is_dir():
         files = sorted(f for f in (path / "images").glob("[!.]*") if f.is_file())
         report = report or (path / "report.txt" if (path / "report.txt").is_file() else None)
         record = record or (path / "record.json" if (path / "record.json").is_file() else None)
-        if not (files or report or record):
+        scan = None if (path / "images").is_dir() else _read_dicom_folder(path, plan, unread)
+        if not (files or scan or report or record):
             raise InputError(
                 "the study folder is empty",
-                expected="images/ with files, report.txt or record.json, any of them",
+                expected="images/ with files, DICOM files, report.txt or record.json, any of them",
+                got="; ".join(unread[:3]),
                 where=str(path),
             )
     elif path.is_file():
         files = [path]
     else:
         raise InputError("no such input", expected="a file or a study folder", where=str(path))
-    unread: list[str] = []
     names = {path: name_of(path)} if path.is_file() else _image_names(files, name_of(path))
     images, values = _read_images(names, plan, unread)
+    if scan is not None:
+        images = [image for image in scan.images if _is_readable(image, plan, unread)]
+        values = Cells(scan.record.values if scan.record else {})
     values = {name: value for name, value in values.items() if _fault(name, value, plan) is None}
     if record is not None:
         values |= _read_record(record, plan, unread)
@@ -118,16 +126,52 @@ def _read_images(names: Mapping[Path, str], plan: Plan, unread: list[str]) -> tu
             what = f"different {', '.join(clash)}" if clash else f"{len(patients)} patients"
             raise InputError("the images are not of one study", expected="one patient", got=what, where=str(group[0]))
         values |= {k: v for k, v in found.items() if v is not None}
-        if plan.image_shape is None:
-            unread.append(f"image {group[0].name}: the model reads no images")
-        elif len(image.geometry.shape) != len(plan.image_shape):
-            kinds = {2: "a single image", 3: "a volume"}
-            unread.append(
-                f"image {group[0].name}: {kinds[len(image.geometry.shape)]}, the model reads {kinds[len(plan.image_shape)]}"
-            )
-        else:
+        if _is_readable(image, plan, unread):
             images.append(_with_modality(image, plan, group[0]))
     return images, values
+
+
+def _is_readable(image: Image, plan: Plan, unread: list[str]) -> bool:
+    """Whether the model reads an image of this dimension; what it does not read of it is added to `unread`."""
+    name, ndim = Path(image.source).name, len(image.geometry.shape)
+    kinds = {2: "a single image", 3: "a volume"}
+    if plan.image_shape is None:
+        unread.append(f"image {name}: the model reads no images")
+    elif ndim != len(plan.image_shape):
+        unread.append(f"image {name}: {kinds[ndim]}, the model reads {kinds[len(plan.image_shape)]}")
+    else:
+        unread += [f"{note.where}: {note.reason}" for note in image.notes]
+        return True
+    return False
+
+
+def _read_dicom_folder(folder: Path, plan: Plan, unread: list[str]) -> Study | None:
+    """The one study of a folder of DICOM files, as its import would read it, its images named for their first files.
+
+    Raises:
+        InputError: it holds several studies.
+    """
+    own = ("report.txt", "record.json")
+    studies: list[Study] = []
+    for item in read_dicom_folder(folder, intensity=plan.intensity):
+        if isinstance(item, Study):
+            studies.append(item)
+        elif item.where not in own:
+            unread.append(f"{item.where}: {item.reason}")
+    if len(studies) > 1:
+        patients = len({study.patient_id for study in studies})
+        raise InputError(
+            "the folder holds several studies",
+            expected="the DICOM files of one study",
+            got=f"{len(studies)} studies of {patients} patient{'s' * (patients > 1)}",
+            where=str(folder),
+            remedy="give each study a folder of its own, and name all of them: chiasm predict RUN FOLDER FOLDER",
+        )
+    if not studies:
+        return None
+    name = name_of(folder)
+    images = tuple(replace(i, image_id=f"{name}/{i.source.split(' and ')[0]}") for i in studies[0].images)
+    return replace(studies[0], images=images)
 
 
 def _with_modality(image: Image, plan: Plan, path: Path) -> Image:
@@ -156,9 +200,8 @@ def _series(path: Path) -> str:
     """The series of a DICOM file that holds a slice of a volume; "" for every other file."""
     if path.suffix.lower() in PICTURES or path.name.lower().endswith(SUFFIXES):
         return ""
-    header = read_header(path, ("Modality", "SeriesInstanceUID", "NumberOfFrames"))
-    alone = str(header.get("Modality")) not in VOLUMES or int(header.get("NumberOfFrames") or 1) > 1
-    return "" if alone else str(header.get("SeriesInstanceUID") or "")
+    header = read_header(path, ("Modality", "SeriesInstanceUID"))
+    return str(header.get("SeriesInstanceUID") or "") if str(header.get("Modality")) in VOLUMES else ""
 
 
 def _read_group(

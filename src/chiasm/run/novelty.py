@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from chiasm.atomic import whole_file, write_json
 from chiasm.documents import STRICT, Document, read_document, to_json
-from chiasm.formats.dicom import CHEST
+from chiasm.formats.dicom_headers import CHEST
 from chiasm.metrics.novelty import Cloud
 from chiasm.run.folder import readable
 from chiasm.run.ranges import Range

@@ -12,14 +12,15 @@ from typing import Any
 
 from chiasm.errors import ImageError, InputError
 from chiasm.formats.cells import CellError, parse_age_years, parse_sex, reason
-from chiasm.formats.dicom import kind_of, read_dicom, read_header, read_series, unquoted
+from chiasm.formats.dicom import read_dicom, read_header, read_series
+from chiasm.formats.dicom_headers import VOLUMES, kind_of, unquoted
 from chiasm.formats.grayscale import numbers
 from chiasm.formats.intensity import Intensity
+from chiasm.formats.reading import explained
 from chiasm.sources.registry import Source
 from chiasm.study import Image, Record, Rejected, Study
 
 ABOUT = "a folder of DICOM files, grouped by study; the slices of a CT, MR or PET series become one volume"
-VOLUMES = ("CT", "MR", "PT")
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _TAGS = (
     *_UIDS,
@@ -30,7 +31,6 @@ _TAGS = (
     "PatientBirthDate",
     "StudyDate",
     "InstanceNumber",
-    "NumberOfFrames",
     "Rows",
 )
 
@@ -43,10 +43,6 @@ class _File:
     name: str
     text: Mapping[str, str]
     number: int
-
-    @property
-    def is_slice(self) -> bool:
-        return self.text["Modality"] in VOLUMES and self.text["NumberOfFrames"] in ("", "0", "1")
 
 
 def preprocessing(*, window: Sequence[float] | str | None = None) -> dict[str, Any]:
@@ -75,17 +71,29 @@ def read(path: Path, *, intensity: Intensity | None = None, pseudonymize: bool =
     """
     if not path.exists():
         raise InputError("The DICOM folder is not there", expected=ABOUT, got="no such path", where=str(path))
-    studies: dict[str, list[_File]] = {}
-    seen: dict[str, str] = {}
+    objects: dict[str, list[_File]] = {}
     for found in _scan(path):
         if isinstance(found, Rejected):
             yield found
-        elif (first := seen.setdefault(found.text["SOPInstanceUID"], found.name)) != found.name:
-            yield Rejected(found.name, f"the same object as {first} (one SOPInstanceUID)")
         else:
-            studies.setdefault(found.text["StudyInstanceUID"], []).append(found)
+            objects.setdefault(found.text["SOPInstanceUID"], []).append(found)
+    studies: dict[str, list[_File]] = {}
+    for copies in objects.values():
+        whole = next((file for file in copies if _is_whole(file)), copies[0]) if len(copies) > 1 else copies[0]
+        for other in (file for file in copies if file is not whole):
+            yield Rejected(other.name, f"the same object as {whole.name} (one SOPInstanceUID)")
+        studies.setdefault(whole.text["StudyInstanceUID"], []).append(whole)
     for files in studies.values():
         yield from _read_study(files, intensity, pseudonymize)
+
+
+def _is_whole(file: _File) -> bool:
+    """Whether the pixels of an object can be read: of several copies one may be truncated."""
+    try:
+        read_dicom(file.path, name=file.name)
+    except ImageError:
+        return False
+    return True
 
 
 def read_study(path: Path, *, intensity: Intensity | None = None, pseudonymize: bool = True) -> Study:
@@ -126,9 +134,10 @@ def _walk(folder: Path) -> Iterator[Path]:
 @unquoted()
 def _file(path: Path, name: str, *, lenient: bool = False) -> _File:
     header = read_header(path, _TAGS, where=name)
-    if not header.get("Rows"):
-        raise ImageError("The DICOM object has no pixels", got=kind_of(header), where=name)
-    text = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
+    with explained("The DICOM header is damaged", name):
+        if not header.get("Rows"):
+            raise ImageError("The DICOM object has no pixels", got=kind_of(header), where=name)
+        text = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
     lacking = [uid for uid in _UIDS if not text[uid]]
     if lacking and not lenient:
         raise ImageError("The DICOM object cannot be grouped", expected=" and ".join(_UIDS), where=name)
@@ -153,7 +162,8 @@ def _read_study(files: list[_File], intensity: Intensity | None, pseudonymize: b
             name = group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
             try:
                 if len(group) > 1:
-                    images.append(read_series([file.path for file in group], intensity=intensity, name=name))
+                    paths, names = [file.path for file in group], [file.name for file in group]
+                    images.append(read_series(paths, intensity=intensity, name=name, names=names))
                 else:
                     images.append(read_dicom(group[0].path, intensity=intensity, name=name))
             except ImageError as error:
@@ -163,11 +173,8 @@ def _read_study(files: list[_File], intensity: Intensity | None, pseudonymize: b
 
 
 def _groups(series: list[_File]) -> list[list[_File]]:
-    """The files of a series that make an image each, and those that make a volume together."""
-    slices = [file for file in series if file.is_slice]
-    if len(slices) < 2:
-        return [[file] for file in series]
-    return [slices, *([file] for file in series if not file.is_slice)]
+    """The files of a series that make a volume together, or an image each."""
+    return [series] if series[0].text["Modality"] in VOLUMES else [[file] for file in series]
 
 
 def _patient(files: list[_File], pseudonymize: bool) -> tuple[str, Rejected | None]:
@@ -178,7 +185,7 @@ def _patient(files: list[_File], pseudonymize: bool) -> tuple[str, Rejected | No
         return "", Rejected(where, f"{len(files)} files of one study belong to {len(known)} patients: all are skipped")
     if not known:
         alone = "no PatientID: the study counts as a patient of its own, who may have other studies in another split"
-        return f"unknown-{files[0].text['StudyInstanceUID']}", Rejected(where, alone)
+        return f"unknown-{files[0].text['StudyInstanceUID']}", Rejected(where, alone, taken=True)
     name = known.pop()
     return (hashlib.sha256(name.encode()).hexdigest()[:16] if pseudonymize else name), None
 
@@ -201,7 +208,7 @@ def _record(files: list[_File]) -> tuple[Record, list[Rejected]]:
                 values[column] = parse(said.pop())
             except CellError as error:
                 values[column] = error.value
-                faults.append(Rejected(where, f"{tag}: {error}"))
+                faults.append(Rejected(where, f"{tag}: {error}", error.value is not None))
     return Record(values), faults
 
 

@@ -98,7 +98,10 @@ class Columns:
                 f"column {column}: {len(lost)} of {good + len(lost)} cells with a value are not {found.wanted} "
                 f"(rows {rows}), so it may not be the column that was meant"
             )
-        self.rejected += [Rejected(f"{self.where(i)}, column {column}", why) for i, why in found.problems.items()]
+        self.rejected += [
+            Rejected(f"{self.where(i)}, column {column}", why, found.values[i] is not None)
+            for i, why in found.problems.items()
+        ]
         return found.values
 
     def _column(self, column: str) -> Values:

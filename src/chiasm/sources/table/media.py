@@ -85,7 +85,9 @@ def read_picture(
         from chiasm.formats.dicom import read_dicom, read_series
 
         image = (
-            read_series(_slices(path), intensity=intensity, name=source)
+            read_series(
+                slices := _slices(path), intensity=intensity, name=source, names=[f"{source}/{f.name}" for f in slices]
+            )
             if path.is_dir()
             else read_dicom(path, intensity=intensity, name=source)
         )
