@@ -122,11 +122,14 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         error(tmp_path / name)
     assert error(tmp_path / "missing.nii").got == "no such file"
-    assert error(write(np.zeros((2, 3, 4, 5), np.uint8), tmp_path / "time.nii")).got == "2 x 3 x 4 x 5"
+    series = error(write(np.zeros((2, 3, 4, 5), np.uint8), tmp_path / "time.nii"))
+    assert (series.what, series.got) == ("The file holds several volumes", "2 x 3 x 4 x 5")
+    assert "four_to_three" in series.remedy
     assert "complex" in error(write(np.zeros((2, 2, 2), np.complex64), tmp_path / "complex.nii")).got
     bad = np.zeros((2, 2, 2), np.float32)
-    bad[0, 0, 1] = np.nan
-    assert error(write(bad, tmp_path / "nan.nii")).got == "1 NaN or infinite of 8"
+    bad[0, 0, 1] = np.inf
+    assert error(write(bad, tmp_path / "inf.nii")).got == "1 infinite of 8"
+    assert error(write(np.full((2, 2, 2), np.nan, np.float32), tmp_path / "nan.nii")).got == "NaN alone"
     lost = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), None)
     lost.header["sform_code"] = lost.header["qform_code"] = 0
     nib.save(lost, tmp_path / "lost.nii")
@@ -139,3 +142,48 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     analyze = nib.AnalyzeImage(np.zeros((2, 2, 2), np.uint8), np.eye(4))
     nib.save(analyze, tmp_path / "a.img")
     assert error(tmp_path / "a.img").got == "Spm2AnalyzeImage"
+
+
+def test_nan_is_background_and_said(tmp_path: Path) -> None:
+    """SPM and perfusion maps have NaN outside the brain."""
+    values = np.array([[[np.nan, 2.0], [-3.0, 7.0]]], np.float32)
+    image = read_nifti(write(values, tmp_path / "cbf.nii"), name="sub-1/cbf.nii")
+    np.testing.assert_array_equal(image.pixels, np.array([[[-3.0, 2.0], [-3.0, 7.0]]]).T)
+    (note,) = image.notes
+    assert note.where == "sub-1/cbf.nii" and note.taken
+    assert note.reason == "1 of 4 values are NaN: taken as background, the lowest value of the image"
+
+
+@pytest.mark.parametrize(
+    ("code", "millimetres", "said"), [(0, 2, 0), (1, 2000, 0), (2, 2, 0), (3, 0.002, 0), (4, 2, 1), (7, 2, 1)]
+)
+def test_an_unknown_unit_is_taken_as_millimetres_and_said(
+    code: int, millimetres: float, said: int, tmp_path: Path
+) -> None:
+    path = write(np.zeros((2, 2, 2), np.uint8), tmp_path / "a.nii", np.diag([2.0, 2, 2, 1]))
+    content = bytearray(path.read_bytes())
+    content[123] = code | 8  # the unit of time stands beside it
+    path.write_bytes(content)
+    image = read_nifti(path)
+    assert image.geometry.spacing_mm == pytest.approx((millimetres,) * 3)
+    assert len(image.notes) == said
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_announced_axes_are_compared_with_the_bytes_before_memory_is_taken(suffix: str, tmp_path: Path) -> None:
+    plain = write(np.zeros((4, 4, 4), np.uint8), tmp_path / "a.nii").read_bytes()
+    for axes in ((30000, 30000, 1200), (32767, 32767, 32767), (-5, 4, 4), (0, 4, 4)):
+        content = bytearray(plain)
+        content[40:48] = np.array([3, *axes], "<i2").tobytes()
+        path = tmp_path / f"bad{suffix}"
+        path.write_bytes(gzip.compress(bytes(content)) if suffix.endswith("gz") else bytes(content))
+        with pytest.raises(ImageError):
+            read_nifti(path)
+
+
+def test_a_volume_beyond_the_limit_is_refused_with_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(np.zeros((40, 40, 40), np.int16), tmp_path / "a.nii")
+    monkeypatch.setenv("CHIASM_MAX_IMAGE_GB", "0.0001")
+    with pytest.raises(ImageError, match="larger than may be read") as caught:
+        read_nifti(path)
+    assert "CHIASM_MAX_IMAGE_GB" in caught.value.remedy

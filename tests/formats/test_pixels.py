@@ -1,6 +1,7 @@
 """Reading pictures, the intensity rule, and fitting into the store."""
 
 import itertools
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image as Pillow
 from PIL import ImageChops
 
 from chiasm.errors import ImageError
-from chiasm.formats.pixels import fit, read_image
+from chiasm.formats.pixels import fit, read_image, read_picture
 from chiasm.geometry import Geometry
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -104,6 +105,97 @@ def test_big_endian_tiff_comes_in_native_order(tmp_path: Path) -> None:
 def test_float_tiff_is_kept(tmp_path: Path) -> None:
     values = np.array([[-1000.5, 0], [3, 2000]], np.float32)
     np.testing.assert_array_equal(read_image(save(Pillow.fromarray(values), tmp_path / "a.tif")), values)
+
+
+def write_tiff(path: Path, values: np.ndarray, photometric: int, order: str = "<", bits: int = 0) -> Path:
+    """A gray TIFF without compression, its tags written one by one."""
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    data = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    if bits == 12:  # two values in three bytes
+        a, b = values.ravel()[::2].astype(int), values.ravel()[1::2].astype(int)
+        data = np.stack([a >> 4, (a & 15) << 4 | b >> 8, b & 255], axis=1).astype(np.uint8).tobytes()
+    height, width = values.shape
+    depth = bits or 8 * values.dtype.itemsize
+    tags = [(256, 4, width), (257, 4, height), (258, 3, depth), (259, 3, 1), (262, 3, photometric), (273, 4, 0)]
+    tags += [(277, 3, 1), (278, 4, height), (279, 4, len(data)), (339, 3, kind)]
+    start = 8 + 2 + 12 * len(tags) + 4
+    out = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    for tag, form, value in tags:
+        value = start if tag == 273 else value
+        out += struct.pack(f"{order}HHI", tag, form, 1)
+        out += struct.pack(f"{order}I", value) if form == 4 else struct.pack(f"{order}HH", value, 0)
+    path.write_bytes(out + struct.pack(f"{order}I", 0) + data)
+    return path
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.float32])
+def test_a_tiff_whose_zero_is_white_is_no_negative(tmp_path: Path, dtype: type, order: str) -> None:
+    """Film digitizers write so. A whole number turns about its bits, a fraction about its range."""
+    values = np.array([[0, 1, 100], [200, 250, 255]], dtype)
+    pixels = read_image(write_tiff(tmp_path / "a.tif", values, 0, order))
+    top = 255 if dtype == np.float32 else np.iinfo(dtype).max
+    np.testing.assert_array_equal(pixels, top - values.astype(np.float64))
+    np.testing.assert_array_equal(read_image(write_tiff(tmp_path / "b.tif", values, 1, order)), values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([[0, 5, 2**31], [2**32 - 1, 7, 1]], np.uint32),
+        np.array([[-(2**31), 5, 0], [2**31 - 1, 7, 1]], np.int32),
+        np.array([[-128, 5, 0], [127, 7, -1]], np.int8),
+        np.array([[-32768, 5, 0], [32767, 7, -1]], np.int16),
+    ],
+)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_gray_tiffs_keep_their_sign_whatever_their_depth_and_byte_order(
+    tmp_path: Path, values: np.ndarray, order: str
+) -> None:
+    if values.dtype == np.int8 and order == ">":
+        pytest.skip("one byte has no order")
+    np.testing.assert_array_equal(read_image(write_tiff(tmp_path / "a.tif", values, 1, order)), values)
+
+
+def test_twelve_bits_of_a_tiff_are_kept(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 4095, 17], [2048, 5, 300, 4000]], np.uint16)
+    np.testing.assert_array_equal(read_image(write_tiff(tmp_path / "a.tif", values, 1, bits=12)), values)
+
+
+def test_nan_of_a_float_picture_is_background_and_said(tmp_path: Path) -> None:
+    values = np.array([[np.nan, 0.5], [-2, 3]], np.float32)
+    image = read_picture(save(Pillow.fromarray(values), tmp_path / "a.tif"), name="x/a.tif")
+    np.testing.assert_array_equal(image.pixels, [[-2, 0.5], [-2, 3]])
+    assert [(note.where, note.taken) for note in image.notes] == [("x/a.tif", True)]
+    with pytest.raises(ImageError, match="not all numbers"):
+        read_picture(save(Pillow.fromarray(np.array([[np.inf, 1]], np.float32)), tmp_path / "b.tif"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "bmp"])
+def test_colour_that_is_turned_to_luminance_is_said(tmp_path: Path, suffix: str) -> None:
+    gray = smooth(160, 144)
+    colours = np.stack([gray, 255 - gray, gray[::-1]], axis=-1)
+    image = read_picture(save(Pillow.fromarray(colours), tmp_path / f"a.{suffix}"))
+    np.testing.assert_array_equal(image.pixels, read_image(tmp_path / f"a.{suffix}"))
+    assert ["luminance" in note.reason for note in image.notes] == [True]
+    same = save(Pillow.fromarray(np.stack([gray] * 3, axis=-1)), tmp_path / f"b.{suffix}")
+    assert not read_picture(same).notes
+    marked = np.stack([gray] * 3, axis=-1)
+    marked[:4, :6] = [255, 0, 0]  # a small mark in colour is no other image
+    assert not read_picture(save(Pillow.fromarray(marked), tmp_path / f"c.{suffix}")).notes
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+def test_channels_may_be_kept_as_images_of_their_own(tmp_path: Path, suffix: str) -> None:
+    path = save(Pillow.fromarray(COLOURS), tmp_path / f"a.{suffix}")
+    image = read_picture(path, channels=3)
+    np.testing.assert_array_equal(image.pixels, COLOURS.transpose(2, 0, 1))
+    assert image.geometry.shape == COLOURS.shape[:2]
+    assert not image.notes
+    for picture, count in ((COLOURS, 2), (RAMP, 3)):
+        path = save(Pillow.fromarray(picture), tmp_path / f"b.{suffix}")
+        with pytest.raises(ImageError, match="another number of channels"):
+            read_picture(path, channels=count)
 
 
 def test_cmyk_of_adobe_and_of_others_shows_the_same_picture(tmp_path: Path) -> None:

@@ -3,78 +3,163 @@
 from __future__ import annotations
 
 import re
-import struct
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageChops, ImageOps, UnidentifiedImageError
+from PIL import ImageChops, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from chiasm.errors import ImageError
+from chiasm.formats.reading import explained, fill_missing, missing_note
 from chiasm.geometry import Geometry, Shape
+from chiasm.study import Image, Rejected
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 EXPECTED = "a PNG, JPEG, TIFF or BMP image"
 _WIDE = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}  # modes of more than 8 bits, always gray
-_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, OverflowError)
+_COLOURS = {"RGB", "RGBA", "YCbCr", "CMYK", "P", "PA", "LAB"}
+_PHOTOMETRIC, _BITS, _FORMAT = 262, 258, 339  # tags of a TIFF
+_UNSIGNED, _SIGNED = 1, 2
+_COLOUR_LEVELS, _COLOUR_SHARE = 16, 0.01  # channels that differ by more, in more of the pixels, are no gray picture
+FLATTENED = (
+    "its colour channels differ, and are converted to luminance; where each is an image of its own, write "
+    "`channels: [NAME, NAME, NAME]` under images in the map"
+)
+
+for (_order, _zero, _form, _fill, _depth, _extra), _mode in list(TiffImagePlugin.OPEN_INFO.items()):
+    # what Pillow leaves out: 0 is white, and 32 bits without a sign in the other byte order; `_wide` gives them their meaning
+    if _zero == 1 and _mode[0] in _WIDE:
+        for _white in (0, 1):
+            for _signed in {_form, (1,)} if _form == (2,) and _depth == (32,) else {_form}:
+                TiffImagePlugin.OPEN_INFO.setdefault((_order, _white, _signed, _fill, _depth, _extra), _mode)
 
 
 def read_image(path: Path) -> NDArray[np.generic]:
     """Read one picture as gray [H, W], upright (EXIF orientation applied), whatever its colour mode.
 
-    One bit or eight a channel come as uint8, 16-bit gray as uint16, 32-bit gray TIFF as int32 or float32. Colour is
+    One bit or eight a channel come as uint8, 16-bit gray as uint16, other gray TIFFs as they are: int8, int32, uint32 or
+    float32. The darkest stored value is black in all of them, also where the file says that it is white (TIFF). Colour is
     turned to luminance (ITU-R BT.601), 16 bits a channel by their upper 8. What is transparent lies over black.
 
     Raises:
         ImageError: the file is missing, empty, truncated, no image, of several pages, or larger than Pillow's limit.
     """
-    path = Path(path)
+    return _read(Path(path), 0).pixels
+
+
+def read_picture(path: Path, *, image_id: str = "", name: str = "", channels: int = 0) -> Image:
+    """Read one picture as `read_image` does, as a noun; or with each colour channel as an image of its own [C, H, W].
+
+    NaN is background, the lowest value. That, and colour that was turned to luminance, is said in `Image.notes`.
+
+    Args:
+        name: what to call the file in `Image.source` and in errors, instead of its path.
+        channels: how many channels to keep; 0 for gray.
+
+    Raises:
+        ImageError: as `read_image`; another number of channels; infinite values.
+    """
+    read = _read(Path(path), channels, name)
+    pixels, missing = fill_missing(read.pixels, name or str(path))
+    notes = [missing_note(missing, pixels.size)] if missing else []
+    notes += [FLATTENED] if read.flattened else []
+    return Image(
+        image_id,
+        pixels,
+        Geometry.identity(pixels.shape[-2:]),
+        source=name or path.name,
+        notes=tuple(Rejected(name or path.name, note, taken=True) for note in notes),
+    )
+
+
+class _Decoded(NamedTuple):
+    """Pixels, and whether their colours were lost."""
+
+    pixels: NDArray[np.generic]
+    flattened: bool
+
+
+def _read(path: Path, channels: int, name: str = "") -> _Decoded:
+    where = name or str(path)
     if not path.is_file():
-        raise ImageError("The image is not there", expected=EXPECTED, got="no such file", where=str(path))
+        raise ImageError("The image is not there", expected=EXPECTED, got="no such file", where=where)
     if not path.stat().st_size:
-        raise ImageError("The image is empty", expected=EXPECTED, got="a file of 0 bytes", where=str(path))
+        raise ImageError("The image is empty", expected=EXPECTED, got="a file of 0 bytes", where=where)
     try:
-        # a file object: given a path, Pillow maps an uncompressed TIFF into memory and scrambles one lying on its side
-        with path.open("rb") as file, Pillow.open(file, formats=FORMATS) as image:
-            pages = getattr(image, "n_frames", 1)
-            if pages > 1 and image.format != "MPO":  # an MPO's further pages are previews of its first
-                raise ImageError(
-                    "The file holds several pages, and which one is meant is unknown",
-                    expected="one image a file",
-                    got=f"{pages} pages",
-                    where=str(path),
-                    remedy="save each page as a file of its own",
-                )
-            image.draft("L", None)  # a colour JPEG then decodes its luminance only, at twice the speed
-            pixels = _gray(image)
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            "The file is no image that can be read", expected=EXPECTED, got=_head(path), where=str(path)
-        ) from error
-    except Pillow.DecompressionBombError as error:
-        limit = f"at most {2 * (Pillow.MAX_IMAGE_PIXELS or 0):,} pixels"
-        raise ImageError("The image is too large", expected=limit, got=str(error), where=str(path)) from error
-    except _UNREADABLE as error:
-        raise ImageError(
-            "The image is damaged",
-            expected=EXPECTED,
-            got=f"{type(error).__name__}: {error}",
-            where=str(path),
-            remedy="copy or download the file again",
-        ) from error
-    if pixels.ndim != 2 or not pixels.size:
-        raise ImageError("The image has no pixels", expected="[H, W]", got=str(pixels.shape), where=str(path))
-    return pixels
+        with explained("The image is damaged", where, expected=EXPECTED, remedy="copy or download the file again"):
+            decoded = _decode(path, channels, where)
+    except ImageError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            got = _head(path)
+            raise ImageError(
+                "The file is no image that can be read", expected=EXPECTED, got=got, where=where
+            ) from error
+        if isinstance(error.__cause__, Pillow.DecompressionBombError):
+            limit = f"at most {2 * (Pillow.MAX_IMAGE_PIXELS or 0):,} pixels"
+            raise ImageError("The image is too large", expected=limit, got="more", where=where) from error
+        raise
+    if decoded.pixels.ndim not in (2, 3) or not decoded.pixels.size:
+        raise ImageError("The image has no pixels", expected="[H, W]", got=str(decoded.pixels.shape), where=where)
+    return decoded
+
+
+def _decode(path: Path, channels: int, where: str) -> _Decoded:
+    # a file object: given a path, Pillow maps an uncompressed TIFF into memory and scrambles one lying on its side
+    with path.open("rb") as file, Pillow.open(file, formats=FORMATS) as image:
+        pages = getattr(image, "n_frames", 1)
+        if pages > 1 and image.format != "MPO":  # an MPO's further pages are previews of its first
+            raise ImageError(
+                "The file holds several pages, and which one is meant is unknown",
+                expected="one image a file",
+                got=f"{pages} pages",
+                where=where,
+                remedy="save each page as a file of its own",
+            )
+        if channels:
+            return _Decoded(_channels(image, channels, where), flattened=False)
+        flattened = _is_colourful(image, path)
+        image.draft("L", None)  # a colour JPEG then decodes its luminance only, at twice the speed
+        return _Decoded(_gray(image), flattened)
+
+
+def _is_colourful(image: Pillow.Image, path: Path) -> bool:
+    """Whether the colours of a picture say something that gray does not."""
+    if image.mode not in _COLOURS:
+        return False
+    if image.format == "JPEG":  # its coarsest scale decodes at a fraction of the cost
+        with Pillow.open(path, formats=FORMATS) as small:
+            small.draft("RGB", (image.width // 8 or 1, image.height // 8 or 1))
+            rgb = np.asarray(small.convert("RGB")).astype(np.int16)
+    else:
+        rgb = np.asarray(image.convert("RGBA").convert("RGB")).astype(np.int16)
+    spread = rgb.max(axis=-1) - rgb.min(axis=-1)
+    return bool((spread > _COLOUR_LEVELS).mean() > _COLOUR_SHARE)
+
+
+def _channels(image: Pillow.Image, count: int, where: str) -> NDArray[np.generic]:
+    """[C, H, W] of a picture whose channels are images of their own."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "P":
+        upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+    bands = upright.getbands()
+    if len(bands) == count + 1 and bands[-1] == "A" and upright.getextrema()[-1] == (255, 255):
+        bands = bands[:-1]  # a channel of opacity that says nothing
+    if len(bands) != count:
+        got = f"{len(bands)} channel{'s' * (len(bands) > 1)}"
+        raise ImageError("The image has another number of channels", expected=f"{count} channels", got=got, where=where)
+    return np.ascontiguousarray(np.stack([np.asarray(upright.getchannel(band)) for band in bands]))
 
 
 def _gray(image: Pillow.Image) -> NDArray[np.generic]:
     inverted = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     upright = ImageOps.exif_transpose(image)
-    if upright.mode in _WIDE:
-        pixels = np.asarray(upright)
-        return pixels.astype(pixels.dtype.newbyteorder("="))
+    if upright.mode in _WIDE or (upright.mode == "L" and tags.get(_FORMAT, (0,))[0] == _SIGNED):
+        return _wide(np.asarray(upright), tags)
     if upright.mode == "CMYK":  # Pillow takes every CMYK JPEG for one of Adobe's, whose inks are stored inverted
         upright = (ImageChops.invert(upright) if inverted else upright).convert("RGB")
     if upright.has_transparency_data:
@@ -83,6 +168,21 @@ def _gray(image: Pillow.Image) -> NDArray[np.generic]:
     elif upright.mode == "P":
         upright = upright.convert("RGB")
     return np.array(upright.convert("L"))
+
+
+def _wide(pixels: NDArray[Any], tags: Mapping[int, Any]) -> NDArray[np.generic]:
+    """Gray values as the file means them: Pillow reads 32 bits without a sign as signed, and 8 the other way round, and takes
+    the lowest value for black in all of more than 8 bits."""
+    values = pixels.astype(pixels.dtype.newbyteorder("="))
+    bits, kind = int(tags.get(_BITS, (0,))[0]), int(tags.get(_FORMAT, (_UNSIGNED,))[0])
+    if (bits, kind) == (32, _UNSIGNED) and values.dtype == np.int32:
+        values = values.view(np.uint32)
+    if (bits, kind) == (8, _SIGNED):
+        values = values.view(np.int8)
+    if tags.get(_PHOTOMETRIC) == 0:  # WhiteIsZero
+        top = 2**bits - 1 if values.dtype.kind == "u" and bits else np.nanmax(values) + np.nanmin(values)
+        values = values.dtype.type(top) - values
+    return values
 
 
 _KINDS = {

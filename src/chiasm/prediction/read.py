@@ -21,8 +21,7 @@ from chiasm.formats.dicom import read_header, read_series
 from chiasm.formats.dicom_headers import VOLUMES
 from chiasm.formats.intensity import Intensity
 from chiasm.formats.nifti import SUFFIXES, read_nifti
-from chiasm.formats.pixels import read_image
-from chiasm.geometry import Geometry
+from chiasm.formats.pixels import read_picture
 from chiasm.report.sections import split_sections
 from chiasm.sources.dicom import read as read_dicom_folder
 from chiasm.sources.dicom import read_study as read_dicom_study
@@ -210,10 +209,9 @@ def _read_group(
     """The image of a file or of the slices of a volume, and the record and patient that a DICOM header names."""
     path = files[0]
     if path.name.lower().endswith(SUFFIXES):
-        return read_nifti(path, image_id=image_id), {}, ""
+        return read_nifti(path, image_id=image_id, name=path.name), {}, ""
     if path.suffix.lower() in PICTURES:
-        pixels = read_image(path)
-        return Image(image_id, pixels, Geometry.identity(pixels.shape), _view(path), source=path.name), {}, ""
+        return replace(read_picture(path, image_id=image_id, name=path.name), view=_view(path)), {}, ""
     study = read_dicom_study(path, intensity=intensity)
     image = read_series(files, intensity=intensity) if len(files) > 1 else study.images[0]
     patient = "" if study.patient_id.startswith("unknown-") else study.patient_id

@@ -11,16 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.errors import ImageError, TableError
-from chiasm.formats import nifti
+from chiasm.formats import nifti, pixels
 from chiasm.formats.intensity import Intensity
-from chiasm.formats.pixels import SUFFIXES, read_image
 from chiasm.geometry import Geometry
 from chiasm.sources.table.schema import Images, Masks
 from chiasm.sources.table.tabular import find_folders
 from chiasm.study import Image, View
 
 DICOM = (".dcm", ".dicom")
-PICTURES = (*sorted(SUFFIXES), *DICOM, ".nii.gz", ".nii")
+PICTURES = (*sorted(pixels.SUFFIXES), *DICOM, ".nii.gz", ".nii")
 
 
 def find_file(root: Path, folders: Sequence[str], name: str) -> Path | None:
@@ -80,7 +79,7 @@ def read_picture(
         ImageError: it cannot be read.
     """
     if path.name.lower().endswith(nifti.SUFFIXES):
-        image = nifti.read_nifti(path)
+        image = nifti.read_nifti(path, name=source)
     elif path.is_dir() or path.suffix.lower() in DICOM or _is_dicom(path):
         from chiasm.formats.dicom import read_dicom, read_series
 
@@ -92,8 +91,7 @@ def read_picture(
             else read_dicom(path, intensity=intensity, name=source)
         )
     else:
-        pixels = read_image(path)
-        image = Image("", pixels, Geometry.identity(pixels.shape))
+        image = pixels.read_picture(path, name=source)
     geometry = image.geometry
     if frame is not None:
         original = (*image.pixels.shape[:-2], frame[1], frame[0])
@@ -125,7 +123,7 @@ def read_mask(path: Path, part: Masks, shape: tuple[int, ...]) -> NDArray[np.boo
         ImageError: unreadable, of another shape, or of more than two values where the map does not say which is meant.
     """
     values: NDArray[Any] = (
-        nifti.read_nifti(path).pixels if path.name.lower().endswith(nifti.SUFFIXES) else read_image(path)
+        nifti.read_nifti(path).pixels if path.name.lower().endswith(nifti.SUFFIXES) else pixels.read_image(path)
     )
     if values.shape != shape:
         size = " x ".join(map(str, shape))
