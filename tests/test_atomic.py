@@ -39,6 +39,11 @@ def test_a_file_holds_what_was_written_in_place_of_what_was(tmp_path: Path, kind
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
+def test_no_cell_of_a_csv_file_is_a_formula(tmp_path: Path) -> None:
+    write_csv(tmp_path / "f", [("=1+1", "+49 30", "-no effusion", "@home", "\tx", "-1.5", -2, "a=b", "+3e4")])
+    assert (tmp_path / "f").read_text() == "'=1+1,'+49 30,'-no effusion,'@home,'\tx,-1.5,-2,a=b,+3e4\n"
+
+
 def test_an_error_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("old")
 

@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -54,10 +54,37 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+class CsvWriter:
+    """Rows of a CSV file, none of whose cells a spreadsheet would run as a formula.
+
+    A text that begins with =, +, -, @, a tab or a line end, and is no number, gets an apostrophe before it.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._writer = csv.writer(file)
+
+    def writerow(self, row: Iterable[object]) -> None:
+        self._writer.writerow([_harmless(cell) for cell in row])
+
+    def writerows(self, rows: Iterable[Iterable[object]]) -> None:
+        for row in rows:
+            self.writerow(row)
+
+
+def _harmless(cell: object) -> object:
+    if not (isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """Replace a file by one with these rows, of which the first is the header."""
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)
+        CsvWriter(file).writerows(rows)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from chiasm.atomic import whole_file, write_csv
+from chiasm.atomic import CsvWriter, whole_file, write_csv
 from chiasm.errors import InputError
 from chiasm.report.attributes import ATTRIBUTES, describe_findings
 from chiasm.report.files import NamedReport, find_other_language
@@ -17,7 +16,7 @@ from chiasm.study import Rejected, Report, State
 from chiasm.vocabulary import FINDINGS, scheme
 
 if TYPE_CHECKING:
-    from _csv import Writer
+    pass
 
 _SHOWN = 500  # characters of a sentence on either side of the words: a text without full stops is one sentence
 SCHEMES = ("states", "chestxray14", "chexpert")
@@ -118,10 +117,10 @@ def _check_places(out: Path, beside: Path, details: Path | None) -> None:
 
 
 @contextmanager
-def _replacing(out: Path) -> Iterator[Writer]:
+def _replacing(out: Path) -> Iterator[CsvWriter]:
     """A CSV file that takes its place when it is whole."""
     with whole_file(out) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        yield csv.writer(file)
+        yield CsvWriter(file)
 
 
 def _header(name: str) -> list[str]:
