@@ -25,8 +25,8 @@ def write(studies, out: Path, **options) -> Cohort:
 
 def rejections(cohort: Cohort) -> list[tuple[str, str]]:
     rows = list(csv.reader((cohort.path / "rejected.csv").read_text("utf-8").splitlines()))
-    assert rows[0] == ["where", "reason"]
-    return [(where, reason) for where, reason in rows[1:]]
+    assert rows[0] == ["where", "reason", "taken"]
+    return [(where, reason) for where, reason, _ in rows[1:]]
 
 
 def test_same_studies_give_the_same_hash_in_any_order_and_place(make_study, tmp_path: Path) -> None:

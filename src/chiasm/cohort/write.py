@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from chiasm.atomic import write_csv, write_json
+from chiasm.atomic import write_json
 from chiasm.cohort.arrays import Pixels
 from chiasm.cohort.preprocessing import Preprocessing
+from chiasm.cohort.skipped import write_skipped
 from chiasm.cohort.tables import (
     SCHEMA,
     ColumnInfo,
@@ -568,6 +569,5 @@ def write_content(content: Content, folder: Path) -> None:
         pq.write_table(table, folder / f"{name}.parquet", row_group_size=10_000, compression="zstd")
     if "atlas" in content.arrays:
         np.save(folder / "atlas.npy", content.arrays["atlas"], allow_pickle=False)
-    rows = ((r.where, r.reason, "yes" if r.taken else "no") for r in content.rejected)
-    write_csv(folder / "rejected.csv", [("where", "reason", "taken"), *rows])
+    write_skipped(folder, content.rejected)
     write_json(folder / "cohort.json", content.meta)

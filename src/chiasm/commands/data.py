@@ -101,6 +101,7 @@ def import_(
     A cohort is a folder with tables and pixels; the other commands read it.
     """
     from chiasm.cohort.imports import import_cohort
+    from chiasm.cohort.skipped import FILE, read_skipped, sum_up
     from chiasm.progress import Progress
 
     options: dict[str, Any] = dict(_parse_option(text) for text in option or [])
@@ -123,9 +124,13 @@ def import_(
             progress=lambda seen: bar.advance(seen - bar.done),
         )
     counts = cohort.meta["counts"]
-    skipped = f"; {counts['rejected']} inputs were skipped, see {out / 'rejected.csv'}" if counts["rejected"] else ""
-    text = f"{counts['studies']} studies, {counts['images']} images in {out}{skipped}\nnext: chiasm inspect {out}"
-    return Answer({"cohort": str(out), "hash": cohort.hash, "counts": counts}, text)
+    listed = read_skipped(cohort.path)
+    lines = [f"{counts['studies']} studies, {counts['images']} images in {out}"]
+    for taken, what in ((False, "were skipped"), (True, "were taken with a note")):
+        if some := [item for item in listed if item.taken is taken]:
+            lines += [f"{len(some)} inputs {what}, see {out / FILE}:", *sum_up(some)]
+    document = {"cohort": str(out), "hash": cohort.hash, "counts": counts}
+    return Answer(document, "\n".join([*lines, f"next: chiasm inspect {out}"]))
 
 
 def inspect(cohort: Annotated[Path, Argument(help="The cohort's folder.")]) -> Answer:
