@@ -28,17 +28,25 @@ OLDEST_YEARS = 120.0
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 _UNIT = re.compile(r"(?:(y|m|w|d)|(y)(?:ear|r)s?|(m)o(?:nth)?s?|(w)(?:ee)?ks?|(d)ays?)")
 _YEARS_IN = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}
+_BAND = re.compile(
+    r"[\[(]?\s*\d+(?:\.\d+)?\s*(?:-|–|—|to|,|\.\.)\s*\d+(?:\.\d+)?\s*[\])]?\s*(?:[a-z]*)|[<≤]=?\s*\d+|\d+s"
+)
 _OPEN_END = re.compile(r">=?\s*(\d+)|(\d+)\s*(?:y?\+|and over|or older)")
 _NUMERIC = re.compile(r"[\d.,;:+<>=~%/ -]{1,12}[a-zA-Z]?")
 _FIELD_LIMIT = 1 << 24  # characters of one cell; the default of the csv module, 131072, is less than a long note
 
 
 class CellError(ValueError):
-    """A cell cannot be used as it stands; `value` is the nearest that is true of it, or None."""
+    """A cell cannot be used as it stands.
 
-    def __init__(self, reason: str, value: float | None = None) -> None:
+    Attributes:
+        value: the nearest that is true of it, or None.
+        understood: the meaning is plain, though no value can be made of it: the column is the one that was meant.
+    """
+
+    def __init__(self, reason: str, value: float | None = None, *, understood: bool = False) -> None:
         super().__init__(reason if value is not None else f"{reason}: treated as missing")
-        self.value = value
+        self.value, self.understood = value, understood
 
 
 def is_missing(text: str) -> bool:
@@ -61,11 +69,14 @@ def parse_number(text: str, low: float = -math.inf, high: float = math.inf) -> f
     return value
 
 
-def parse_age_years(text: str) -> float:
+def parse_age_years(text: str, unit: str = "years") -> float:
     """Years of "58", "058Y", "18 months", "010D" (DICOM's age string counts years, months, weeks or days).
 
+    Args:
+        unit: of an age without one: years, months, weeks or days.
+
     Raises:
-        CellError: unreadable, or above 120 (ChestX-ray14 has ages of 400 and more); the open-ended "89+" of
+        CellError: unreadable, a band ("35-40"), or above 120 (ChestX-ray14 has ages of 400 and more); the open-ended "89+" of
             de-identified charts carries 89 as its value, the least that is true.
 
     >>> parse_age_years("58"), parse_age_years("006Y"), parse_age_years("18 months")
@@ -73,14 +84,15 @@ def parse_age_years(text: str) -> float:
     """
     word = text.strip().lower()
     if match := _OPEN_END.fullmatch(word):
-        least = float(match[1] or match[2])
+        least = float(match[1] or match[2]) * _YEARS_IN[unit[0]]
         if least <= OLDEST_YEARS:
             raise CellError(f"{_show(text)} is an open-ended age: kept as {least:g}", least)
     match = _AGE.fullmatch(word)
-    unit = _UNIT.fullmatch(match[2] or "y") if match else None
-    if match is None or unit is None:
+    if match is None or not _UNIT.fullmatch(match[2] or "y"):
+        if _BAND.fullmatch(word):
+            raise CellError(f"{_show(text)} is a band of ages", understood=True)
         raise CellError(f"{_show(text)} is not an age")
-    years = float(match[1]) * _YEARS_IN[word[match.start(2)] if match[2] else "y"]
+    years = float(match[1]) * _YEARS_IN[(match[2] or unit)[0]]
     if years > OLDEST_YEARS:
         raise CellError(f"{_show(text)} is no age of a human being")
     return years
@@ -240,12 +252,9 @@ class Files:
         self._taken: set[Path] = set()
         self.by_stem = 0
         for folder in folders:
-            for parent, inner, names in os.walk(folder):
-                inner.sort()
-                for name in sorted(names):
-                    path = Path(parent, name)
-                    self._names.setdefault(name, []).append(path)
-                    self._stems.setdefault(path.stem, []).append(path)
+            for path in walk(folder):
+                self._names.setdefault(path.name, []).append(path)
+                self._stems.setdefault(path.stem, []).append(path)
 
     def __len__(self) -> int:
         return sum(map(len, self._names.values()))
@@ -270,6 +279,19 @@ class Files:
         for path in (path for paths in self._names.values() for path in paths):
             if path.suffix.lower() in SUFFIXES and path not in self._taken:
                 yield path
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """All files below, in the order of their names; linked folders too, each once, and none that is hidden."""
+    entered: set[str] = set()
+    for parent, inner, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in entered:
+            inner.clear()
+            continue
+        entered.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(names))
 
 
 def find_table(folder: Path, *patterns: str) -> Path | None:

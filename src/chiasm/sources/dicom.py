@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.errors import ImageError, InputError
-from chiasm.formats.cells import CellError, parse_age_years, parse_sex, reason
+from chiasm.formats.cells import CellError, parse_age_years, parse_sex, reason, walk
 from chiasm.formats.dicom import read_dicom, read_header, read_series
 from chiasm.formats.dicom_headers import VOLUMES, kind_of, unquoted
 from chiasm.formats.grayscale import numbers
@@ -110,25 +109,12 @@ def read_study(path: Path, *, intensity: Intensity | None = None, pseudonymize: 
 
 
 def _scan(path: Path) -> Iterator[_File | Rejected]:
-    for file in [path] if path.is_file() else _walk(path):
+    for file in [path] if path.is_file() else walk(path):
         name = file.name if path.is_file() else file.relative_to(path).as_posix()
         try:
             yield _file(file, name)
         except ImageError as error:
             yield Rejected(name, reason(error))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """All files below, in the order of their names; linked folders too, each once."""
-    entered: set[str] = set()
-    for parent, inner, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in entered:
-            inner.clear()
-            continue
-        entered.add(real)
-        inner.sort()
-        yield from (Path(parent, name) for name in sorted(names))
 
 
 @unquoted()

@@ -48,11 +48,15 @@ _NUMBER = {
 
 @dataclass
 class Cells:
-    """One column: [n] values, None where missing; what it should hold; why a cell, by position, cannot be used as it stands."""
+    """One column: [n] values, None where missing; what it should hold; why a cell, by position, cannot be used as it stands.
+
+    `understood` are cells whose meaning is plain, though no value can be made of it.
+    """
 
     values: NDArray[np.object_]
     wanted: str
     problems: dict[int, str] = field(default_factory=dict)
+    understood: set[int] = field(default_factory=set)
 
 
 def is_missing(cells: pd.Series[Any], missing: Collection[str] = MISSING) -> NDArray[np.bool_]:
@@ -131,14 +135,17 @@ def centred(cells: pd.Series[Any], missing: Collection[str], decimal: str | None
     return bool(sum(value < 0 for value in numbers) > len(numbers) / 10)
 
 
-def parse_ages(cells: pd.Series[Any], missing: Collection[str]) -> Cells:
-    """Ages in years, of "58", "058Y", "18 months"; "89+" carries 89, and says so."""
+def parse_ages(cells: pd.Series[Any], missing: Collection[str], unit: str = "years") -> Cells:
+    """Ages in years, of "58", "058Y", "18 months"; "89+" carries 89, and says so. `unit` is that of ages without one."""
     ages = Cells(np.full(len(cells), None, object), "ages")
     for i in np.flatnonzero(~is_missing(cells, missing)).tolist():
         try:
-            ages.values[i] = parse.parse_age_years(str(cells.iloc[i]).replace(",", "."))
+            text = str(cells.iloc[i])
+            band = text.startswith(("[", "("))  # whose comma is no decimal sign
+            ages.values[i] = parse.parse_age_years(text if band else text.replace(",", "."), unit)
         except parse.CellError as error:
             ages.values[i], ages.problems[i] = error.value, str(error)
+            ages.understood |= {i} if error.understood else set()
     return ages
 
 

@@ -91,7 +91,7 @@ class Columns:
     def _take(self, column: str, found: Cells) -> Values:
         """The values; bad cells are rejected, unless they are most of the column, which is then the wrong one."""
         good = sum(value is not None for value in found.values)
-        lost = [i for i in sorted(found.problems) if found.values[i] is None]
+        lost = [i for i in sorted(found.problems) if found.values[i] is None and i not in found.understood]
         if len(lost) > good:
             rows = ", ".join(str(self.frame.index[i]) for i in lost[:3]) + ", ..." * (len(lost) > 3)
             self.problems.append(
@@ -132,7 +132,7 @@ class Columns:
     def _record(self, name: str, part: RecordColumn) -> Values:
         column, form = self.frame[part.column], self.map.table
         if part.kind != "categorical" and name == "age_years":
-            return self._take(part.column, cells.parse_ages(column, self.words))
+            return self._take(part.column, cells.parse_ages(column, self.words, part.unit))
         share = cells.numeric_share(column, self.words)
         if share is None:
             log.warning("%s: record column %s has no value", self.name, part.column)

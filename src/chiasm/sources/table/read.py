@@ -173,7 +173,9 @@ class _StudyReader:
             return None
         if (file := find_file(c.root, part.folder, path)) is None:
             looked = " or ".join(Path(folder, path).as_posix() for folder in part.folder)
-            self._reject(c.where(i), f"there is no image {looked}: skipped")
+            linked = any((c.root / folder / path).is_symlink() for folder in part.folder)
+            why = " (a link whose content is not on this machine: `datalad get` fetches it)" if linked else ""
+            self._reject(c.where(i), f"there is no image {looked}{why}: skipped")
             return None
         view = part.views[number] if part.views else None
         if part.view is not None:

@@ -135,11 +135,15 @@ class ReportText(_Part):
 
 
 class RecordColumn(_Part):
-    """A column of the chart; without `kind` its cells decide. `unknown_time`: a recipe must opt in by name."""
+    """A column of the chart; without `kind` its cells decide. `unknown_time`: a recipe must opt in by name.
+
+    `unit` is that of an age without one in its cells: it is kept in years.
+    """
 
     column: Name
     kind: Literal["numeric", "categorical"] | None = None
     unknown_time: bool = False
+    unit: Literal["years", "months", "weeks", "days"] = "years"
 
 
 class Labels(_Part):
