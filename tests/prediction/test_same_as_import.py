@@ -244,3 +244,32 @@ def test_two_ct_scans_show_one_tissue_in_one_gray_whatever_else_they_hold(tmp_pa
     tissue = cohort.array(3) == 1064
     assert (tissue.sum(axis=(1, 2, 3, 4)) > 20).all()
     np.testing.assert_allclose(shown[tissue], ((40 - 39.5) / 399 + 0.5) * 255, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["channels", "folder", "pages"])
+def test_pictures_that_are_parts_are_predicted_as_they_are_stored(kind: str, tmp_path: Path) -> None:
+    """Colour channels with names of their own; slices of a volume, in a folder or as pages of one file."""
+    root, scratch = tmp_path / "in", tmp_path / "scratch" / "case"
+    stack = RNG.integers(0, 255, (11, 12, 10)).astype(np.uint8)
+    images: dict[str, object] = {"columns": "image"}
+    if kind == "channels":
+        draw(root / "a.png", RNG.integers(0, 255, (50, 36, 3)).astype(np.uint8))
+        images["channels"] = ["t1", "flair", "t1c"]
+    else:
+        images["volume"] = {"spacing_mm": [3, 1, 1]}
+        for n, plane in enumerate(stack):
+            draw(root / "a" / f"{n}.png", plane)
+    if kind == "pages":
+        pages = [Pillow.fromarray(plane) for plane in stack]
+        pages[0].save(root / "a.tif", save_all=True, append_images=pages[1:])
+    name = {"channels": "a.png", "folder": "a", "pages": "a.tif"}[kind]
+    table(root / "t.csv", "patient_id,image", f"1,{name}")
+    options = {"map": {"patient": "patient_id", "images": images}}
+    cohort = import_cohort("table", root / "t.csv", tmp_path / "out", options=options, **SIZES)
+    plan = replace(PLAN, preprocessing=json.loads(json.dumps(join_preprocessing([cohort]))))
+    plan = replace(plan, image_shape=cohort.shape(2 if kind == "channels" else 3))
+    if kind == "folder":
+        shutil.copytree(root / "a", scratch / "images")
+    study, _ = read_study(scratch if kind == "folder" else root / name, plan)
+    found = cohort_from_studies([study], strict=True, **Preprocessing.from_dict(plan.preprocessing).arguments())
+    np.testing.assert_array_equal(found.stored(0), cohort.stored(0))

@@ -746,3 +746,102 @@ def test_ages_that_are_no_years_are_plain_numbers_and_are_said_to_be(
     assert all(s.record.unknown_time == {name} for s in studies.values() if s.record), "the opt-in follows the name"
     assert ("no ages in years" in caplog.text) is (name == "age")
     assert len(rejected) == (2 if name == "age_years" else 0), "89+ is said, and the slip"
+
+
+# --- colour, sequences, volumes of pictures ----------------------------------------------------------------------------
+
+
+def colours(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+
+
+def test_colour_is_said_or_kept_as_channels_with_names(folder: Path) -> None:
+    save(folder / "img" / "rgb.png", colours())
+    rows = "pid,file\np,rgb.png\nq,a.png\n"
+    studies, rejected = load(folder, rows)
+    (image,) = studies["row-2"].images
+    assert image.pixels.shape == (40, 60) and not rejected
+    assert [(note.where, note.taken) for note in image.notes] == [("img/rgb.png", True)]
+    assert "channels: [NAME, NAME, NAME]" in image.notes[0].reason
+    assert not studies["row-3"].images[0].notes
+
+    named = {**BASE, "images": {**BASE["images"], "channels": ["t1", "flair", "t1c"]}}
+    studies, (gray,) = load(folder, rows, named)
+    np.testing.assert_array_equal(studies["row-2"].images[0].pixels, colours().transpose(2, 0, 1))
+    assert gray.where == "t.csv: row 3" and "3 channels" not in gray.reason and "1 channel" in gray.reason
+    cohort = import_cohort("table", folder / "t.csv", folder / "out", size=32, options={"map": named})
+    assert cohort.meta["channels"] == {"pixels_2d": ["t1", "flair", "t1c"]}
+    assert cohort.array(2).shape == (1, 3, 32, 32)
+
+
+def test_sequences_have_names_and_a_mask_lies_in_the_one_that_is_named(folder: Path) -> None:
+    (folder / "masks").mkdir()
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:9, 10:20] = 255
+    save(folder / "masks" / "m.png", mask)
+    rows = "pid,t1,flair,seg\np,a.png,b.png,m.png\nq,c.png,,m.png\n"
+    images = {"columns": ["t1", "flair"], "folder": "img", "names": ["T1", "FLAIR"]}
+    map_ = {"patient": "pid", "images": images, "masks": {"column": "seg", "label": "lesion", "folder": "masks"}}
+    studies, rejected = load(folder, rows, map_)
+    assert [[image.name for image in study.images] for study in studies.values()] == [["T1", "FLAIR"], ["T1"]]
+    assert "one of 2 images" in rejected[0].reason and "`image` under masks" in rejected[0].reason
+    studies, rejected = load(folder, rows, {**map_, "masks": {**map_["masks"], "image": "FLAIR"}})
+    first, second = studies.values()
+    assert [region.image_id for region in first.regions] == [first.images[1].image_id]
+    assert not second.regions and not rejected  # the row has no such image
+    cohort = import_cohort("table", folder / "t.csv", folder / "out", size=32, options={"map": map_})
+    assert cohort.images["name"].tolist() == ["T1", "FLAIR", "T1"]
+    assert "no image is called t2" in error(folder, rows, {**map_, "masks": {**map_["masks"], "image": "t2"}})
+    assert "one name for each" in error(folder, rows, {**map_, "images": {**images, "names": ["T1"]}})
+
+
+VOLUME = {"patient": "pid", "images": {"columns": "file", "folder": "img", "volume": {"spacing_mm": [5, 0.5, 0.25]}}}
+STACK = np.stack([np.full((4, 6), 20 * n + 5, np.uint8) for n in range(12)])
+
+
+@pytest.mark.parametrize("form", ["folder", "list", "pages"])
+def test_pictures_may_be_the_slices_of_a_volume(form: str, folder: Path) -> None:
+    """By their numbers (2 before 10), in the order of a list, or as pages of one file."""
+    map_, cell = VOLUME, "s"
+    (folder / "img" / "s").mkdir()
+    for n, plane in enumerate(STACK):
+        save(folder / "img" / "s" / f"slice{n}.png", plane)
+    (folder / "img" / "s" / "notes.txt").write_text("words")
+    if form == "list":
+        cell = "|".join(f"s/slice{n}.png" for n in range(12))
+        map_ = {**VOLUME, "images": {**VOLUME["images"], "separator": "|"}}
+    elif form == "pages":
+        cell = "s.tif"
+        pages = [Pillow.fromarray(plane) for plane in STACK]
+        pages[0].save(folder / "img" / cell, save_all=True, append_images=pages[1:])
+    studies, rejected = load(folder, f"pid,file\np,{cell}\n", map_)
+    (image,) = studies["row-2"].images
+    np.testing.assert_array_equal(image.pixels, STACK)
+    assert image.geometry.spacing_mm == (5, 0.5, 0.25)
+    assert not rejected
+    cohort = import_cohort("table", folder / "t.csv", folder / "out", volume_size=(12, 4, 4), options={"map": map_})
+    assert cohort.array(3).shape == (1, 1, 12, 4, 4)
+
+
+def test_of_several_suffixes_each_name_takes_the_one_of_its_file(folder: Path) -> None:
+    Pillow.fromarray(np.full((40, 60), 99, np.uint8)).save(folder / "img" / "x.jpg")
+    (folder / "boxes.csv").write_text("image,x,y,w,h\nx.jpg,1,2,10,12\na,3,4,10,12\n")
+    map_: dict[str, Any] = {**BASE, "images": {**BASE["images"], "suffix": [".jpg", ".png"]}}
+    map_["boxes"] = {"file": "boxes.csv", "image": "image", "columns": ["x", "y", "w", "h"], "label": "mass"}
+    studies, rejected = load(folder, "pid,file\np,x\nq,a\nr,nix\n", map_)
+    assert [[image.source for image in study.images] for study in studies.values()] == [
+        ["img/x.jpg"],
+        ["img/a.png"],
+        [],
+    ]
+    assert [len(study.regions) for study in studies.values()] == [1, 1, 0]
+    assert [item.where for item in rejected] == ["t.csv: row 4"]
+
+
+def test_slices_that_make_no_volume_are_refused(folder: Path) -> None:
+    for name, change in {"gap": [0, 1, 3, 4], "size": [0, 1, 2]}.items():
+        (folder / "img" / name).mkdir()
+        for n in change:
+            save(folder / "img" / name / f"{n}.png", STACK[n] if (name, n) != ("size", 2) else STACK[n][:2])
+    _, rejected = load(folder, "pid,file\np,gap\nq,size\n", VOLUME)
+    assert "not numbered evenly" in rejected[0].reason and "not of one size" in rejected[1].reason

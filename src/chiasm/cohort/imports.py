@@ -87,7 +87,7 @@ def import_cohort(
         notes=found.notes,
         atlas=atlas,
         intensity=rules,
-        crop=chosen.get("crop", ""),
+        **{name: value for name, value in chosen.items() if name != "intensity"},
     )
 
 

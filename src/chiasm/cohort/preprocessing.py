@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -38,12 +38,17 @@ class Preprocessing:
         size, volume_size: pixels of a stored image (size x size) and volume.
         intensity: the rule of each DICOM modality.
         crop: "footer" crops a burned-in footer from pictures of 8 bits; "" crops nothing.
+        channels: names of the colour channels of pictures, where each is an image of its own; () for gray.
+        slices_mm: the spacing (slice to slice, row to row, column to column) of volumes whose slices are pictures; () where a
+            picture is an image.
     """
 
     size: int = 224
     volume_size: tuple[int, ...] = (64, 64, 64)
     intensity: Intensity = field(default_factory=Intensity)
     crop: str = ""
+    channels: tuple[str, ...] = ()
+    slices_mm: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.crop not in CROPS:
@@ -75,17 +80,26 @@ class Preprocessing:
             "size": self.size,
             "volume_size": list(self.volume_size),
             "crop": self.crop,
+            **({"channels": list(self.channels)} if self.channels else {}),
+            **({"slices_mm": list(self.slices_mm)} if self.slices_mm else {}),
             "intensity": self.intensity.to_dict(),
         }
 
     def arguments(self) -> dict[str, Any]:
         """Of `write_cohort` and `cohort_from_studies`, for images to be prepared in the same way."""
-        return {"size": self.size, "volume_size": self.volume_size, "intensity": self.intensity, "crop": self.crop}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`; what else stands in `raw` is left out."""
-        return cls(raw["size"], tuple(raw["volume_size"]), Intensity.parse(raw["intensity"]), raw["crop"])
+        return cls(
+            raw["size"],
+            tuple(raw["volume_size"]),
+            Intensity.parse(raw["intensity"]),
+            raw["crop"],
+            tuple(raw.get("channels", ())),
+            tuple(raw.get("slices_mm", ())),
+        )
 
 
 def _without_footer(image: Image) -> Image:

@@ -462,6 +462,8 @@ def write_cohort(
     atlas: Atlas | None = None,
     intensity: Intensity | None = None,
     crop: str = "",
+    channels: Sequence[str] = (),
+    slices_mm: Sequence[float] = (),
 ) -> Cohort:
     """Write studies as a cohort, streaming: pixels go to disk as they arrive. The folder appears whole or not at all.
 
@@ -476,7 +478,7 @@ def write_cohort(
         progress: called with the number of studies so far.
         notes: sentences that everyone who uses the cohort must know, kept in cohort.json.
         atlas: of the space in which all volumes lie.
-        intensity, crop: as in `Preprocessing`; the default rules if None.
+        intensity, crop, channels, slices_mm: as in `Preprocessing`; the default rules if None.
 
     Raises:
         CohortError: `out` is in use, no study could be used, or a target or column is of two kinds.
@@ -490,7 +492,9 @@ def write_cohort(
         def new_array(name: str, shape: tuple[int, ...]) -> Pixels:
             return files.enter_context(FileArray(folder / f"{name}.npy", shape))
 
-        preprocessing = Preprocessing(size, tuple(volume_size), intensity or Intensity(), crop)
+        preprocessing = Preprocessing(
+            size, tuple(volume_size), intensity or Intensity(), crop, tuple(channels), tuple(slices_mm)
+        )
         writer = CohortWriter(new_array, preprocessing, split, seed, strict)
         for study in studies:
             writer.add(study)
@@ -515,6 +519,8 @@ def cohort_from_studies(
     atlas: Atlas | None = None,
     intensity: Intensity | None = None,
     crop: str = "",
+    channels: Sequence[str] = (),
+    slices_mm: Sequence[float] = (),
 ) -> Cohort:
     """Make a cohort in memory, equal to the one that `write_cohort` writes of the same arguments. It touches no disk.
 
@@ -522,7 +528,9 @@ def cohort_from_studies(
         CohortError: no study could be used, or a target or column is of two kinds.
         InputError: something was rejected, and `strict` is set.
     """
-    preprocessing = Preprocessing(size, tuple(volume_size), intensity or Intensity(), crop)
+    preprocessing = Preprocessing(
+        size, tuple(volume_size), intensity or Intensity(), crop, tuple(channels), tuple(slices_mm)
+    )
     writer = CohortWriter(lambda name, shape: MemoryArray(), preprocessing, split, seed, strict)
     for study in studies:
         writer.add(study)

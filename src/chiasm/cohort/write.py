@@ -376,7 +376,7 @@ class CohortWriter:
             "size": self.preprocessing.size,
             "volume_size": list(self.preprocessing.volume_size),
             "preprocessing": self.preprocessing.to_dict() | {"modalities": self._modalities()},
-            "channels": {array: channel_names(count) for array, count in sorted(self.channels.items())},
+            "channels": {array: self._channel_names(count) for array, count in sorted(self.channels.items())},
             "targets": {name: info.to_dict() for name, info in targets.items()},
             "record": {info.name: info.to_dict() for info in self._columns("record", self.columns)},
             "facts": {info.name: info.to_dict() for info in self._columns("facts", self.facts)},
@@ -396,6 +396,10 @@ class CohortWriter:
         arrays = {name: array for name, array in finished.items() if array is not None}
         arrays |= {} if regions is None else {"atlas": regions[None]}
         return Content({**described, **meta}, tables, self.rejected, arrays)
+
+    def _channel_names(self, count: int) -> list[str]:
+        named = self.preprocessing.channels
+        return list(named) if len(named) == count else channel_names(count)
 
     def _atlas(self, atlas: Atlas) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """The atlas [D, H, W] as volumes are kept; what it is, for cohort.json."""

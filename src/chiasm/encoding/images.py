@@ -98,6 +98,9 @@ def join_preprocessing(cohorts: Sequence[Cohort]) -> dict[str, Any]:
         if cohort.preprocessing.crop != first.preprocessing.crop:
             known, own = (c.preprocessing.crop or "nothing cropped" for c in (first, cohort))
             raise _differs(cohort, "pictures", known, own, "with the crop of the others")
+        if cohort.preprocessing.channels != first.preprocessing.channels:
+            known, own = (", ".join(c.preprocessing.channels) or "gray" for c in (first, cohort))
+            raise _differs(cohort, "colour", known, own, "with the channels of the others")
     sizes = {ndim: next((c.shape(ndim) for c in having if len(c.array(ndim))), first.shape(ndim)) for ndim in (2, 3)}
     return {
         **first.preprocessing.to_dict(),

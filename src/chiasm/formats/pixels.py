@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +76,56 @@ def read_picture(path: Path, *, image_id: str = "", name: str = "", channels: in
     )
 
 
+def read_slices(paths: Sequence[Path], spacing_mm: Sequence[float], *, image_id: str = "", name: str = "") -> Image:
+    """Read pictures, or the pages of one TIFF, as the slices of a volume [D, H, W], in this order and as they lie.
+
+    Args:
+        spacing_mm: from slice to slice, row to row and column to column.
+        name: what to call the volume in `Image.source` and in errors, instead of its first path.
+
+    Raises:
+        ImageError: as `read_picture`; slices of several sizes or depths, a number that is missing among those of the files.
+    """
+    where = name or str(paths[0])
+    if len(paths) == 1 and (count := _page_count(paths[0])) > 1:
+        read = [_read(paths[0], 0, where, page) for page in range(count)]
+    else:
+        _check_numbers(paths, where)
+        read = [_read(path, 0, f"{where}: {path.name}") for path in paths]
+    kinds = sorted({" x ".join(map(str, (*one.pixels.shape, one.pixels.dtype))) for one in read})
+    if len(kinds) > 1:
+        raise ImageError("The slices are not of one size and kind", got=" and ".join(kinds), where=where)
+    values, missing = fill_missing(np.stack([one.pixels for one in read]), where)
+    notes = [missing_note(missing, values.size)] if missing else []
+    notes += [FLATTENED] if any(one.flattened for one in read) else []
+    return Image(
+        image_id,
+        values,
+        Geometry.identity(values.shape, tuple(map(float, spacing_mm))),
+        source=where if name else paths[0].name,
+        notes=tuple(Rejected(name or paths[0].name, note, taken=True) for note in notes),
+    )
+
+
+def numbered(files: Iterable[Path]) -> list[Path]:
+    """Files in the order of the numbers in their names: slice2 before slice10."""
+    return sorted(files, key=lambda file: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", file.name)])
+
+
+def _check_numbers(paths: Sequence[Path], where: str) -> None:
+    """Refuse slices one of whose numbers is missing: what lies beyond the gap would come too near."""
+    numbers = [int(found[-1]) for path in paths if (found := re.findall(r"\d+", path.stem))]
+    steps = sorted(set(np.diff(numbers).tolist())) if len(numbers) == len(paths) else []
+    if len(steps) > 1 and len(set(numbers)) == len(numbers):
+        got = f"numbers {min(numbers)} to {max(numbers)} in {len(numbers)} files"
+        raise ImageError("The slices are not numbered evenly", expected="no number left out", got=got, where=where)
+
+
+def _page_count(path: Path) -> int:
+    with explained("The image is damaged", str(path)), Pillow.open(path, formats=FORMATS) as image:
+        return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+
+
 class _Decoded(NamedTuple):
     """Pixels, and whether their colours were lost."""
 
@@ -83,7 +133,7 @@ class _Decoded(NamedTuple):
     flattened: bool
 
 
-def _read(path: Path, channels: int, name: str = "") -> _Decoded:
+def _read(path: Path, channels: int, name: str = "", page: int | None = None) -> _Decoded:
     where = name or str(path)
     if not path.is_file():
         raise ImageError("The image is not there", expected=EXPECTED, got="no such file", where=where)
@@ -91,7 +141,7 @@ def _read(path: Path, channels: int, name: str = "") -> _Decoded:
         raise ImageError("The image is empty", expected=EXPECTED, got="a file of 0 bytes", where=where)
     try:
         with explained("The image is damaged", where, expected=EXPECTED, remedy="copy or download the file again"):
-            decoded = _decode(path, channels, where)
+            decoded = _decode(path, channels, where, page)
     except ImageError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
             got = _head(path)
@@ -107,17 +157,19 @@ def _read(path: Path, channels: int, name: str = "") -> _Decoded:
     return decoded
 
 
-def _decode(path: Path, channels: int, where: str) -> _Decoded:
+def _decode(path: Path, channels: int, where: str, page: int | None) -> _Decoded:
     # a file object: given a path, Pillow maps an uncompressed TIFF into memory and scrambles one lying on its side
     with path.open("rb") as file, Pillow.open(file, formats=FORMATS) as image:
         pages = getattr(image, "n_frames", 1)
-        if pages > 1 and image.format != "MPO":  # an MPO's further pages are previews of its first
+        if page is not None:
+            image.seek(page)
+        elif pages > 1 and image.format != "MPO":  # an MPO's further pages are previews of its first
             raise ImageError(
                 "The file holds several pages, and which one is meant is unknown",
                 expected="one image a file",
                 got=f"{pages} pages",
                 where=where,
-                remedy="save each page as a file of its own",
+                remedy="save each page as a file of its own; pages that are slices: `volume: {spacing_mm: [...]}` in the map",
             )
         if channels:
             return _Decoded(_channels(image, channels, where), flattened=False)

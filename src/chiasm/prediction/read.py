@@ -19,9 +19,8 @@ from chiasm.encoding.plan import Plan
 from chiasm.errors import InputError
 from chiasm.formats.dicom import read_header, read_series
 from chiasm.formats.dicom_headers import VOLUMES
-from chiasm.formats.intensity import Intensity
 from chiasm.formats.nifti import SUFFIXES, read_nifti
-from chiasm.formats.pixels import read_picture
+from chiasm.formats.pixels import numbered, read_picture, read_slices
 from chiasm.report.sections import split_sections
 from chiasm.sources.dicom import read as read_dicom_folder
 from chiasm.sources.dicom import read_study as read_dicom_study
@@ -114,11 +113,13 @@ def _read_images(names: Mapping[Path, str], plan: Plan, unread: list[str]) -> tu
         InputError: one that cannot be read, or headers that contradict each other.
     """
     groups: dict[object, list[Path]] = {}
+    slices = plan.preprocessing.get("slices_mm", ())
     for file in names:
-        groups.setdefault(_series(file) or file, []).append(file)
+        picture = slices and file.suffix.lower() in PICTURES
+        groups.setdefault("slices" if picture else _series(file) or file, []).append(file)
     images, values, patients = [], Cells(), set()
     for group in groups.values():
-        image, found, patient = _read_group(group, names[group[0]], plan.intensity)
+        image, found, patient = _read_group(group, names[group[0]], plan)
         patients |= {patient} - {""}
         clash = [k for k, v in found.items() if v is not None and values.get(k) not in (None, v)]
         if clash or len(patients) > 1:
@@ -204,16 +205,23 @@ def _series(path: Path) -> str:
 
 
 def _read_group(
-    files: Sequence[Path], image_id: str, intensity: Intensity
+    files: Sequence[Path], image_id: str, plan: Plan
 ) -> tuple[Image, Mapping[str, float | str | None], str]:
     """The image of a file or of the slices of a volume, and the record and patient that a DICOM header names."""
     path = files[0]
     if path.name.lower().endswith(SUFFIXES):
         return read_nifti(path, image_id=image_id, name=path.name), {}, ""
     if path.suffix.lower() in PICTURES:
-        return replace(read_picture(path, image_id=image_id, name=path.name), view=_view(path)), {}, ""
-    study = read_dicom_study(path, intensity=intensity)
-    image = read_series(files, intensity=intensity) if len(files) > 1 else study.images[0]
+        if slices := plan.preprocessing.get("slices_mm"):
+            return read_slices(numbered(files), slices, image_id=image_id, name=path.name), {}, ""
+        channels = len(plan.preprocessing.get("channels", ()))
+        return (
+            replace(read_picture(path, image_id=image_id, name=path.name, channels=channels), view=_view(path)),
+            {},
+            "",
+        )
+    study = read_dicom_study(path, intensity=plan.intensity)
+    image = read_series(files, intensity=plan.intensity) if len(files) > 1 else study.images[0]
     patient = "" if study.patient_id.startswith("unknown-") else study.patient_id
     return replace(image, image_id=image_id), study.record.values if study.record else {}, patient
 

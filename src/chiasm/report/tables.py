@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from chiasm.atomic import CsvWriter, whole_file, write_csv
 from chiasm.errors import InputError
@@ -14,9 +14,6 @@ from chiasm.report.files import NamedReport, find_other_language
 from chiasm.report.findings import HELPER, Mention, count_labels, find_passages, read_mentions, take_strongest
 from chiasm.study import Rejected, Report, State
 from chiasm.vocabulary import FINDINGS, scheme
-
-if TYPE_CHECKING:
-    pass
 
 _SHOWN = 500  # characters of a sentence on either side of the words: a text without full stops is one sentence
 SCHEMES = ("states", "chestxray14", "chexpert")

@@ -25,7 +25,7 @@ class Source:
         notes: sentences for cohort.json, which everyone who uses such a cohort must know.
         atlas: `atlas(path, **options)` or `atlas(**options)` with the atlas in whose space all volumes lie, where there is one.
         preprocessing: `preprocessing(**options)`, where the source says what is to be done to the pixels of all images:
-            {"intensity": rules, "crop": crop}.
+            {"intensity": rules}, and what else of `Preprocessing`.
     """
 
     name: str

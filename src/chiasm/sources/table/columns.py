@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from chiasm.sources.table import cells
 from chiasm.sources.table.boxes import BoxFiles, Drawn, check_boxes, lacking, read_boxes
 from chiasm.sources.table.cells import Cells
+from chiasm.sources.table.media import with_suffix
 from chiasm.sources.table.schema import EACH_ROW, Labels, OutcomeColumn, RecordColumn, TableMap, problems_error
 from chiasm.study import Kind, Rejected, State
 from chiasm.vocabulary import canonical, snake_case
@@ -226,14 +227,14 @@ class Columns:
         columns = [self._column(column) for column in part.columns]
         rows = zip(*columns, strict=True)
         split = part.separator
+
+        def named(cell: str) -> list[str]:
+            names = [name.strip() for name in (cell.split(split) if split else [cell]) if name.strip()]
+            found = [with_suffix(self.root, part, name) for name in names]
+            return [split.join(found)] if part.volume and split and found else found  # a cell is then one volume
+
         return [
-            [
-                (number, name.strip() + part.suffix)
-                for number, cell in enumerate(row)
-                if cell is not None
-                for name in (cell.split(split) if split else [cell])
-                if name.strip()
-            ]
+            [(number, name) for number, cell in enumerate(row) if cell is not None for name in named(cell)]
             for row in rows
         ]
 

@@ -28,6 +28,12 @@ def find_file(root: Path, folders: Sequence[str], name: str) -> Path | None:
     return next((p for folder in folders for form in forms if (p := root / folder / form).exists()), None)
 
 
+def with_suffix(root: Path, part: Images, name: str) -> str:
+    """The name of a cell with what it lacks: of several suffixes the first that makes the name of a file."""
+    forms = [name + suffix for suffix in part.suffix] or [name]
+    return next((form for form in forms if len(forms) > 1 and find_file(root, part.folder, form)), forms[0])
+
+
 def check_files(root: Path, images: Images, names: Sequence[str]) -> None:
     """Make sure that at least one of the files is there, before a whole table is rejected row by row.
 
@@ -59,26 +65,31 @@ def check_files(root: Path, images: Images, names: Sequence[str]) -> None:
 
 
 def read_picture(
-    path: Path,
+    files: Sequence[Path],
     image_id: str,
     source: str,
     *,
+    part: Images,
     view: View | None = None,
     frame: Sequence[int] | None = None,
-    modality: str = "",
     intensity: Intensity | None = None,
 ) -> Image:
     """One image file of any kind, or a folder of the DICOM slices of one series, as a noun.
 
     Args:
+        files: one, or the slices of a volume.
+        part: what the map says of the images.
         view: None to take what the file says (DICOM), else OTHER.
         frame: (width, height) of the picture that boxes refer to, or None for the pixels of the file.
-        modality: DICOM's, of a file that does not say it. intensity: the rules of modalities; the defaults if None.
+        intensity: the rules of modalities; the defaults if None.
 
     Raises:
         ImageError: it cannot be read.
     """
-    if path.name.lower().endswith(nifti.SUFFIXES):
+    path = files[0]
+    if part.volume and (slices := _pictures(files)):
+        image = pixels.read_slices(slices, part.volume.spacing_mm, name=source)
+    elif path.name.lower().endswith(nifti.SUFFIXES):
         image = nifti.read_nifti(path, name=source)
     elif path.is_dir() or path.suffix.lower() in DICOM or _is_dicom(path):
         from chiasm.formats.dicom import read_dicom, read_series
@@ -91,14 +102,14 @@ def read_picture(
             else read_dicom(path, intensity=intensity, name=source)
         )
     else:
-        image = pixels.read_picture(path, name=source)
+        image = pixels.read_picture(path, name=source, channels=len(part.channels))
     geometry = image.geometry
     if frame is not None:
         original = (*image.pixels.shape[:-2], frame[1], frame[0])
         ratio = [old / new for old, new in zip(image.pixels.shape, original, strict=True)]
         spacing = tuple(mm * r for mm, r in zip(geometry.spacing_mm, ratio)) if geometry.spacing_mm else ()
         geometry = Geometry.identity(original, spacing).resized(image.pixels.shape)
-    modality = image.dicom_modality or modality
+    modality = image.dicom_modality or part.modality
     return replace(
         image, image_id=image_id, geometry=geometry, view=view or image.view, dicom_modality=modality, source=source
     )
@@ -109,6 +120,13 @@ def _slices(folder: Path) -> list[Path]:
     if not slices:
         raise ImageError("the folder holds no files", expected="the DICOM slices of one series")
     return slices
+
+
+def _pictures(files: Sequence[Path]) -> list[Path]:
+    """The slices of a volume that are pictures: those given, or those of a folder by their numbers; [] of anything else."""
+    listed = files if len(files) > 1 or not files[0].is_dir() else pixels.numbered(files[0].iterdir())
+    found = [file for file in listed if file.suffix.lower() in pixels.SUFFIXES]
+    return found if len(found) == len(files) or files[0].is_dir() else []
 
 
 def _is_dicom(path: Path) -> bool:

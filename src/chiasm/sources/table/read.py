@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,12 @@ _Findings = dict[Key, State | None]
 
 
 def preprocessing(*, map: str | Path | Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What an import does to pixels: the intensity rules of the map."""
+    """What an import does to pixels: the intensity rules of the map, and what its pictures are parts of."""
     images = None if map is None else read_map(map).images
-    return {"intensity": images.rules} if images is not None else {}
+    if images is None:
+        return {}
+    spacing = images.volume.spacing_mm if images.volume else ()
+    return {"intensity": images.rules, "channels": images.channels, "slices_mm": spacing}
 
 
 def read(
@@ -64,7 +68,7 @@ def read(
         log.warning("%s: no map given; columns by their names: %s", file.name, said)
     columns = Columns(frame, given, file)
     if given.images:
-        names = dict.fromkeys(path for row in columns.paths for _, path in row)
+        names = dict.fromkeys(name for row in columns.paths for _, path in row for name in given.images.files(path))
         check_files(file.parent, given.images, list(names))
     return chain(rejected, columns.rejected, read_studies(columns, intensity))
 
@@ -171,7 +175,10 @@ class _StudyReader:
         c, part = self.columns, self.columns.map.images
         if part is None:
             return None
-        if (file := find_file(c.root, part.folder, path)) is None:
+        listed = part.files(path)
+        files = [find_file(c.root, part.folder, name) for name in listed]
+        if None in files:
+            path = listed[files.index(None)]
             looked = " or ".join(Path(folder, path).as_posix() for folder in part.folder)
             linked = any((c.root / folder / path).is_symlink() for folder in part.folder)
             why = " (a link whose content is not on this machine: `datalad get` fetches it)" if linked else ""
@@ -180,17 +187,20 @@ class _StudyReader:
         view = part.views[number] if part.views else None
         if part.view is not None:
             view = VIEWS.get(str(c.frame[part.view].iloc[i]).lower(), View.OTHER)
-        source = file.relative_to(c.root).as_posix() if file.is_relative_to(c.root) else file.name
+        found = [file for file in files if file is not None]
+        source = found[0].relative_to(c.root).as_posix() if found[0].is_relative_to(c.root) else found[0].name
+        source += f" and {len(found) - 1} more" if len(found) > 1 else ""
         try:
-            return read_picture(
-                file,
+            image = read_picture(
+                found,
                 image_id,
                 source,
                 view=view,
                 frame=frame_of(c.map.boxes, bool(c.map.masks)),
-                modality=part.modality,
+                part=part,
                 intensity=self.intensity,
             )
+            return replace(image, name=part.names[number] if part.names else image.name)
         except ImageError as error:
             self._reject(c.where(i), f"image {source}: {parse.reason(error)}: skipped")
             return None
@@ -227,7 +237,7 @@ class _StudyReader:
             label, target = label_name(part.label), snake_case(part.target)
             for i in self.rows:
                 cell, where = str(c.frame[part.column].iloc[i]), f"{c.where(i)}, column {part.column}"
-                mine = [image for image, rows in images.values() if i in rows]
+                mine = [image for image, rows in images.values() if i in rows and part.image in (None, image.name)]
                 if not cell or not mine:
                     continue  # an image that could not be read has been rejected, and its mask with it
                 file = find_file(c.root, [part.folder], cell)
@@ -235,7 +245,9 @@ class _StudyReader:
                     if file is None:
                         raise ImageError(f"there is no mask {Path(part.folder, cell).as_posix()}")
                     if len(mine) > 1:
-                        raise ImageError(f"the mask lies in one of {len(mine)} images, and which is unknown")
+                        raise ImageError(
+                            f"the mask lies in one of {len(mine)} images, and which is unknown (`image` under masks says it)"
+                        )
                     mask = read_mask(file, part, mine[0].geometry.original_shape)
                 except ImageError as error:
                     self._reject(where, f"{parse.reason(error)}: skipped")

@@ -74,23 +74,51 @@ class Format(_Part):
         return (MISSING - {"none"}) | {word.strip().lower() for word in self.missing}
 
 
+class Volume(_Part):
+    """Pictures as the slices of a volume, in the order of their numbers, or as a list gives them.
+
+    `spacing_mm` is from slice to slice, from row to row and from column to column; no picture says it, nor which way the
+    volume lies, so slices, rows and columns stay as they are.
+    """
+
+    spacing_mm: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
+
 class Images(_Part):
     """The image files: a path a cell (or several, with `separator`), in `folder`s beside the table.
 
+    `suffix` is what the cells lack of the names; of several, the first that makes the name of a file.
+
     `view` is the column that says pa, ap or lateral; `views` says it once for each of `columns`. `modality` is DICOM's ("CT"),
     of files that do not say it; `window` is the window of CT, CENTER,WIDTH in HU (several with ; between), and `intensity`
-    gives a rule to each modality.
+    gives a rule to each modality. `names` says what the image of each of `columns` is, such as a sequence; `channels` names the
+    colour channels of pictures that hold an image in each. With `volume` the pictures of a cell (a folder, a list, or a TIFF of
+    several pages) are the slices of one volume.
     """
 
     columns: Columns
     folder: Columns = (".",)
     separator: str | None = None
-    suffix: str = ""
+    suffix: Annotated[tuple[str, ...], BeforeValidator(_many)] = ()
     view: Name | None = None
     views: tuple[View, ...] = ()
     modality: str = ""
     window: str = ""
     intensity: dict[str, str] = {}
+    names: Annotated[tuple[Name, ...], BeforeValidator(_many)] = ()
+    channels: Annotated[tuple[Name, ...], BeforeValidator(_many)] = ()
+    volume: Volume | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Images:
+        if self.names and len(self.names) != len(self.columns):
+            raise ValueError(f"`names` gives one name for each of the {len(self.columns)} image columns")
+        for part in (self.names, self.channels):
+            if len(set(part)) < len(part):
+                raise ValueError(f"two have one name: {', '.join(part)}")
+        if self.channels and self.volume:
+            raise ValueError("slices with channels of their own are not read: `channels` or `volume`, not both")
+        return self
 
     @model_validator(mode="after")
     def _known_rules(self) -> Images:
@@ -99,6 +127,11 @@ class Images(_Part):
         except InputError as error:
             raise ValueError(f"{error.what}; expected {error.expected}. Got {error.got}") from None
         return self
+
+    def files(self, cell: str) -> list[str]:
+        """The files that one image is made of: with `volume` all that a cell lists."""
+        listed = cell.split(self.separator) if self.volume and self.separator else [cell]
+        return [name.strip() for name in listed if name.strip()]
 
     @property
     def rules(self) -> dict[str, str]:
@@ -212,9 +245,13 @@ class Boxes(_Part):
 
 
 class Masks(_Part):
-    """A column of mask files. Two-valued files need nothing more; of others, `value` is the mask."""
+    """A column of mask files. Two-valued files need nothing more; of others, `value` is the mask.
+
+    `image` says in which image of the row it lies, by the names that `images` gives to its columns.
+    """
 
     column: Name
+    image: Name | None = None
     label: Name
     folder: str = "."
     value: int | None = None
@@ -309,6 +346,9 @@ class TableMap(_Part):
             raise ValueError(f"target {', '.join(reserved)}: the name is taken; choose another")
         if mixed := [target for target, several in kinds.items() if len(several) > 1]:
             raise ValueError(f"target {', '.join(mixed)}: has several kinds; give each kind a target of its own")
+        named = self.images.names if self.images else ()
+        if lost := sorted({part.image for part in self.masks if part.image and part.image not in named}):
+            raise ValueError(f"masks: no image is called {', '.join(lost)}; `names` under images names each column")
         return self
 
     @property
