@@ -252,3 +252,46 @@ def test_a_study_of_which_nothing_is_read_is_refused(folder):
         read_study(folder, PLAN)
     assert caught.value.expected == "an image, a report, a record"
     assert caught.value.got == "report: technique; the model reads history, findings"
+
+
+# --- a folder of DICOM files -------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_dicom_files_is_read_as_its_import_would_read_it(tmp_path: Path) -> None:
+    """One patient, several series at any depth; what is no image is said."""
+    folder, uid = tmp_path / "exam", "1.2.3"
+    volume = np.zeros((4, 6, 5), np.uint16)
+    affine = np.array([[0, 0, -1, 60], [0, -1, 0, 80], [3, 0, 0, -100], [0, 0, 0, 1.0]])
+    for series, modality in (("1.2.3.1", "CT"), ("1.2.3.2", "MR")):
+        given = {"StudyInstanceUID": uid, "SeriesInstanceUID": series, "Modality": modality, "PatientAge": "063Y"}
+        for n, data in enumerate(slices(volume, affine, RescaleSlope=1, RescaleIntercept=0, **given)):
+            save(data, folder / modality / f"{n}")
+    save(dicom_object(PIXELS, StudyInstanceUID=uid), folder / "film.dcm")
+    (folder / "README").write_text("words\n" * 40)
+    _file(folder / "report.txt", "FINDINGS: Clear.")
+    three = replace(PLAN, image_shape=(8, 8, 8))
+    study, unread = read_study(folder, three)
+    assert [image.image_id for image in study.images] == ["exam/CT/0", "exam/MR/0"]
+    assert [image.dicom_modality for image in study.images] == ["CT", "MR"]
+    assert study.record is not None and study.record.values["age_years"] == 63
+    assert study.report is not None
+    assert any(text.startswith("README: The file is no DICOM file") for text in unread)
+    assert any("film.dcm: a single image" in text for text in unread)
+    two, unread = read_study(folder, PLAN)
+    assert [image.image_id for image in two.images] == ["exam/film.dcm"]
+    save(dicom_object(PIXELS, PatientID="other"), folder / "other.dcm")
+    with pytest.raises(InputError, match="several studies") as caught:
+        read_study(folder, PLAN)
+    assert caught.value.got == "2 studies of 2 patients"
+
+
+def test_what_was_left_out_of_a_series_is_said_of_its_prediction(tmp_path: Path) -> None:
+    volume = np.zeros((5, 6, 5), np.uint16)
+    affine = np.array([[0, 0, -1, 60], [0, -1, 0, 80], [3, 0, 0, -100], [0, 0, 0, 1.0]])
+    objects = slices(volume, affine, RescaleSlope=1, RescaleIntercept=0)
+    objects[0].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    for n, data in enumerate(objects):
+        save(data, tmp_path / "case" / "images" / f"{n}.dcm")
+    study, unread = read_study(tmp_path / "case", replace(PLAN, image_shape=(8, 8, 8)))
+    assert study.images[0].pixels.shape == (4, 6, 5)
+    assert unread == ("0.dcm: left out of the series: a localizer",)

@@ -226,3 +226,80 @@ def test_a_folder_becomes_a_cohort(tmp_path: Path) -> None:
     assert "readme" in (tmp_path / "out" / "rejected.csv").read_text()
     again = import_cohort("dicom", tmp_path / "in", tmp_path / "again", size=16, volume_size=(8, 8, 8))
     assert again.hash == cohort.hash
+
+
+# --- labels from a table ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Two studies of patient 0815 and one of patient 7."""
+    for number, patient in enumerate(("0815", "0815", "7")):
+        given = {"PatientID": patient, "AccessionNumber": f"A{number}", "StudyInstanceUID": f"1.2.{number}"}
+        save(radiograph(number, **given), tmp_path / "scans" / f"{number}.dcm")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("key", "cells"),
+    [
+        ("StudyInstanceUID", ["1.2.0", "1.2.1", "1.2.2"]),
+        ("accession_number", ["A0", "a1", "A2"]),
+        ("PatientID", ["815", "", "7.0"]),  # a spreadsheet ate the zero, and made a fraction of the other
+    ],
+)
+def test_labels_report_and_record_are_joined_by_what_a_table_has(key: str, cells: list[str], labelled: Path) -> None:
+    rows = [(c, n) for n, c in enumerate(cells) if c]
+    table = labelled / "labels.csv"
+    lines = [f"{cell},{n % 2},Findings: Heart {n}.,{60 + n},1" for cell, n in rows]
+    table.write_text("\n".join([f"{key},label_pneumonia,report,age,outcome_died", *lines]) + "\n")
+    studies, rejected = split(labelled / "scans", labels=table)
+    by_patient = key == "PatientID"
+    assert [study.study_id for study in studies] == ["1.2.0", "1.2.1", "1.2.2"]
+    assert [len(study.images) for study in studies] == [1, 1, 1]
+    numbers = [0, 0, 2] if by_patient else [0, 1, 2]
+    assert [study.report.sections["findings"] for study in studies if study.report] == [f"Heart {n}." for n in numbers]
+    assert [study.findings[0].state.value for study in studies] == [["absent", "present"][n % 2] for n in numbers]
+    assert [study.record.values for study in studies if study.record] == [
+        {"age_years": 60.0 + n, "sex": "f"} for n in numbers
+    ]
+    assert [study.outcomes[0].value for study in studies] == [1, 1, 1]
+    assert studies[0].patient_id == hashlib.sha256(b"0815").hexdigest()[:16]
+    assert {item.reason for item in rejected} == {
+        "labels.csv and the files do not agree on age_years: the table's value is taken"
+    }
+    assert all(item.taken for item in rejected)
+
+
+def test_a_study_without_a_row_and_a_row_without_a_study_are_said(labelled: Path) -> None:
+    table = labelled / "labels.csv"
+    table.write_text("accession_number,label_mass\nA0,1\nA9,1\n,1\n")
+    studies, rejected = split(labelled / "scans", labels=table)
+    assert len(studies) == 3 and not studies[1].findings
+    assert [(item.where, item.taken) for item in rejected] == [
+        ("labels.csv: row 4", False),
+        ("1.dcm", True),
+        ("2.dcm", True),
+        ("labels.csv: row 3", False),
+    ]
+    assert "no study has this AccessionNumber" in rejected[-1].reason
+    assert not [item for item in rejected if "A9" in item.reason]
+
+
+def test_a_table_of_labels_may_have_a_map(labelled: Path) -> None:
+    table = labelled / "labels.csv"
+    table.write_text("who,acc,dx\np,A0,Mass|Nodule\n")
+    map_ = {"patient": "who", "labels": {"column": "dx"}}
+    with pytest.raises(InputError, match="no column"):
+        split(labelled / "scans", labels=table, map={**map_, "labels": {"column": "dy"}})
+    table.write_text("who,accession,dx\np,A0,Mass|Nodule\n")
+    studies, _ = split(labelled / "scans", labels=table, map=map_)
+    assert {finding.name for finding in studies[0].findings} == {"mass", "nodule"}
+    with pytest.raises(InputError, match="come from elsewhere"):
+        split(labelled / "scans", labels=table, map={**map_, "images": "dx"})
+    with pytest.raises(InputError, match="a map without a table"):
+        split(labelled / "scans", map=map_)
+    table.write_text("name,dx\nx,Mass\n")
+    with pytest.raises(InputError, match="which study or patient") as caught:
+        split(labelled / "scans", labels=table)
+    assert "AccessionNumber" in caught.value.expected

@@ -77,7 +77,11 @@ def import_(
     seed: Annotated[int, Option(help="Random seed for splitting and phantom generation.")] = 0,
     strict: Annotated[bool, Option("--strict", help="Stop at the first input that cannot be read.")] = False,
     map: Annotated[
-        Path | None, Option(help="YAML file that says what each column means (for the source `table`).")
+        Path | None, Option(help="YAML file that says what each column means (of a table, or of --labels).")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        Option(help="Table of labels, reports and chart values, joined to the studies of the source `dicom`."),
     ] = None,
     window: Annotated[
         str | None,
@@ -105,8 +109,7 @@ def import_(
     from chiasm.progress import Progress
 
     options: dict[str, Any] = dict(_parse_option(text) for text in option or [])
-    if map is not None:
-        options["map"] = map
+    options |= {name: path for name, path in (("map", map), ("labels", labels)) if path is not None}
     rules = {} if window is None else {"CT": window}
     rules |= dict(text.partition("=")[::2] for text in intensity or [])
     with Progress(f"importing {source}", None) as bar:

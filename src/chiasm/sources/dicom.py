@@ -17,6 +17,7 @@ from chiasm.formats.grayscale import numbers
 from chiasm.formats.intensity import Intensity
 from chiasm.formats.reading import explained
 from chiasm.sources.registry import Source
+from chiasm.sources.table.join import Joined
 from chiasm.study import Image, Record, Rejected, Study
 
 ABOUT = "a folder of DICOM files, grouped by study; the slices of a CT, MR or PET series become one volume"
@@ -24,6 +25,7 @@ _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _TAGS = (
     *_UIDS,
     "Modality",
+    "AccessionNumber",
     "PatientID",
     "PatientAge",
     "PatientSex",
@@ -49,7 +51,14 @@ def preprocessing(*, window: Sequence[float] | str | None = None) -> dict[str, A
     return {} if window is None else {"intensity": {"CT": window}}
 
 
-def read(path: Path, *, intensity: Intensity | None = None, pseudonymize: bool = True) -> Iterator[Study | Rejected]:
+def read(
+    path: Path,
+    *,
+    labels: str | Path | None = None,
+    map: str | Path | Mapping[str, Any] | None = None,
+    intensity: Intensity | None = None,
+    pseudonymize: bool = True,
+) -> Iterator[Study | Rejected]:
     """Read every study below a folder (or of one file), one at a time.
 
     Headers are read first, without pixels; then the pixels of one study after the other. A series of several CT, MR or PET
@@ -58,6 +67,10 @@ def read(path: Path, *, intensity: Intensity | None = None, pseudonymize: bool =
     else from the dates of birth and study), `sex`. Names are never read. The order is that of the file names.
 
     Args:
+        labels: a table with labels, reports and chart values, which are joined to the studies by StudyInstanceUID,
+            AccessionNumber or PatientID, the first of them that it has a column of. What a table says of a patient holds of
+            each of the patient's studies.
+        map: which column of that table is what (docs/table.md); None to guess by their names.
         intensity: the rules of modalities; the defaults if None.
         pseudonymize: keep a hash of PatientID instead of the ID. Whoever has a list of IDs can find them again:
             it keeps IDs out of sight, it is no anonymization. UIDs of studies, series and objects stay.
@@ -66,8 +79,17 @@ def read(path: Path, *, intensity: Intensity | None = None, pseudonymize: bool =
         A `Study`, after a `Rejected` for each file, series or header value that was skipped.
 
     Raises:
-        InputError: no such path.
+        InputError: no such path. TableError: the table or its map does not fit.
     """
+    joined = Joined(Path(labels), map) if labels is not None else None
+    if map is not None and labels is None:
+        raise InputError("a map without a table", expected="labels, the table that the map describes", where="map")
+    return _read(path, joined, intensity, pseudonymize)
+
+
+def _read(
+    path: Path, joined: Joined | None, intensity: Intensity | None, pseudonymize: bool
+) -> Iterator[Study | Rejected]:
     if not path.exists():
         raise InputError("The DICOM folder is not there", expected=ABOUT, got="no such path", where=str(path))
     objects: dict[str, list[_File]] = {}
@@ -82,8 +104,15 @@ def read(path: Path, *, intensity: Intensity | None = None, pseudonymize: bool =
         for other in (file for file in copies if file is not whole):
             yield Rejected(other.name, f"the same object as {whole.name} (one SOPInstanceUID)")
         studies.setdefault(whole.text["StudyInstanceUID"], []).append(whole)
+    yield from joined.rejected if joined else ()
     for files in studies.values():
-        yield from _read_study(files, intensity, pseudonymize)
+        for item in _read_study(files, intensity, pseudonymize):
+            if joined is None or isinstance(item, Rejected):
+                yield item
+            else:
+                names = {file.text[joined.key] for file in files} - {""}
+                yield from joined.join(item, names.pop() if len(names) == 1 else "", files[0].name)
+    yield from joined.left() if joined else ()
 
 
 def _is_whole(file: _File) -> bool:

@@ -45,7 +45,7 @@ def guess_map(frame: pd.DataFrame, file: Path) -> tuple[TableMap, str]:
     Raises:
         TableError: no column is known to be the patient, or nothing to learn from is; the message holds a map to copy.
     """
-    raw = _guess(frame, file.parent)
+    raw = guess_parts(frame, file.parent)
     content = raw.keys() & {"images", "report", "record"}
     problem = (
         f"no column is known to hold the patient: {LEAKAGE}"
@@ -79,7 +79,8 @@ def ready_map(frame: pd.DataFrame, raw: dict[str, Any]) -> str:
     return "\n".join(lines + ([f"# columns without a place yet: {', '.join(unused)}"] if unused else []))
 
 
-def _guess(frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
+def guess_parts(frame: pd.DataFrame, folder: Path) -> dict[str, Any]:
+    """What the names and cells of columns say, as keys of a map; it may lack what a map needs."""
     columns = {snake_case(str(column)): str(column) for column in reversed(frame.columns) if column}
     found = {role: next((columns[n] for n in names if n in columns), None) for role, names in _KNOWN.items()}
     if found["images"] is None:

@@ -83,7 +83,14 @@ def read_studies(columns: Columns, intensity: Intensity | None = None) -> Iterat
         else:
             rows_of.setdefault(study_id, []).append(i)
     for study_id, rows in rows_of.items():
-        yield from _StudyReader(columns, study_id, rows, intensity).read()
+        yield from study_of_rows(columns, study_id, rows, intensity)
+
+
+def study_of_rows(
+    columns: Columns, study_id: str, rows: list[int], intensity: Intensity | None = None
+) -> Iterator[Study | Rejected]:
+    """The study that some rows describe, after what was skipped of them."""
+    yield from _StudyReader(columns, study_id, rows, intensity).read()
 
 
 class _StudyReader:
