@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image as Pillow
 
 from chiasm.cohort.imports import import_cohort
@@ -19,6 +20,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "table.md").read_text("utf-8")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     folder = tmp_path_factory.mktemp("docs")
     blocks = re.findall(r"`([\w.]+)`[^`]*:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL)
+    blocks = [(name, text) for name, text in blocks if "." in name]
     assert [name for name, _ in blocks] == ["exams.csv", "boxes.csv", "map.yaml"]
     for name, text in blocks:
         (folder / name).write_text(text, "utf-8")
@@ -68,3 +70,11 @@ def test_every_key_is_on_the_page() -> None:
     for name, part in {**parts, "table": schema.Format}.items():
         for key in part.model_fields:
             assert re.search(rf"\b{key}\b", rows[name]), (name, key)
+
+
+def test_the_example_of_sequences_is_a_map() -> None:
+    (text,) = re.findall(r"So would say a map:\n\n```yaml\n(.*?)```", PAGE, re.DOTALL)
+    map_ = schema.read_map(yaml.safe_load(text))
+    assert map_.images is not None
+    assert dict(zip(map_.images.columns, map_.images.names, strict=True)) == {"t1": "T1", "flair": "FLAIR"}
+    assert [part.image for part in map_.masks] == ["FLAIR"]

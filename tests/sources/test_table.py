@@ -208,7 +208,7 @@ def test_duplicate_ids_are_said_and_cost_nothing_else(folder: Path) -> None:
     assert len(studies["s1"].images) == 1
     assert [(r.where, r.reason.split(":")[0]) for r in rejected] == [
         ("t.csv: row 7", "the study id is blank"),
-        ("t.csv: row 3", "repeats the study id of row 2 and adds no image"),
+        ("t.csv: row 3", "repeats the study of row 2 and adds nothing"),
         ("t.csv: row 5", "rows 5, 6 are one study of different patients"),
     ]
 
@@ -220,6 +220,102 @@ def test_rows_of_a_study_that_do_not_agree(folder: Path) -> None:
     assert studies["s1"].record.values == {"age_years": None}
     assert states(studies, "mass") == ["present"]
     assert [(r.where, "rows 2, 3" in r.reason) for r in rejected] == [("t.csv: row 2, column age", True)]
+
+
+def test_readers_of_one_study_that_disagree_are_masked_and_said(folder: Path) -> None:
+    """A row a reader, of one image or of none: what they agree on is kept."""
+    rows = (
+        "sid,pid,file,reader,note,mass,nodule,grade,sex\n"
+        "s1,1,a.png,ann,Clear.,1,0,2,F\ns1,1,a.png,bob,Clear.,0,0,3,f\ns1,1,a.png,cyd,,,0,,\n"
+        "s2,2,,ann,Clear.,0,,1,M\ns2,2,,bob,Clear.,0,1,1,M\n"
+    )
+    map_ = {
+        **BASE,
+        "study": "sid",
+        "report": "note",
+        "record": ["sex"],
+        "labels": {"columns": ["mass", "nodule"]},
+        "outcomes": [{"column": "grade", "kind": "ordinal"}],
+    }
+    studies, rejected = load(folder, rows, map_)
+    assert states(studies, "mass") == ["not_mentioned", "absent"]
+    assert states(studies, "nodule") == ["absent", "present"]
+    assert [study.outcomes[0].value for study in studies.values()] == [None, 1]
+    assert [study.record.values["sex"] for study in studies.values() if study.record] == ["f", "m"]
+    assert [(item.where, item.reason) for item in rejected if "agree" in item.reason] == [
+        ("t.csv: row 2, column mass", "rows 2, 3 are one study and do not agree: all are skipped"),
+        ("t.csv: row 2, column grade", "rows 2, 3 are one study and do not agree: all are skipped"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "spellings", [("7", "7.0"), ("7", "0007"), ("p007", "P007"), ("P-7", "p07"), ("case 12", "Case 12"), ("x", "X ")]
+)
+def test_spellings_of_one_patient_are_one_and_said(spellings: tuple[str, str], folder: Path) -> None:
+    studies, rejected = load(folder, f"pid,file\n{spellings[0]},a.png\nother,b.png\n{spellings[1]},c.png\n")
+    patients = [study.patient_id for study in studies.values()]
+    assert patients[0] == patients[2] == spellings[0].strip() != patients[1]
+    (note,) = rejected
+    assert (
+        note.where == "t.csv, column pid" and "rows 2 and 4 spell one patient differently" in note.reason and note.taken
+    )
+
+
+def test_patients_that_differ_by_letters_alone_are_warned_of(folder: Path) -> None:
+    studies, (note,) = load(folder, "pid,file\n7,a.png\nP007,b.png\nB8,c.png\nA8,d.png\n")
+    assert len({study.patient_id for study in studies.values()}) == 4
+    assert "1 patients differ by letters before their number alone, as in rows 2 and 3" in note.reason and note.taken
+
+
+@pytest.mark.parametrize(
+    ("cells", "what"),
+    [
+        ([f"2024-03-{n + 1:02}" for n in range(20)], "dates"),
+        ([f"{n + 1}.3.24" for n in range(20)], "dates"),
+        ([f"{n + 1}/3/2024 10:00" for n in range(20)], "dates"),
+        ([f"ACC-{n}-x" for n in range(20)], "identifiers"),
+        ([f"{n}a7f{n}" for n in range(20)], "identifiers"),
+    ],
+)
+def test_dates_and_identifiers_are_no_categories(cells: list[str], what: str, folder: Path) -> None:
+    rows = "pid,file,when\n" + "".join(f"{n},a.png,{cell}\n" for n, cell in enumerate(cells))
+    message = error(folder, rows, {**BASE, "record": ["when"]})
+    assert f"holds {what}" in message and cells[0] not in message
+
+
+def test_a_category_that_repeats_is_one_however_many_words_it_has(folder: Path) -> None:
+    rows = "pid,file,ward\n" + "".join(f"{n},a.png,ward {n % 15}\n" for n in range(60))
+    studies, _ = load(folder, rows, {**BASE, "record": ["ward"]})
+    assert len({study.record.values["ward"] for study in studies.values() if study.record}) == 15
+
+
+@pytest.mark.parametrize(
+    ("code", "others"), [("-9", "12"), ("999", "12"), ("99", "3"), ("-99", "0.5"), ("9999", "700")]
+)
+def test_codes_for_no_value_are_asked_about_and_may_be_named(code: str, others: str, folder: Path) -> None:
+    cells = [str(float(others) + n / 10) for n in range(8)] + [code, code]
+    rows = "pid,file,crp\n" + "".join(f"{n},a.png,{cell}\n" for n, cell in enumerate(cells))
+    studies, (note,) = load(folder, rows, {**BASE, "record": ["crp"]})
+    assert [s.record.values["crp"] for s in studies.values() if s.record][-1] == float(code)
+    assert f"2 of {code}, far from all other values" in note.reason and note.taken
+    assert "`record: {crp: {column: crp, missing: [CODE]}}`" in note.reason
+    studies, rejected = load(folder, rows, {**BASE, "record": {"crp": {"column": "crp", "missing": [code]}}})
+    assert [s.record.values["crp"] for s in studies.values() if s.record][-1] is None and not rejected
+    outcome = {"column": "crp", "kind": "regression"}
+    assert len(load(folder, rows, {**BASE, "outcomes": [outcome]})[1]) == 1
+    assert not load(folder, rows, {**BASE, "outcomes": [{**outcome, "missing": code}]})[1]
+
+
+def test_numbers_near_the_others_are_no_codes(folder: Path) -> None:
+    rows = "pid,file,crp\n" + "".join(f"{n},a.png,{90 + n}\n" for n in range(12))  # 99 among them
+    assert not load(folder, rows, {**BASE, "record": ["crp"]})[1]
+
+
+def test_thousands_alone_say_what_to_write(folder: Path) -> None:
+    rows = "pid,file,crp\n" + "".join(f'{n},a.png,"1,{n}37"\n' for n in range(5))
+    assert 'write `decimal: "."` under `table`' in error(folder, rows, {**BASE, "record": ["crp"]})
+    studies, _ = load(folder, rows, {**BASE, "record": ["crp"], "table": {"decimal": "."}})
+    assert [s.record.values["crp"] for s in studies.values() if s.record] == [1037, 1137, 1237, 1337, 1437]
 
 
 def test_a_blank_patient_cannot_be_placed(folder: Path) -> None:
@@ -345,7 +441,7 @@ def test_record_columns_find_their_kind(folder: Path) -> None:
 def test_a_record_column_of_names_or_texts_is_refused(folder: Path) -> None:
     rows = "pid,file,who\n" + "".join(f"{i},a.png,person {chr(65 + i % 26)}{i}\n" for i in range(120))
     message = error(folder, rows, {**BASE, "record": ["who"]})
-    assert "120 different words" in message
+    assert "identifiers or texts" in message
     assert "person" not in message
 
 

@@ -1,6 +1,8 @@
 """The table as text: whatever its delimiter and encoding, with the row numbers of a spreadsheet."""
 
+import gzip
 import logging
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -116,10 +118,69 @@ def test_find_table(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"(?s)several tables.*a\.csv, b\.tsv"):
         find_table(tmp_path)
     assert find_table(tmp_path, others=["b.tsv"]) == table
-    with pytest.raises(TableError, match="save the sheet as CSV"):
-        find_table(write(tmp_path / "c.xlsx", b"PK"))
+    with pytest.raises(TableError, match="save the sheet as"):
+        find_table(write(tmp_path / "c.xls", b"PK"))
     with pytest.raises(TableError, match="no such file"):
         find_table(tmp_path / "gone")
+
+
+# --- what Excel writes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["sep=;", "SEP=;", '"sep=;"', "\ufeffsep=;"])
+def test_a_first_line_that_names_the_separator_is_no_header(tmp_path: Path, first: str) -> None:
+    path = write(tmp_path / "a.csv", f"{first}\r\nid;note\r\n1;a,b\r\n2;c\r\n")
+    frame, rejected = read_table(path)
+    assert list(frame.columns) == ["id", "note"] and frame["note"].tolist() == ["a,b", "c"]
+    assert frame.index.tolist() == [3, 4] and not rejected
+    with pytest.raises(TableError, match="empty"):
+        read_table(write(tmp_path / "b.csv", "sep=;\n"))
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.tsv.gz"])
+def test_a_gzipped_table_is_read(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign = "\t" if "tsv" in name else ","
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(f"id{sign}note\n1{sign}a\n".encode()))
+    assert find_table(tmp_path) == path
+    assert read_table(path)[0]["note"].tolist() == ["a"]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(TableError, match="unpacked"):
+        read_table(path)
+    path.write_bytes(gzip.compress(b"id,note\n" + b"0" * 10**6))
+    monkeypatch.setenv("CHIASM_MAX_IMAGE_GB", "0.0001")
+    with pytest.raises(TableError, match="larger than may be read"):
+        read_table(path)
+
+
+def test_an_excel_file_is_read_as_its_cells_are_meant(tmp_path: Path) -> None:
+    """Whole numbers, dates and gaps; a second sheet without cells is none."""
+    path = tmp_path / "a.xlsx"
+    rows = [
+        ["id", "age", "born", "note", "ok"],
+        [7, 54.0, datetime(1970, 3, 2), "a, b", True],
+        [8, 36.6, None, None, False],
+    ]
+    with pd.ExcelWriter(path) as book:
+        pd.DataFrame(rows).to_excel(book, sheet_name="exams", header=False, index=False)
+        pd.DataFrame().to_excel(book, sheet_name="empty", header=False, index=False)
+    (tmp_path / "~$a.xlsx").write_bytes(b"a lock of Excel")
+    assert find_table(tmp_path) == path
+    frame, _ = read_table(path)
+    assert frame.loc[2].tolist() == ["7", "54", "1970-03-02", "a, b", "True"]
+    assert frame.loc[3].tolist() == ["8", "36.6", "", "", "False"]
+    with pd.ExcelWriter(path) as book:
+        for name in ("one", "two"):
+            pd.DataFrame([["id"], [name]]).to_excel(book, sheet_name=name, header=False, index=False)
+    with pytest.raises(TableError, match="several sheets") as caught:
+        read_table(path)
+    assert "sheet: NAME" in caught.value.remedy
+    assert read_table(path, sheet="two")[0]["id"].tolist() == ["two"]
+    with pytest.raises(TableError, match="no such sheet"):
+        read_table(path, sheet="three")
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(TableError, match="cannot be read"):
+        read_table(path)
 
 
 def test_nearest() -> None:

@@ -61,30 +61,32 @@ def most_bytes() -> int:
     return int(limit * 2**30)
 
 
-def check_size(announced: int, present: int, where: str, *, compressed: bool = False) -> None:
+def check_size(
+    announced: int, present: int, where: str, *, compressed: bool = False, error: type[InputError] = ImageError
+) -> None:
     """Compare what a header announces with what is there, before any memory is taken for it.
 
     Args:
         announced: bytes of the pixels in memory. present: bytes in the file. compressed: whether these may be fewer.
 
     Raises:
-        ImageError: fewer bytes are there than announced, or more are announced than may be read.
+        InputError: an `error`: fewer bytes are there than announced, or more are announced than may be read.
     """
     few = announced > _PLAUSIBLE * present and announced > _LARGE if compressed else announced > present
     if few:
         got = f"{announced:,} bytes announced, {present:,} in the file"
-        raise ImageError("The file is truncated, or its header is damaged", got=got, where=where)
+        raise error("The file is truncated, or its header is damaged", got=got, where=where)
     if announced > (most := most_bytes()):
-        raise ImageError(
-            "The image is larger than may be read",
+        raise error(
+            "The file is larger than may be read",
             expected=f"at most {most / 2**30:g} GB in memory",
             got=f"{announced / 2**30:.3g} GB",
             where=where,
-            remedy=f"set the environment variable {LIMIT} to the gigabytes that an image may take",
+            remedy=f"set the environment variable {LIMIT} to the gigabytes that one file may take",
         )
 
 
-def check_deflated(stream: bytes, where: str, wbits: int) -> None:
+def check_deflated(stream: bytes, where: str, wbits: int, *, error: type[InputError] = ImageError) -> None:
     """Make sure that a compressed stream does not unpack to more than may be read; what is damaged of it is left to its reader.
 
     Args:
@@ -98,7 +100,7 @@ def check_deflated(stream: bytes, where: str, wbits: int) -> None:
         except zlib.error:
             return
         if total > most:
-            check_size(total, total, where)
+            check_size(total, total, where, error=error)
         piece = unpacker.unconsumed_tail
 
 

@@ -39,6 +39,11 @@ SEXES: Mapping[str, str] = {
 MOST_WORDS = 100
 """A column of more different words than this is text or an identifier, not a category."""
 LONGEST_LABEL = 60
+DATES = "dates"
+_AMBIGUOUS = "may be a decimal fraction or thousands (write `table.decimal` in the map)"
+_CODES = (-9.0, -99.0, -999.0, -9999.0, 9.0, 99.0, 999.0, 9999.0, 88.0, 888.0, 8888.0, -1.0)
+_DATE = re.compile(r"\d{4}([-/.])\d{1,2}\1\d{1,2}([ t].*)?|\d{1,2}([-/.])\d{1,2}\3(\d{4}|\d{2})( .*)?|(19|20)\d{6}")
+_FEW = 12  # different words that may well all be different
 _POINT_ZERO = re.compile(r"\.0+$")
 _NUMBER = {
     sign: re.compile(rf"[+-]?(\d+|\d{{1,3}}(\{group}\d{{3}})+)?(\{sign}\d+)?(e[+-]?\d+)?")
@@ -50,12 +55,13 @@ _NUMBER = {
 class Cells:
     """One column: [n] values, None where missing; what it should hold; why a cell, by position, cannot be used as it stands.
 
-    `understood` are cells whose meaning is plain, though no value can be made of it.
+    `remedy` is what to do where most cells are so. `understood` are cells whose meaning is plain, though no value can be made of it.
     """
 
     values: NDArray[np.object_]
     wanted: str
     problems: dict[int, str] = field(default_factory=dict)
+    remedy: str = ""
     understood: set[int] = field(default_factory=set)
 
 
@@ -87,6 +93,11 @@ def parse_numbers(
             value, why = None, "has a percent sign where others have none, so its scale is unknown"
         if value is None:
             numbers.problems[i] = f"{_show(text[i])} {why}: treated as missing"
+            if why == _AMBIGUOUS:
+                numbers.remedy = (
+                    'which may be decimal fractions or thousands: write `decimal: "."` under `table` in the map if '
+                )
+                numbers.remedy += '1,000 is a thousand, `decimal: ","` if it is one'
         numbers.values[i] = value
     return numbers
 
@@ -110,7 +121,7 @@ def _choose(
         return reading[next(iter(sure))], ""
     if not sure and not comma:
         return reading["."], ""
-    return None, "may be a decimal fraction or thousands (write `table.decimal` in the map)"
+    return None, _AMBIGUOUS
 
 
 def _number(text: str, decimal: str) -> float | None:
@@ -192,6 +203,32 @@ def parse_categories(cells: pd.Series[Any], missing: Collection[str], words: Map
     values = np.array([words.get(str(word), str(word)) for word in lower] + [None], object)[:-1]
     values[is_missing(cells, missing)] = None
     return Cells(values, "words")
+
+
+def find_codes(values: NDArray[np.object_]) -> dict[float, int]:
+    """Code -> how often it stands in a column of numbers, of those that are used for no value and lie far from all others.
+
+    Far is beyond the others by more than their whole range, or below 0 where no other is.
+    """
+    known = np.array([value for value in values if value is not None], np.float64)
+    found: dict[float, int] = {}
+    for code in _CODES:
+        others = known[~np.isin(known, _CODES)] if len(known) else known
+        count = int((known == code).sum())
+        if count and len(others) >= 5:
+            low, high = others.min(), others.max()
+            if code > high + (high - low) or code < low - (high - low) or code < 0 <= low:
+                found[code] = count
+    return dict(sorted(found.items()))
+
+
+def no_category(cells: pd.Series[Any], missing: Collection[str]) -> str:
+    """What a column of words holds, where these are no categories: "dates", or "identifiers" that hardly ever repeat; else ""."""
+    given = cells[~is_missing(cells, missing)].str.lower()
+    if len(given) and float(given.str.fullmatch(_DATE).mean()) > 0.9:
+        return DATES
+    words = given.nunique()
+    return "identifiers or texts, nearly every one another" if words > max(_FEW, 0.8 * len(given)) else ""
 
 
 def numeric_share(cells: pd.Series[Any], missing: Collection[str]) -> float | None:

@@ -15,6 +15,7 @@ from chiasm.sources.table import cells
 from chiasm.sources.table.boxes import BoxFiles, Drawn, check_boxes, lacking, read_boxes
 from chiasm.sources.table.cells import Cells
 from chiasm.sources.table.media import with_suffix
+from chiasm.sources.table.patients import plain_id
 from chiasm.sources.table.schema import EACH_ROW, Labels, OutcomeColumn, RecordColumn, TableMap, problems_error
 from chiasm.study import Kind, Rejected, State
 from chiasm.vocabulary import canonical, snake_case
@@ -47,7 +48,7 @@ class Columns:
         self.problems = self._lacking()
         self._stop()
         self.ids = self._column(map_.study) if map_.study else _objects(f"row-{number}" for number in frame.index)
-        self.patients = self.ids if map_.patient == EACH_ROW else self._column(map_.patient)
+        self.patients = self.ids if map_.patient == EACH_ROW else self._patients(map_.patient)
         self.splits = self._words(map_.split, cells.SPLITS) if map_.split else None
         self.texts = self._texts()
         chart = {self._chart_name(name, part): part for name, part in map_.record.items()}
@@ -63,6 +64,12 @@ class Columns:
 
     def where(self, i: int) -> str:
         return f"{self.name}: row {self.frame.index[i]}"
+
+    def values(self) -> list[Values]:
+        """All columns of labels, outcomes, chart and text, of which each cell says something of its study."""
+        found = [states for _, states in self.findings.values()] + [values for _, _, values in self.outcomes.values()]
+        found += [values for _, values in (*self.record.values(), *self.texts.values())]
+        return [*found, *([self.splits] if self.splits is not None else [])]
 
     def _lacking(self) -> list[str]:
         """A sentence for each column that the map names and the table does not have."""
@@ -95,9 +102,10 @@ class Columns:
         lost = [i for i in sorted(found.problems) if found.values[i] is None and i not in found.understood]
         if len(lost) > good:
             rows = ", ".join(str(self.frame.index[i]) for i in lost[:3]) + ", ..." * (len(lost) > 3)
+            advice = found.remedy or "so it may not be the column that was meant"
             self.problems.append(
                 f"column {column}: {len(lost)} of {good + len(lost)} cells with a value are not {found.wanted} "
-                f"(rows {rows}), so it may not be the column that was meant"
+                f"(rows {rows}), {advice}"
             )
         self.rejected += [
             Rejected(f"{self.where(i)}, column {column}", why, found.values[i] is not None)
@@ -108,6 +116,29 @@ class Columns:
     def _column(self, column: str) -> Values:
         blank = cells.is_missing(self.frame[column], self.words)
         return _objects(None if b else str(cell) for cell, b in zip(self.frame[column], blank, strict=True))
+
+    def _patients(self, column: str) -> Values:
+        """The ids of patients, those that differ in spelling alone as one, and said: two of them would be in two splits."""
+        ids = self._column(column)
+        rows: dict[str, dict[str, int]] = {}
+        for i, name in enumerate(ids):
+            if name is not None:
+                rows.setdefault(plain_id(name), {}).setdefault(name, i)
+        for spellings in rows.values():
+            if len(spellings) > 1:
+                numbers = " and ".join(str(self.frame.index[i]) for i in spellings.values())
+                why = f"rows {numbers} spell one patient differently (case, leading zeros, .0): taken as one"
+                self.rejected.append(Rejected(f"{self.name}, column {column}", why, taken=True))
+        bare = {plain.lstrip("abcdefghijklmnopqrstuvwxyz"): plain for plain in rows if plain[0].isalpha()}
+        if alike := [(number, bare[number]) for number in rows if number in bare]:
+            some = " and ".join(str(self.frame.index[next(iter(rows[plain].values()))]) for plain in alike[0])
+            why = (
+                f"{len(alike)} patients differ by letters before their number alone, as in rows {some}: taken as different "
+                "ones; if they are one, spell them alike"
+            )
+            self.rejected.append(Rejected(f"{self.name}, column {column}", why, taken=True))
+        first = {plain: next(iter(spellings)) for plain, spellings in rows.items()}
+        return _objects(None if name is None else first[plain_id(name)] for name in ids)
 
     def _words(self, column: str, words: Mapping[str, Any]) -> Values:
         return self._take(column, cells.parse_words(self.frame[column], self.words, words))
@@ -132,9 +163,10 @@ class Columns:
 
     def _record(self, name: str, part: RecordColumn) -> Values:
         column, form = self.frame[part.column], self.map.table
+        words = self.words | {word.strip().lower() for word in part.missing}
         if part.kind != "categorical" and name == "age_years":
-            return self._take(part.column, cells.parse_ages(column, self.words, part.unit))
-        share = cells.numeric_share(column, self.words)
+            return self._take(part.column, cells.parse_ages(column, words, part.unit))
+        share = cells.numeric_share(column, words)
         if share is None:
             log.warning("%s: record column %s has no value", self.name, part.column)
         elif part.kind is None and 0.2 <= share <= 0.8:
@@ -142,10 +174,19 @@ class Columns:
                 f"record.{name}: {share:.0%} of the cells of column {part.column} are numbers, the others words; write "
                 "`kind: numeric` (the words are then left out, row by row) or `kind: categorical`"
             )
+        what = cells.no_category(column, words) if part.kind is None else ""
+        if what and (what == cells.DATES or (share or 0) <= 0.5):
+            self.problems.append(
+                f"record.{name}: column {part.column} holds {what}, which are no categories; leave it out"
+            )
+            return _objects([None] * len(column))
         if part.kind == "numeric" or (part.kind is None and (share or 0) > 0.5):
             percent = name.endswith(("_percent", "_pct"))
-            return self._take(part.column, cells.parse_numbers(column, self.words, form.decimal, percent))
-        found = cells.parse_categories(column, form.list_words, cells.SEXES if name == "sex" else {})
+            values = self._take(part.column, cells.parse_numbers(column, words, form.decimal, percent))
+            self._ask(part.column, values, f"record: {{{name}: {{column: {part.column}, missing: [CODE]}}}}")
+            return values
+        listed = form.list_words | (words - self.words)
+        found = cells.parse_categories(column, listed, cells.SEXES if name == "sex" else {})
         if (n := len(set(found.values) - {None})) > cells.MOST_WORDS:
             self.problems.append(
                 f"record.{name}: column {part.column} has {n} different words, so it is a text or an identifier; leave it out"
@@ -192,7 +233,8 @@ class Columns:
                     f"outcomes: column {part.column} has {n} different words, so it may not be the column of a class"
                 )
             return found.values
-        found = cells.parse_numbers(column, self.words, self.map.table.decimal)
+        words = self.words | {word.strip().lower() for word in part.missing}
+        found = cells.parse_numbers(column, words, self.map.table.decimal)
         if part.kind is Kind.ORDINAL:
             for i, value in enumerate(found.values):
                 if value is not None and value != round(value):
@@ -201,7 +243,16 @@ class Columns:
                         "no whole number, and an ordinal scale counts in whole numbers: treated as missing"
                     )
         values = self._take(part.column, found)
+        self._ask(part.column, values, f"outcomes: [{{column: {part.column}, missing: [CODE]}}]")
         return values if part.event is None else self._timed(part.column, values, self._yes_no(part.event))
+
+    def _ask(self, column: str, values: Values, remedy: str) -> None:
+        """Ask about numbers that are used as codes for no value, where they lie far from all others."""
+        if codes := cells.find_codes(values):
+            said = ", ".join(f"{count} of {code:g}" for code, count in codes.items())
+            why = f"{said}, far from all other values: taken as numbers. If they stand for no value, write `{remedy}` in the map"
+            self.rejected.append(Rejected(f"{self.name}, column {column}", why, taken=True))
+            log.warning("%s: column %s: %s", self.name, column, why)
 
     def _yes_no(self, column: str) -> Values:
         """[n] 1 and 0."""

@@ -14,7 +14,7 @@ from chiasm.sources.table.columns import Columns
 from chiasm.sources.table.guess import guess_parts, ready_map
 from chiasm.sources.table.patients import plain_id
 from chiasm.sources.table.read import study_of_rows
-from chiasm.sources.table.schema import EACH_ROW, TableMap, read_map
+from chiasm.sources.table.schema import EACH_ROW, Format, TableMap, read_map
 from chiasm.sources.table.tabular import read_table
 from chiasm.study import Record, Rejected, Study
 from chiasm.vocabulary import snake_case
@@ -43,7 +43,8 @@ class Joined:
                 nothing in it to join.
         """
         given = None if map_ is None else read_map(map_)
-        frame, self.rejected = read_table(file, *((given.table.delimiter, given.table.encoding) if given else ()))
+        form = given.table if given else Format()
+        frame, self.rejected = read_table(file, form.delimiter, form.encoding, form.sheet)
         known = {snake_case(str(column)): str(column) for column in reversed(frame.columns) if column}
         found = {key: next((known[n] for n in names if n in known), None) for key, names in KEYS.items()}
         if given is not None and given.patient != EACH_ROW:

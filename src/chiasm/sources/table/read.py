@@ -59,7 +59,7 @@ def read(
     given = None if map is None else read_map(map)
     file = find_table(Path(path), given.files if given else ())
     form = given.table if given else Format()
-    frame, rejected = read_table(file, form.delimiter, form.encoding)
+    frame, rejected = read_table(file, form.delimiter, form.encoding, form.sheet)
     if frame.empty:
         got = f"{len(rejected)} rows, none with as many cells as the header" if rejected else "a header alone"
         raise TableError("the table has no rows to read", expected="a header and rows", got=got, where=str(file))
@@ -144,15 +144,16 @@ class _StudyReader:
         self.rejected.append(Rejected(where, reason))
 
     def _new_rows(self) -> Iterator[int]:
-        """The first row, and those that add an image, a box or a mask; another is a repetition."""
+        """The first row, and those that say something else, or more; another is a repetition."""
         c = self.columns
         seen: set[object] = set()
         for n, i in enumerate(self.rows):
             new: set[object] = {path for _, path in c.paths[i]} | {part.box for part in c.drawn.get(i, ())}
             new |= {part.column + str(cell) for part in c.map.masks if (cell := c.frame[part.column].iloc[i])}
+            new |= {(place, value) for place, values in enumerate(c.values()) if (value := values[i]) is not None}
             if n and new <= seen:
                 first = c.frame.index[self.rows[0]]
-                self._reject(c.where(i), f"repeats the study id of row {first} and adds no image: the row is skipped")
+                self._reject(c.where(i), f"repeats the study of row {first} and adds nothing: the row is skipped")
                 continue
             seen |= new
             yield i

@@ -54,6 +54,7 @@ class Format(_Part):
     delimiter: str | None = None
     encoding: str | None = None
     decimal: Literal[".", ","] | None = None
+    sheet: str | None = None
     missing: Annotated[tuple[str, ...], BeforeValidator(_many)] = ()
 
     @field_validator("delimiter")
@@ -170,12 +171,13 @@ class ReportText(_Part):
 class RecordColumn(_Part):
     """A column of the chart; without `kind` its cells decide. `unknown_time`: a recipe must opt in by name.
 
-    `unit` is that of an age without one in its cells: it is kept in years.
+    `unit` is that of an age without one in its cells: it is kept in years. `missing` are codes of this column for no value.
     """
 
     column: Name
     kind: Literal["numeric", "categorical"] | None = None
     unknown_time: bool = False
+    missing: Annotated[tuple[str, ...], BeforeValidator(_many)] = ()
     unit: Literal["years", "months", "weeks", "days"] = "years"
 
 
@@ -262,7 +264,8 @@ class Masks(_Part):
 class OutcomeColumn(_Part):
     """What is known later, or a reader's score. A target has one kind: without `target` it follows from the kind.
 
-    Of survival, `column` is the time to the event or to the last day without it, and `event` says which.
+    Of survival, `column` is the time to the event or to the last day without it, and `event` says which. `missing` are codes of
+    this column for no value.
     """
 
     column: Name
@@ -271,6 +274,7 @@ class OutcomeColumn(_Part):
     event: Name | None = None
     target: str = ""
     reader: str = ""
+    missing: Annotated[tuple[str, ...], BeforeValidator(_many)] = ()
 
     @model_validator(mode="after")
     def _timed(self) -> OutcomeColumn:

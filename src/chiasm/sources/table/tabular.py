@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import csv
 import difflib
+import gzip
 import io
 import logging
+import zipfile
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, time
 from pathlib import Path
 
 import pandas as pd
 
 from chiasm.errors import TableError
+from chiasm.formats.reading import check_deflated, check_size, explained
 from chiasm.study import Rejected
 from chiasm.vocabulary import snake_case
 
 log = logging.getLogger(__name__)
-SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".xlsx")
+_PACKED = ".gz"
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
-_EXPECTED = "a CSV, TSV or Parquet file, or a folder that holds exactly one"
+_EXPECTED = "a CSV, TSV (also gzipped), Excel or Parquet file, or a folder that holds exactly one"
 
 
 def find_table(path: Path, others: Collection[str] = ()) -> Path:
@@ -32,21 +37,21 @@ def find_table(path: Path, others: Collection[str] = ()) -> Path:
         TableError: nothing there, no table, or more than one.
     """
     if path.is_file():
-        if path.suffix.lower() in SUFFIXES:
+        if _kind(path) in SUFFIXES:
             return path
-        spreadsheet = path.suffix.lower() in (".xlsx", ".xls", ".ods")
+        spreadsheet = path.suffix.lower() in (".xls", ".ods", ".xlsb", ".numbers")
         raise TableError(
             "this kind of file is not read as a table",
             expected=_EXPECTED,
             got=path.suffix or "a file without a suffix",
             where=str(path),
-            remedy="save the sheet as CSV (UTF-8)" if spreadsheet else "save it as CSV, TSV or Parquet",
+            remedy="save the sheet as .xlsx or CSV (UTF-8)" if spreadsheet else "save it as CSV, TSV or Parquet",
         )
     if not path.is_dir():
         raise TableError("there is no such file or folder", expected=_EXPECTED, where=str(path))
-    tables = [f for f in sorted(path.iterdir()) if f.suffix.lower() in SUFFIXES and f.is_file()]
-    if any(f.suffix.lower() != ".txt" for f in tables):
-        tables = [f for f in tables if f.suffix.lower() != ".txt"]
+    tables = [f for f in sorted(path.iterdir()) if _kind(f) in SUFFIXES and f.is_file() and not f.name.startswith("~$")]
+    if any(_kind(f) != ".txt" for f in tables):
+        tables = [f for f in tables if _kind(f) != ".txt"]
     tables = [f for f in tables if f.name not in others]
     if len(tables) == 1:
         return tables[0]
@@ -61,28 +66,43 @@ def find_table(path: Path, others: Collection[str] = ()) -> Path:
     )
 
 
+def _kind(path: Path) -> str:
+    """The suffix that says how a table is written: ".csv" of table.csv.gz."""
+    name = path.name.lower().removesuffix(_PACKED)
+    return Path(name).suffix
+
+
 def read_table(
-    path: Path, delimiter: str | None = None, encoding: str | None = None
+    path: Path, delimiter: str | None = None, encoding: str | None = None, sheet: str | None = None
 ) -> tuple[pd.DataFrame, list[Rejected]]:
     """All cells as stripped text ("" for none), the index being the row numbers of a spreadsheet.
 
     Args:
-        delimiter, encoding: None to find out: UTF-8, else (said in the log) Latin-1; the delimiter that splits the header
-            into most columns.
+        delimiter, encoding: None to find out: UTF-8, else (said in the log) Latin-1; the delimiter that a first line `sep=;`
+            names, as Excel writes it, else the one that splits the header into most columns.
+        sheet: of an Excel file; None for the only one that holds cells.
 
     Returns:
         the table, and the rows that have more or fewer cells than the header.
 
     Raises:
-        TableError: empty, truncated, not in the given encoding, a quote that is never closed, not a Parquet file.
+        TableError: empty, truncated, not in the given encoding, a quote that is never closed, not a Parquet or Excel file, several
+            sheets, or larger than may be read.
     """
     if not path.is_file():
         raise TableError("the table is not there", expected="a CSV, TSV or Parquet file", where=str(path))
-    if path.suffix.lower() == ".parquet":
+    if _kind(path) == ".parquet":
         return _read_parquet(path), []
+    if _kind(path) == ".xlsx":
+        return _frame_of(_read_sheet(path, sheet), path.name)
     text = decode(path, encoding)
     if not text.strip():
         raise TableError("the table is empty", expected="a header and rows", where=str(path))
+    first = text.lstrip("\r\n").split("\n", 1)[0].strip().strip('"')
+    if first[:4].lower() == "sep=" and len(first) == 5:  # Excel's own line; the header is the next, and row 2
+        delimiter, text = delimiter or first[4], text.replace(first, "", 1).replace('""', "", 1)
+        if not text.strip():
+            raise TableError("the table is empty", expected="a header and rows", where=str(path))
     header = next(line for line in text.splitlines() if line.strip())
     widths = {d: len(next(csv.reader([header], delimiter=d))) for d in DELIMITERS}
     best = max(widths, key=lambda d: widths[d])
@@ -93,11 +113,7 @@ def read_table(
             where=path.name,
             remedy=f"write `delimiter: {DELIMITERS[best]}` in the map, or leave the key out",
         )
-    if (
-        delimiter is None
-        and path.suffix.lower() in (".csv", ".tsv")
-        and (best == "\t") != (path.suffix.lower() == ".tsv")
-    ):
+    if delimiter is None and _kind(path) in (".csv", ".tsv") and (best == "\t") != (_kind(path) == ".tsv"):
         log.warning("%s: the cells are separated by %s, in spite of the file's suffix", path.name, DELIMITERS[best])
     return _read_csv(text, delimiter or best, path.name)
 
@@ -108,7 +124,7 @@ def decode(path: Path, encoding: str | None = None) -> str:
     Raises:
         TableError: not in the given encoding, or of no text at all.
     """
-    raw = path.read_bytes()
+    raw = _unpacked(path)
     marked = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return raw.decode(encoding or marked)
@@ -129,6 +145,37 @@ def decode(path: Path, encoding: str | None = None) -> str:
         return raw.decode("latin-1")
 
 
+def _unpacked(path: Path) -> bytes:
+    """The bytes of a file, of a gzipped one what it holds."""
+    raw = path.read_bytes()
+    check_size(len(raw), len(raw), path.name, error=TableError)
+    if not path.name.lower().endswith(_PACKED):
+        return raw
+    check_deflated(raw, path.name, 31, error=TableError)
+    with explained("the table cannot be unpacked", path.name, expected="a gzipped file", error=TableError):
+        return gzip.decompress(raw)
+
+
+def _read_sheet(path: Path, sheet: str | None) -> list[list[str]]:
+    """The cells of a sheet as text, a list a row."""
+    with explained("the Excel file cannot be read", path.name, expected="an .xlsx file", error=TableError):
+        with zipfile.ZipFile(path) as parts:
+            unpacked = sum(part.file_size for part in parts.infolist())
+        check_size(unpacked, path.stat().st_size, path.name, compressed=True, error=TableError)
+        sheets = pd.read_excel(path, sheet_name=None, header=None, dtype=object, na_filter=False, engine="openpyxl")
+        found = {str(name): cells for name, cells in sheets.items() if cells.size and (sheet in (None, name))}
+    if len(found) != 1:
+        raise TableError(
+            "the Excel file holds several sheets" if found else "the Excel file holds no such sheet with cells",
+            expected="one sheet" if sheet is None else f"a sheet called {sheet}",
+            got=f"{len(sheets)} sheets",
+            where=path.name,
+            remedy="name the sheet under `table` in the map: `sheet: NAME`",
+        )
+    (cells,) = found.values()
+    return [[_text(cell) for cell in row] for row in cells.itertuples(index=False)]
+
+
 def _read_csv(text: str, delimiter: str, name: str) -> tuple[pd.DataFrame, list[Rejected]]:
     limit = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -144,7 +191,14 @@ def _read_csv(text: str, delimiter: str, name: str) -> tuple[pd.DataFrame, list[
         ) from None
     finally:
         csv.field_size_limit(limit)
-    full = [(number, cells) for number, cells in enumerate(lines, start=1) if any(cell.strip() for cell in cells)]
+    return _frame_of(lines, name)
+
+
+def _frame_of(lines: Sequence[Sequence[str]], name: str) -> tuple[pd.DataFrame, list[Rejected]]:
+    """Rows of cells, the first with a cell being the header, as a table; and the rows that do not fit it."""
+    full = [(number, list(cells)) for number, cells in enumerate(lines, start=1) if any(cell.strip() for cell in cells)]
+    if not full:
+        raise TableError("the table is empty", expected="a header and rows", where=name)
     header = [cell.strip() for cell in full[0][1]]
     width = max((i for i, column in enumerate(header, start=1) if column), default=0)
     rows, numbers, rejected = [], [], []
@@ -171,10 +225,11 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with explained("the Parquet file cannot be read", path.name, error=TableError):
+        about = pq.read_metadata(path)
+        unpacked = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups))
+        check_size(unpacked, path.stat().st_size, path.name, compressed=True, error=TableError)
         table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise TableError("the Parquet file cannot be read", got=type(error).__name__, where=path.name) from None
     nested = [field.name for field in table.schema if pa.types.is_nested(field.type) or pa.types.is_binary(field.type)]
     if nested:
         raise TableError(
@@ -191,6 +246,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 def _text(cell: object) -> str:
     if cell is None or cell != cell:  # null or NaN
         return ""
+    if isinstance(cell, datetime):  # a day without a time of day
+        return cell.date().isoformat() if cell.time() == time() else cell.isoformat(sep=" ")
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)  # an id or a 0/1 label that became 12.0 where a column had gaps
     return str(cell).strip()
