@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.encoding.plan import Plan
 from chiasm.errors import InputError
+from chiasm.formats.cells import parse_age_years
 from chiasm.formats.dicom import read_header, read_series
 from chiasm.formats.dicom_headers import VOLUMES
 from chiasm.formats.nifti import SUFFIXES, read_nifti
@@ -24,12 +26,16 @@ from chiasm.formats.pixels import numbered, read_picture, read_slices
 from chiasm.report.sections import split_sections
 from chiasm.sources.dicom import read as read_dicom_folder
 from chiasm.sources.dicom import read_study as read_dicom_study
+from chiasm.sources.table.cells import SEXES
+from chiasm.sources.table.schema import record_name
 from chiasm.study import Image, Record, Report, Study, View
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 ENDINGS = (*SUFFIXES, *PICTURES, ".dcm", ".dicom", ".ima")
 
 Cells = dict[str, float | str | None]
+_LARGEST = 1e12  # no value of a chart is larger
+_FEW_WORDS = 12  # of a category that an error lists
 
 
 def read_study(
@@ -70,7 +76,7 @@ def read_study(
     if scan is not None:
         images = [image for image in scan.images if _is_readable(image, plan, unread)]
         values = Cells(scan.record.values if scan.record else {})
-    values = {name: value for name, value in values.items() if _fault(name, value, plan) is None}
+    values = {n: value for n, value in values.items() if n in _columns(plan) and not _cell(n, value, plan)[1]}
     if record is not None:
         values |= _read_record(record, plan, unread)
     sections = _read_report(report, plan, unread) if report is not None else {}
@@ -244,10 +250,24 @@ def _read_report(path: Path, plan: Plan, unread: list[str]) -> dict[str, str]:
 
 
 def _read_record(path: Path, plan: Plan, unread: list[str]) -> Cells:
-    """The values of a JSON file, each of a column that the plan knows: a misspelt one would be missing without a word."""
+    """The values of a JSON file under the names of the plan, as an import would have read them.
+
+    What has one meaning is taken: 3, 3.0 and "3"; Female for f; an old name of a column (gender). A key that the plan does not
+    know is said, for a misspelt one would be missing without a word.
+
+    Raises:
+        InputError: no JSON object, a key that comes twice, or a value that does not fit its column.
+    """
+    twice: list[str] = []
+
+    def pairs(given: list[tuple[str, Any]]) -> dict[str, Any]:
+        counts = Counter(key for key, _ in given)
+        twice.extend(key for key, count in counts.items() if count > 1)
+        return dict(given)
+
     try:
-        values = json.loads(_read_text(path))
-    except ValueError as error:
+        values = json.loads(_read_text(path), object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:
         raise InputError(
             "the record cannot be read", expected="a JSON object", got=type(error).__name__, where=str(path)
         ) from None
@@ -260,38 +280,62 @@ def _read_record(path: Path, plan: Plan, unread: list[str]) -> Cells:
     if not _columns(plan):
         unread.append("record: the model reads none")
         return {}
-    cells = {key: float(v) if isinstance(v, int | float) else _word(key, v, plan) for key, v in values.items()}
-    if faults := [fault for name, value in cells.items() if (fault := _fault(name, value, plan))]:
+    cells, faults = Cells(), [f"{key} comes twice" for key in twice]
+    for key, value in values.items():
+        name = key if key in _columns(plan) else record_name(key)
+        if name not in _columns(plan):
+            near = difflib.get_close_matches(name, _columns(plan), 1)
+            what = key if re.fullmatch(r"\w{1,40}", key) else f"of {len(key)} characters"
+            unread.append(f"record: unknown column {what}" + (f", did you mean {near[0]}?" if near else ""))
+        elif name in cells:
+            faults.append(f"{name} comes twice, under two names")
+        else:
+            cells[name], fault = _cell(name, value, plan)
+            faults += [fault] if fault else []
+    if faults:
         raise InputError(
             "the record does not fit the model",
             expected=f"columns {', '.join(_columns(plan))}; null or no entry where a value is missing",
             got="; ".join(faults),
             where=str(path),
         )
-    return {name: value for name, value in cells.items() if name in _columns(plan)}
+    return cells
 
 
-def _word(name: str, value: str | None, plan: Plan) -> str | None:
-    """The word that the model knows for "F" where it knows only "f": an import folds case too."""
-    known = plan.categories.get(name, ())
-    return value.strip().lower() if value and value not in known and value.strip().lower() in known else value
+def _cell(name: str, value: object, plan: Plan) -> tuple[float | str | None, str]:
+    """A value as the model knows it, or why it does not; the value itself is never quoted."""
+    text = value.strip() if isinstance(value, str) else value
+    if text is None or text == "":
+        return None, ""
+    if name in plan.numeric:
+        return _number(name, text)
+    known = plan.categories[name]
+    forms = [str(text), str(text).lower()]
+    if not isinstance(text, bool):
+        number, fault = _number(name, text)
+        forms += [f"{number:g}", f"{number:.1f}"] if number is not None and not fault else []
+    forms += [SEXES[forms[1]]] if name == "sex" and forms[1] in SEXES else []
+    found = next((form for form in forms if form in known), None)
+    # which words the training patients had is no secret of theirs where they are few; it is where there is one for each
+    words = f" {', '.join(known)}" if len(known) <= _FEW_WORDS else f", of which there are {len(known)}"
+    return found, "" if found is not None else f"{name} is none of the words{words}"
+
+
+def _number(name: str, value: object) -> tuple[float | None, str]:
+    try:
+        if name == "age_years" and isinstance(value, str):
+            number = parse_age_years(value)
+        else:
+            number = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or abs(number) > _LARGEST:
+        return None, f"{name} is not a number" if not math.isfinite(number) else f"{name} is no number of a chart"
+    return number, ""
 
 
 def _columns(plan: Plan) -> tuple[str, ...]:
     return (*plan.numeric, *plan.categories)
-
-
-def _fault(name: str, value: float | str | None, plan: Plan) -> str | None:
-    """Why the model cannot read a value of a record; the value itself is never quoted."""
-    if value is None:
-        return None
-    if name in plan.numeric:
-        return None if isinstance(value, float) and math.isfinite(value) else f"{name} is not a number"
-    if name in plan.categories:
-        known = plan.categories[name]
-        return None if value in known else f"{name} is none of the words {', '.join(known)}"
-    near = difflib.get_close_matches(name, _columns(plan), 1)
-    return f"unknown column {name}" + (f", did you mean {near[0]}?" if near else "")
 
 
 def _read_text(path: Path) -> str:

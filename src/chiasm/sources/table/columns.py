@@ -16,7 +16,16 @@ from chiasm.sources.table.boxes import BoxFiles, Drawn, check_boxes, lacking, re
 from chiasm.sources.table.cells import Cells
 from chiasm.sources.table.media import with_suffix
 from chiasm.sources.table.patients import plain_id
-from chiasm.sources.table.schema import EACH_ROW, Labels, OutcomeColumn, RecordColumn, TableMap, problems_error
+from chiasm.sources.table.schema import (
+    EACH_ROW,
+    RENAMED,
+    Labels,
+    OutcomeColumn,
+    RecordColumn,
+    TableMap,
+    problems_error,
+    record_name,
+)
 from chiasm.study import Kind, Rejected, State
 from chiasm.vocabulary import canonical, snake_case
 
@@ -53,6 +62,9 @@ class Columns:
         self.texts = self._texts()
         chart = {self._chart_name(name, part): part for name, part in map_.record.items()}
         self.record = {name: (part.column, self._record(name, part)) for name, part in chart.items()}
+        for name, part in chart.items():
+            if snake_case(part.column) in RENAMED and name == record_name(part.column) != snake_case(part.column):
+                log.warning("%s: column %s becomes the record column %s", self.name, part.column, name)
         self.unknown_time = frozenset(name for name, part in chart.items() if part.unknown_time)
         self.findings = {key: found for part in map_.labels for key, found in self._findings(part).items()}
         self.outcomes = {

@@ -28,7 +28,7 @@ LEAKAGE = (
 )
 # prefixes of other columns; organs are no findings
 RESERVED = frozenset({"report", "record", "fact", "bayes", "anatomy"})
-_CHART = {"age": "age_years", "age_years": "age_years", "sex": "sex", "gender": "sex"}
+RENAMED = {"age": "age_years", "age_years": "age_years", "sex": "sex", "gender": "sex"}
 _DELIMITERS = {"comma": ",", "tab": "\t", "\\t": "\t", "semicolon": ";", "bar": "|"}
 
 
@@ -384,7 +384,7 @@ def label_name(name: str) -> str:
 
 def record_name(column: str) -> str:
     """The name of a chart column: snake case; an age without a unit is in years."""
-    return _CHART.get(snake_case(column).removeprefix("patient_"), snake_case(column))
+    return RENAMED.get(snake_case(column).removeprefix("patient_"), snake_case(column))
 
 
 def read_map(source: str | Path | Mapping[str, Any]) -> TableMap:
