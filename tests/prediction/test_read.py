@@ -328,3 +328,10 @@ def test_what_was_left_out_of_a_series_is_said_of_its_prediction(tmp_path: Path)
     study, unread = read_study(tmp_path / "case", replace(PLAN, image_shape=(8, 8, 8)))
     assert study.images[0].pixels.shape == (4, 6, 5)
     assert unread == ("0.dcm: left out of the series: a localizer",)
+
+
+def test_the_words_of_other_charts_are_not_listed(draw, tmp_path):
+    plan = replace(PLAN, categories={**PLAN.categories, "doctor": ("dr braun", "dr kowalski")})
+    with pytest.raises(InputError) as caught:
+        read_study(draw(), plan, record=_file(tmp_path / "record.json", '{"doctor": "dr smith"}'))
+    assert caught.value.got == "doctor is none of the words, of which the model knows 2"

@@ -844,6 +844,68 @@ def test_ages_that_are_no_years_are_plain_numbers_and_are_said_to_be(
     assert len(rejected) == (2 if name == "age_years" else 0), "89+ is said, and the slip"
 
 
+# --- nothing of a patient in what is said ------------------------------------------------------------------------------
+
+SECRETS = ("Kowalski", "ZZ1", "effusion", "normal", "12.03.1956", "19560312", "5551234", "AB-771")
+
+
+@pytest.mark.parametrize(
+    "map_",
+    [
+        {"images": "note"},
+        {"images": {"columns": "note", "separator": " "}},
+        {"images": {"columns": "file", "folder": "img", "suffix": [".png", ".jpg"]}, "report": {"file": "note"}},
+        {"images": BASE["images"], "masks": {"column": "note", "label": "mass"}},
+        {"images": BASE["images"], "record": {"age": "note"}},
+        {"images": BASE["images"], "record": {"age": "born"}},
+        {"images": BASE["images"], "record": {"crp": {"column": "note", "kind": "numeric"}}},
+        {"images": BASE["images"], "record": {"crp": {"column": "phone", "kind": "numeric"}, "x": "born"}},
+        {"images": BASE["images"], "record": ["note"]},
+        {
+            "images": BASE["images"],
+            "record": {"sex": {"column": "id", "kind": "categorical"}},
+            "labels": {"columns": ["note"]},
+        },
+        {"images": BASE["images"], "labels": {"columns": ["born", "id", "name"]}},
+        {"images": BASE["images"], "labels": {"column": "note"}},
+        {"images": BASE["images"], "split": "note"},
+        {"images": BASE["images"], "outcomes": {"column": "note"}},
+        {"images": BASE["images"], "outcomes": {"column": "born", "kind": "ordinal"}},
+        {"images": {**BASE["images"], "view": "note"}, "report": "id"},
+        {"images": BASE["images"], "boxes": {"columns": ["born", "phone", "id", "note"], "label_column": "note"}},
+        {"images": {**BASE["images"], "volume": {"spacing_mm": [1, 1, 1]}, "separator": ","}, "study": "note"},
+        None,
+    ],
+)
+def test_a_map_that_names_the_wrong_column_quotes_no_cell(
+    map_: dict[str, Any] | None, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = "Mrs Kowalski ZZ1: small effusion, else normal. " * 8
+    rows = "pid,file,note,born,phone,id,name\n" + "".join(
+        f'{n},a.png,"{long if n % 2 else "Kowalski normal"}",{born},555123{n},AB-77{n},Kowalski\n'
+        for n, born in enumerate(["12.03.1956", "19560312", "12/03/1956", "1956"] * 3)
+    )
+    said = caplog.text
+    try:
+        if map_ is None:  # a table without a header, whose first row becomes one
+            found = list(read(write_table(folder, rows.partition("\n")[2])))
+        else:
+            found = list(read(write_table(folder, rows), map={"patient": "pid", **map_}))
+    except TableError as fault:
+        said += str(fault)
+    else:
+        said += "".join(f"{item.where} {item.reason}" for item in found if isinstance(item, Rejected))
+        notes = [note for item in found if isinstance(item, Study) for image in item.images for note in image.notes]
+        said += "".join(f"{note.where} {note.reason}" for note in notes)
+    said += caplog.text
+    assert not [secret for secret in SECRETS if secret in said], said
+
+
+def write_table(folder: Path, rows: str) -> Path:
+    (folder / "t.csv").write_text(rows)
+    return folder / "t.csv"
+
+
 # --- colour, sequences, volumes of pictures ----------------------------------------------------------------------------
 
 

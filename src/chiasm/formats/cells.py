@@ -32,7 +32,11 @@ _BAND = re.compile(
     r"[\[(]?\s*\d+(?:\.\d+)?\s*(?:-|–|—|to|,|\.\.)\s*\d+(?:\.\d+)?\s*[\])]?\s*(?:[a-z]*)|[<≤]=?\s*\d+|\d+s"
 )
 _OPEN_END = re.compile(r">=?\s*(\d+)|(\d+)\s*(?:y?\+|and over|or older)")
-_NUMERIC = re.compile(r"[\d.,;:+<>=~%/ -]{1,12}[a-zA-Z]?")
+_SHORT = re.compile(r"[<>=~+−-]{0,2}\d{1,3}(?:[.,]\d{1,3})?\s?[%+]?[a-zA-Z]?|\[?\d{1,3}\s?[-–,]\s?\d{1,3}\)?|\d{1,3}s")
+_FILE = re.compile(
+    r"(?:[\w.+() -]*[/\\])*[\w.+-]*(?: [\w.+-]+)?\.(?:\w{2,5}|nii\.gz|csv\.gz)|(?:[\w.+-]+[/\\])+[\w.+-]+"
+)
+_LONGEST_NAME = 200
 _FIELD_LIMIT = 1 << 24  # characters of one cell; the default of the csv module, 131072, is less than a long note
 
 
@@ -63,9 +67,9 @@ def parse_number(text: str, low: float = -math.inf, high: float = math.inf) -> f
     try:
         value = float(text)
     except ValueError:
-        raise CellError(f"{_show(text)} is not a number") from None
+        raise CellError(f"{quoted(text)} is not a number") from None
     if not (math.isfinite(value) and low <= value <= high):
-        raise CellError(f"{_show(text)} is outside {low:g} .. {high:g}")
+        raise CellError(f"{quoted(text)} is outside {low:g} .. {high:g}")
     return value
 
 
@@ -86,15 +90,15 @@ def parse_age_years(text: str, unit: str = "years") -> float:
     if match := _OPEN_END.fullmatch(word):
         least = float(match[1] or match[2]) * _YEARS_IN[unit[0]]
         if least <= OLDEST_YEARS:
-            raise CellError(f"{_show(text)} is an open-ended age: kept as {least:g}", least)
+            raise CellError(f"{quoted(text)} is an open-ended age: kept as {least:g}", least)
     match = _AGE.fullmatch(word)
     if match is None or not _UNIT.fullmatch(match[2] or "y"):
         if _BAND.fullmatch(word):
-            raise CellError(f"{_show(text)} is a band of ages", understood=True)
-        raise CellError(f"{_show(text)} is not an age")
+            raise CellError(f"{quoted(text)} is a band of ages", understood=True)
+        raise CellError(f"{quoted(text)} is not an age")
     years = float(match[1]) * _YEARS_IN[(match[2] or unit)[0]]
     if years > OLDEST_YEARS:
-        raise CellError(f"{_show(text)} is no age of a human being")
+        raise CellError(f"{quoted(text)} is no age of a human being")
     return years
 
 
@@ -109,7 +113,7 @@ def parse_sex(text: str) -> str:
     """
     word = text.strip().lower()
     if word not in {"f", "female", "m", "male", "o", "other"}:
-        raise CellError(f"{_show(text)} is neither female, male nor other")
+        raise CellError(f"{quoted(text)} is neither female, male nor other")
     return word[0]
 
 
@@ -127,13 +131,29 @@ def parse_yes_no(text: str) -> float:
         return 1.0
     if word in {"n", "no", "false", "0", "0.0"}:
         return 0.0
-    raise CellError(f"{_show(text)} is neither yes nor no")
+    raise CellError(f"{quoted(text)} is neither yes nor no")
 
 
-def _show(text: str) -> str:
-    """The cell if it is plainly a number gone wrong; else only its length, for it may hold a name or report text."""
+def quoted(text: str) -> str:
+    """A cell in an error: itself if it is plainly a short number gone wrong, else only its length.
+
+    Anything longer may be a name, a date of birth, a telephone number or the text of a report.
+
+    >>> quoted("400"), quoted("35-40"), quoted("12.03.1956"), quoted("Doe")
+    ("'400'", "'35-40'", 'a text of 10 characters', 'a text of 3 characters')
+    """
     text = text.strip()
-    return f"'{text}'" if _NUMERIC.fullmatch(text) else f"a text of {len(text)} characters"
+    return f"'{text}'" if _SHORT.fullmatch(text) else f"a text of {len(text)} characters"
+
+
+def file_name(text: str) -> str:
+    """A cell that should name a file, in an error: itself if it looks like a name, else only its length.
+
+    >>> file_name("images/a 1.png"), file_name("Small effusion.")
+    ('images/a 1.png', 'a text of 15 characters that is no file name')
+    """
+    shown = len(text) <= _LONGEST_NAME and _FILE.fullmatch(text)
+    return text if shown else f"a text of {len(text)} characters that is no file name"
 
 
 @dataclass(frozen=True)

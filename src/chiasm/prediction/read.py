@@ -35,7 +35,8 @@ ENDINGS = (*SUFFIXES, *PICTURES, ".dcm", ".dicom", ".ima")
 
 Cells = dict[str, float | str | None]
 _LARGEST = 1e12  # no value of a chart is larger
-_FEW_WORDS = 12  # of a category that an error lists
+_PLAIN = {"f", "m", "o", "yes", "no", "y", "n", "true", "false", "left", "right", *map(str, range(10))}
+"""Words that an error may list, for they tell of no patient."""
 
 
 def read_study(
@@ -316,8 +317,8 @@ def _cell(name: str, value: object, plan: Plan) -> tuple[float | str | None, str
         forms += [f"{number:g}", f"{number:.1f}"] if number is not None and not fault else []
     forms += [SEXES[forms[1]]] if name == "sex" and forms[1] in SEXES else []
     found = next((form for form in forms if form in known), None)
-    # which words the training patients had is no secret of theirs where they are few; it is where there is one for each
-    words = f" {', '.join(known)}" if len(known) <= _FEW_WORDS else f", of which there are {len(known)}"
+    # the words of other patients' charts are theirs: only what any chart may hold is listed
+    words = f" {', '.join(known)}" if {*known} <= _PLAIN else f", of which the model knows {len(known)}"
     return found, "" if found is not None else f"{name} is none of the words{words}"
 
 

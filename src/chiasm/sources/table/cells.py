@@ -92,7 +92,7 @@ def parse_numbers(
         if mixed and i in signed:
             value, why = None, "has a percent sign where others have none, so its scale is unknown"
         if value is None:
-            numbers.problems[i] = f"{_show(text[i])} {why}: treated as missing"
+            numbers.problems[i] = f"{parse.quoted(text[i])} {why}: treated as missing"
             if why == _AMBIGUOUS:
                 numbers.remedy = (
                     'which may be decimal fractions or thousands: write `decimal: "."` under `table` in the map if '
@@ -135,11 +135,6 @@ def _number(text: str, decimal: str) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _show(cell: str) -> str:
-    """A cell that is a number gone wrong; of any other only its length, for it may hold a name or report text."""
-    return f"'{cell}'" if re.fullmatch(r"[\d.,;:+<>=~%/ -]{1,12}[a-z]?", cell) else f"a text of {len(cell)} characters"
-
-
 def centred(cells: pd.Series[Any], missing: Collection[str], decimal: str | None = None) -> bool:
     """Whether more than a tenth of the numbers of a column are below 0: a scale about its mean, not slips of the pen."""
     numbers = [value for value in parse_numbers(cells, missing, decimal).values if value is not None]
@@ -169,7 +164,7 @@ def parse_states(cells: pd.Series[Any], missing: Collection[str], words: Mapping
     def read(cell: str) -> State | None:
         return usual.get(cell, usual.get(_POINT_ZERO.sub("", cell)))
 
-    return _look_up(cells, read, State.NOT_MENTIONED, wanted, lambda cell: f"{_show_label(cell)} is {advice}")
+    return _look_up(cells, read, State.NOT_MENTIONED, wanted, lambda cell: f"{parse.quoted(cell)} is {advice}")
 
 
 def parse_words(cells: pd.Series[Any], missing: Collection[str], words: Mapping[str, Any]) -> Cells:
@@ -190,11 +185,6 @@ def _look_up(
     values = np.array([None if value == nothing else value for value in once] + [None], object)
     bad = {code: complain(str(different[code])) for code, value in enumerate(once) if value is None}
     return Cells(values[codes], wanted, {i: bad[code] for i, code in enumerate(codes.tolist()) if code in bad})
-
-
-def _show_label(cell: str) -> str:
-    """A label value may be shown, if it looks like one."""
-    return f"'{cell}'" if re.fullmatch(r"[\w.+-]{1,16}", cell) else f"a text of {len(cell)} characters"
 
 
 def parse_categories(cells: pd.Series[Any], missing: Collection[str], words: Mapping[str, str]) -> Cells:

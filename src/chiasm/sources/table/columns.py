@@ -26,6 +26,7 @@ from chiasm.sources.table.schema import (
     problems_error,
     record_name,
 )
+from chiasm.sources.table.tabular import column_names
 from chiasm.study import Kind, Rejected, State
 from chiasm.vocabulary import canonical, snake_case
 
@@ -104,7 +105,7 @@ class Columns:
 
     def _stop(self) -> None:
         if self.problems:
-            found = ", ".join(str(column) for column in self.frame.columns if column)
+            found = column_names(self.frame)
             what, remedy = "the map does not fit the table: it", "correct the map, or the header of the table"
             raise problems_error(what, self.problems, self.name, remedy, f"columns of the table: {found}")
 

@@ -13,7 +13,7 @@ from chiasm.report.sections import SECTIONS
 from chiasm.sources.table.cells import MISSING, SPLITS, STATES, is_missing, looks_like
 from chiasm.sources.table.media import PICTURES
 from chiasm.sources.table.schema import LEAKAGE, TableMap, label_name, read_map, record_name
-from chiasm.sources.table.tabular import find_folders
+from chiasm.sources.table.tabular import column_names, find_folders, is_plain_name, lacks_header
 from chiasm.vocabulary import FINDINGS, snake_case
 
 CHOOSE = "CHOOSE_A_COLUMN"
@@ -56,12 +56,14 @@ def guess_map(frame: pd.DataFrame, file: Path) -> tuple[TableMap, str]:
         raise TableError(
             f"the columns cannot be guessed: {problem}",
             expected="columns such as patient_id, image or path, report, age, sex, label_pneumonia; or a map",
-            got=", ".join(str(column) for column in frame.columns),
+            got=column_names(frame),
             where=file.name,
-            remedy=f"save this as map.yaml, correct it, and pass --map map.yaml\n\n{ready_map(frame, raw)}",
+            remedy="give it a header, a row of names above the others"
+            if lacks_header(frame)
+            else f"save this as map.yaml, correct it, and pass --map map.yaml\n\n{ready_map(frame, raw)}",
         )
     used = _names(raw)
-    unused = [column for column in frame.columns if column and column not in used]
+    unused = [column for column in frame.columns if column and column not in used and is_plain_name(str(column))]
     said = "; ".join(f"{key}: {_brief(value)}" for key, value in raw.items())
     return read_map(raw), f"{said}" + (f"; not used: {', '.join(unused)}" if unused else "")
 
@@ -73,7 +75,8 @@ def ready_map(frame: pd.DataFrame, raw: dict[str, Any]) -> str:
         filled["images"] = {"columns": CHOOSE, "folder": "images"}
     lines = yaml.safe_dump(filled, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110).splitlines()
     lines[0] += "   # the column that names the patient; `study` if no patient has two studies"
-    unused = [str(column) for column in frame.columns if column and column not in _names(filled)]
+    plain = [str(column) for column in frame.columns if column and is_plain_name(str(column))]
+    unused = [column for column in plain if column not in _names(filled)]
     texts = [column for column in unused if "report" not in filled and _like_text(frame[column])]
     lines += [f"# report: {_brief(column)}   # if this is the report" for column in texts]
     return "\n".join(lines + ([f"# columns without a place yet: {', '.join(unused)}"] if unused else []))

@@ -15,7 +15,7 @@ from chiasm.sources.table.guess import guess_parts, ready_map
 from chiasm.sources.table.patients import plain_id
 from chiasm.sources.table.read import study_of_rows
 from chiasm.sources.table.schema import EACH_ROW, Format, TableMap, read_map
-from chiasm.sources.table.tabular import read_table
+from chiasm.sources.table.tabular import column_names, read_table
 from chiasm.study import Record, Rejected, Study
 from chiasm.vocabulary import snake_case
 
@@ -54,7 +54,7 @@ class Joined:
             raise TableError(
                 "no column of the table says which study or patient a row belongs to",
                 expected=f"a column {', '.join(KEYS)}",
-                got=", ".join(str(c) for c in frame.columns),
+                got=column_names(frame),
                 where=file.name,
             )
         if given is None:
@@ -64,7 +64,7 @@ class Joined:
                 raise TableError(
                     "the columns cannot be guessed: no column is known to hold a label, a report or a chart value",
                     expected="columns such as label_pneumonia, report, age, sex, outcome_died; or a map",
-                    got=", ".join(str(c) for c in frame.columns),
+                    got=column_names(frame),
                     where=file.name,
                     remedy=f"save this as map.yaml, correct it, and pass --map map.yaml\n\n{ready_map(frame, parts)}",
                 )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.errors import ImageError, TableError
+from chiasm.formats import cells as parse
 from chiasm.formats import nifti, pixels
 from chiasm.formats.intensity import Intensity
 from chiasm.geometry import Geometry
@@ -25,7 +26,18 @@ PICTURES = (*sorted(pixels.SUFFIXES), *DICOM, ".nii.gz", ".nii")
 def find_file(root: Path, folders: Sequence[str], name: str) -> Path | None:
     """The file, or folder of slices, of a cell: in the first folder (relative to the table's) that has it."""
     forms = dict.fromkeys((name, name.replace("\\", "/")))  # tables from Windows
-    return next((p for folder in folders for form in forms if (p := root / folder / form).exists()), None)
+    try:
+        return next((p for folder in folders for form in forms if (p := root / folder / form).exists()), None)
+    except (OSError, ValueError):  # a text that no file can be called by
+        return None
+
+
+def is_lost_link(root: Path, folders: Sequence[str], name: str) -> bool:
+    """Whether a file is not found because it is a link to something that is not there."""
+    try:
+        return any((root / folder / name).is_symlink() for folder in folders)
+    except (OSError, ValueError):
+        return False
 
 
 def with_suffix(root: Path, part: Images, name: str) -> str:
@@ -58,7 +70,7 @@ def check_files(root: Path, images: Images, names: Sequence[str]) -> None:
     raise TableError(
         f"none of the {len(names)} image files looked for is there",
         expected="paths in the cells, relative to the folder that `images` names (or else to the table's)",
-        got=f"no file {root / images.folder[0] / names[0]}",
+        got=f"no file {parse.file_name(names[0])} in {root / images.folder[0]}",
         where=str(root),
         remedy=remedy,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ from chiasm.sources.table.boxes import frame_of
 from chiasm.sources.table.cells import VIEWS
 from chiasm.sources.table.columns import Columns, Key, Values
 from chiasm.sources.table.guess import guess_map
-from chiasm.sources.table.media import check_files, find_file, read_mask, read_picture
+from chiasm.sources.table.media import check_files, find_file, is_lost_link, read_mask, read_picture
 from chiasm.sources.table.schema import Format, label_name, read_map
 from chiasm.sources.table.tabular import decode, find_table, read_table
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, Report, State, Study, View
@@ -187,10 +187,9 @@ class _StudyReader:
         files = [find_file(c.root, part.folder, name) for name in listed]
         if None in files:
             path = listed[files.index(None)]
-            looked = " or ".join(Path(folder, path).as_posix() for folder in part.folder)
-            linked = any((c.root / folder / path).is_symlink() for folder in part.folder)
+            linked = is_lost_link(c.root, part.folder, path)
             why = " (a link whose content is not on this machine: `datalad get` fetches it)" if linked else ""
-            self._reject(c.where(i), f"there is no image {looked}{why}: skipped")
+            self._reject(c.where(i), f"there is no image {_looked(part.folder, path)}{why}: skipped")
             return None
         view = part.views[number] if part.views else None
         if part.view is not None:
@@ -251,7 +250,7 @@ class _StudyReader:
                 file = find_file(c.root, [part.folder], cell)
                 try:
                     if file is None:
-                        raise ImageError(f"there is no mask {Path(part.folder, cell).as_posix()}")
+                        raise ImageError(f"there is no mask {_looked([part.folder], cell)}")
                     if len(mine) > 1:
                         raise ImageError(
                             f"the mask lies in one of {len(mine)} images, and which is unknown (`image` under masks says it)"
@@ -302,14 +301,12 @@ class _StudyReader:
         c, part = self.columns, self.columns.map.report
         folder = part.folder if part else "."
         if (file := find_file(c.root, [folder], name)) is None:
-            self._reject(c.where(self.rows[0]), f"there is no report {Path(folder, name).as_posix()}: skipped")
+            self._reject(c.where(self.rows[0]), f"there is no report {_looked([folder], name)}: skipped")
             return None
         try:
             return decode(file, c.map.table.encoding)
         except InputError as error:
-            self._reject(
-                c.where(self.rows[0]), f"report {Path(folder, name).as_posix()}: {parse.reason(error)}: skipped"
-            )
+            self._reject(c.where(self.rows[0]), f"report {_looked([folder], name)}: {parse.reason(error)}: skipped")
             return None
 
     def _record(self) -> Record | None:
@@ -318,6 +315,14 @@ class _StudyReader:
             return None
         values = {name: self._merge(column, cells) for name, (column, cells) in c.record.items()}
         return Record(values, c.unknown_time)
+
+
+def _looked(folders: Sequence[str], name: str) -> str:
+    """Where a file was looked for: with its name, where the cell looks like one."""
+    shown = parse.file_name(name)
+    if shown != name:
+        return f"({shown})"
+    return " or ".join(Path(folder, name).as_posix() for folder in folders)
 
 
 SOURCE = Source("table", ABOUT, read, preprocessing=preprocessing)

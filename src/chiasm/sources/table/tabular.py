@@ -11,6 +11,7 @@ import difflib
 import gzip
 import io
 import logging
+import re
 import zipfile
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, time
@@ -253,6 +254,27 @@ def _text(cell: object) -> str:
     return str(cell).strip()
 
 
+def column_names(frame: pd.DataFrame) -> str:
+    """The columns of a table in an error; of one without a header these would be cells, which are not shown."""
+    names = [str(column) for column in frame.columns if column]
+    if lacks_header(frame):
+        return f"{len(names)} names, some of them numbers, dates or files: the table seems to have no header"
+    return ", ".join(name if is_plain_name(name) else f"(a name of {len(name)} characters)" for name in names)
+
+
+def lacks_header(frame: pd.DataFrame) -> bool:
+    """Whether the first row holds what only cells hold: a number, a date or the name of an image file."""
+    return any(
+        re.fullmatch(r"[-+]?\d[\d.,/: -]*|.*\.(?:png|jpe?g|tiff?|bmp|dcm|nii|nii\.gz)", str(c), re.I)
+        for c in frame.columns
+    )
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether the name of a column is not so long that it may be a text."""
+    return len(name) <= 40 and len(name.split()) <= 5
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that was most likely meant: equal but for case and marks, else the closest spelling."""
     names = list(known)
@@ -265,6 +287,13 @@ def find_folders(root: Path, names: Sequence[str], depth: int = 3) -> list[str]:
     """Folders below `root` (relative, "." for itself) that hold files of these names, the shallowest first."""
     found, level = [], [root]
     for _ in range(depth + 1):
-        found += [folder for folder in level if any((folder / name).is_file() for name in names)]
+        found += [folder for folder in level if any(_is_file(folder / name) for name in names)]
         level = [sub for folder in level for sub in sorted(folder.iterdir()) if sub.is_dir()]
     return [folder.relative_to(root).as_posix() for folder in found]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a text that no file can be called by
+        return False
