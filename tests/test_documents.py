@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 
-from chiasm.documents import STRICT, Document, read_document, to_json
+from chiasm.documents import STRICT, Document, check_yaml, read_document, to_json
 from chiasm.errors import RunError
 
 
@@ -86,3 +87,24 @@ def test_the_version_that_wrote_another_schema_is_named(path: Path) -> None:
     path.write_text('{"schema": 9, "versions": {"chiasm": "2.3"}}')
     with pytest.raises(RunError, match=r"use chiasm 2\.3, which wrote it, or make it again"):
         read_document(path, Whole, "make it again")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{c}: &{c} [{', '.join([f'*{p}'] * 10)}]\n" for p, c in zip("abcdefg", "bcdefgh")),
+        "a: &a [*a]",
+        "[" * 200 + "]" * 200,
+        "a: " + "{a: " * 150 + "1" + "}" * 150,
+    ],
+)
+def test_yaml_that_grows_when_it_is_read_is_refused(text: str) -> None:
+    with pytest.raises(yaml.YAMLError, match="aliases counted"):
+        check_yaml(text)
+
+
+def test_yaml_with_aliases_of_an_ordinary_size_is_none_of_that() -> None:
+    check_yaml(
+        "values: &v {yes: present, no: absent}\nlabels: [{columns: [a], values: *v}, {columns: [b], values: *v}]\n"
+    )

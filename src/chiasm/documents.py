@@ -1,4 +1,4 @@
-"""JSON documents that chiasm writes and reads back: dataclasses with a schema version, checked when they are read."""
+"""JSON documents that chiasm writes and reads back, dataclasses with a schema version; and a check of YAML from outside."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from chiasm.errors import RunError, check_schema
 
+_MOST_VALUES, _DEEPEST = 100_000, 100
 STRICT = ConfigDict(extra="forbid", strict=True)
 """Of the parts of a document, as their `__pydantic_config__`: no key more, and no text where a number belongs."""
 
@@ -47,7 +49,7 @@ def read_document(path: Path, kind: type[Read], remedy: str) -> Read:
     """
     try:
         raw = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, type(error).__name__, remedy) from None
     if not isinstance(raw, dict):
         raise damaged(path, f"a {type(raw).__name__} in the place of an object", remedy)
@@ -73,3 +75,31 @@ def damaged(path: Path, got: str, remedy: str) -> RunError:
     return RunError(
         "the run is damaged", expected="the files that chiasm wrote", got=got, where=str(path), remedy=remedy
     )
+
+
+def check_yaml(text: str) -> None:
+    """Make sure that a YAML text is no larger when it is read than it looks: aliases repeat what they stand for.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, nests deeper than a hundred levels, or holds more than a hundred thousand values.
+    """
+    sizes: dict[str, int] = {}
+    opened: list[tuple[str | None, int]] = []
+    count = 0
+    for event in yaml.parse(text):
+        if isinstance(event, yaml.AliasEvent):
+            count += sizes.get(str(event.anchor), _MOST_VALUES + 1)  # an alias of what it stands in has no end
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            sizes |= {event.anchor: 1} if event.anchor else {}
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, count))
+            sizes |= {event.anchor: _MOST_VALUES + 1} if event.anchor else {}
+            count += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            sizes |= {anchor: count - before} if anchor else {}
+        if count > _MOST_VALUES or len(opened) > _DEEPEST:
+            raise yaml.YAMLError(
+                f"more than {_MOST_VALUES:,} values or {_DEEPEST} levels, aliases counted as what they repeat"
+            )

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from chiasm.documents import check_yaml
 from chiasm.errors import RecipeError
 from chiasm.registry import FUSIONS, HEADS, IMAGE_ENCODERS, RECORD_ENCODERS, TEXT_ENCODERS, Registry
 
@@ -381,8 +382,9 @@ def parse_yaml(text: str, what: str, where: str) -> dict[str, Any]:
         RecipeError: it is none.
     """
     try:
+        check_yaml(text)
         raw = yaml.load(text, _UniqueKeys)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
         raise RecipeError(f"the {what} is not valid YAML", where=f"{where}: {error}") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"the {what} is not a mapping", expected="key: value lines", where=where)

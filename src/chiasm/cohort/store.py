@@ -94,11 +94,12 @@ class Cohort:
         self.record = {name: ColumnInfo.from_dict(name, raw) for name, raw in meta["record"].items()}
         self.facts = {name: ColumnInfo.from_dict(name, raw) for name, raw in meta["facts"].items()}
         self.notes: tuple[str, ...] = tuple(meta["notes"])
-        self._length: int = (
-            pq.ParquetFile(path / "studies.parquet").metadata.num_rows
-            if content is None
-            else content.tables["studies"].num_rows
-        )
+        if content is None:
+            file = pq.ParquetFile(path / "studies.parquet")
+            self._length: int = file.metadata.num_rows
+            self._check_columns(file.schema_arrow.names)
+        else:
+            self._length = content.tables["studies"].num_rows
         self.arrays: dict[str, NDArray[Any]] = {
             name: self._map(name, meta["counts"][f"images_{ndim}d"], (len(meta["channels"][name]), *self.shape(ndim)))
             for ndim, name in ((2, "pixels_2d"), (3, "pixels_3d"))
@@ -124,14 +125,28 @@ class Cohort:
         try:
             meta = json.loads((path / "cohort.json").read_text("utf-8"))
             schema = meta["schema"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _damaged(path / "cohort.json", error) from None
         remedy = f"import it again: chiasm import {meta.get('source', 'SOURCE')} PATH --out COHORT --size {meta.get('size', 224)}"
         check_schema(schema, SCHEMA, CohortError, what="the cohort is", where=str(path), remedy=remedy)
         try:
             return cls(path, meta)
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, pa.ArrowException) as error:
             raise _damaged(path, error) from None
+
+    def _check_columns(self, names: Sequence[str]) -> None:
+        """Make sure that the table of studies has what cohort.json says of it."""
+        wanted = {"study_id", "patient_id", "split", *(f"report.{section}" for section in self.sections)}
+        wanted |= {f"{target.name}.{label}" for target in self.targets.values() for label in target.labels}
+        wanted |= {f"record.{name}" for name in self.record} | {f"fact.{name}" for name in self.facts}
+        if lacking := wanted - {*names}:
+            raise CohortError(
+                "the cohort is damaged",
+                expected="the columns that cohort.json names",
+                got=f"{len(lacking)} of them are not in studies.parquet",
+                where=str(self.path),
+                remedy="import it again",
+            )
 
     def __reduce__(self) -> tuple[Callable[..., Cohort], tuple[Any, ...]]:
         if self._content is not None:

@@ -7,7 +7,6 @@ import json
 import re
 import unicodedata
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from chiasm.errors import InputError
+from chiasm.formats.reading import check_size, explained
 from chiasm.report.sections import SECTIONS, read_lexicon, split_sections
 from chiasm.study import Rejected, Report
 
@@ -139,22 +139,19 @@ def _others(path: Path) -> str:
 
 
 def _walk_zip(path: Path) -> Iterator[Callable[[], NamedReport]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = sorted(name for name in archive.namelist() if Path(name).suffix.lower() in _READ)
-            for member, name in zip(members, _names([PurePosixPath(member) for member in members]), strict=True):
-                yield partial(_read_member, archive, member, name, str(path))
-    except zipfile.BadZipFile as error:
-        raise InputError("the zip archive cannot be read", got=type(error).__name__, where=str(path)) from None
+    with explained("the zip archive cannot be read", str(path), error=InputError):
+        archive = zipfile.ZipFile(path)
+        members = sorted(name for name in archive.namelist() if Path(name).suffix.lower() in _READ)
+    with archive:
+        for member, name in zip(members, _names([PurePosixPath(member) for member in members]), strict=True):
+            yield partial(_read_member, archive, member, name, str(path))
 
 
 def _read_member(archive: zipfile.ZipFile, member: str, name: str, path: str) -> NamedReport:
-    try:
+    with explained("the zip archive cannot be read", f"{path}: {member}", error=InputError):
+        about = archive.getinfo(member)
+        check_size(about.file_size, about.compress_size, f"{path}: {member}", compressed=True, error=InputError)
         data = archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
-        raise InputError(
-            "the zip archive cannot be read", got=type(error).__name__, where=f"{path}: {member}"
-        ) from None
     return _read(name, Path(member).suffix, data, f"{path}: {member}")
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from chiasm.documents import check_yaml
 from chiasm.errors import InputError, TableError
 from chiasm.formats.intensity import Intensity
 from chiasm.report.sections import SECTIONS
@@ -399,8 +400,10 @@ def read_map(source: str | Path | Mapping[str, Any]) -> TableMap:
         if not path.is_file():
             raise TableError("the map is not there", expected="a YAML file", where=where)
         try:  # BaseLoader takes every scalar as text: columns named `no`, `on` or `2024` stay what they are
-            source = yaml.load(path.read_text("utf-8-sig"), Loader=yaml.BaseLoader)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            text = path.read_text("utf-8-sig")
+            check_yaml(text)
+            source = yaml.load(text, Loader=yaml.BaseLoader)
+        except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
             mark = getattr(error, "problem_mark", None)
             got = f"{getattr(error, 'problem', None) or type(error).__name__}" + (
                 f", line {mark.line + 1}" if mark else ""
