@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -135,6 +136,7 @@ def test_what_a_killed_process_left_is_removed_and_names_with_wildcards_are_name
     for name in ("cohort[1].partial", "cohort1.partial"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "old").touch()
+        (tmp_path / name / ".chiasm-unfinished").touch()
     with whole_folder(tmp_path / "cohort[1]", CohortError):
         pass
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cohort1.partial", "cohort[1]"]
@@ -213,3 +215,54 @@ def test_a_place_that_cannot_be_written_is_an_error_of_the_callers_kind(tmp_path
     ):
         pytest.fail("there is no such folder")
     assert caught.value.where == str(tmp_path / "file")
+
+
+# --- what is not ours --------------------------------------------------------------------------------------------------
+
+
+def test_a_link_is_replaced_and_never_followed(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "f").symlink_to(tmp_path / "theirs")
+    (tmp_path / f"f.partial-{os.getpid()}").symlink_to(tmp_path / "theirs")
+    write_text(tmp_path / "f", "ours")
+    assert (tmp_path / "f").read_text() == "ours" and not (tmp_path / "f").is_symlink()
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "empty")
+    with pytest.raises(RunError, match="exists already"), whole_folder(tmp_path / "out", RunError):
+        pass
+
+
+def test_a_partial_folder_without_our_mark_is_left_alone(tmp_path: Path) -> None:
+    for name in ("a.partial", "a.partial-notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="is none"), whole_folder(tmp_path / "a", RunError):
+        pass
+    assert (tmp_path / "a.partial" / "notes.txt").read_text() == "mine"
+    shutil.rmtree(tmp_path / "a.partial")
+    with whole_folder(tmp_path / "a", RunError) as partial:
+        (partial / "x").touch()
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["x"]  # and no mark
+    assert (tmp_path / "a.partial-notes" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes cannot be asked for elsewhere")
+def test_files_that_dead_processes_left_are_removed_and_no_others(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    names = {
+        f"f.partial-{dead.pid}": True,
+        f"f.partial-{os.getppid()}": False,  # alive
+        f"g.partial-{dead.pid}": False,  # of another file
+        "f.partial-notes": False,
+        "f.partial-12x": False,
+    }
+    for name in names:
+        (tmp_path / name).write_text("x")
+        os.utime(tmp_path / name, (0, 0))
+    young = tmp_path / f"f.partial-{dead.pid + 10**6}"
+    young.write_text("x")  # of a moment ago: perhaps of another machine
+    write_text(tmp_path / "f", "ours")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"f", young.name, *(name for name, gone in names.items() if not gone)}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import glob
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,21 +19,53 @@ from numpy.typing import NDArray
 
 from chiasm.errors import ChiasmError
 
+_MARK = ".chiasm-unfinished"
+"""The file by which an unfinished folder is known for ours."""
+_LONG_AGO = 3600.0  # s
+
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A new file to write, which takes the place of `path` at the end, when it is on the disk; on an error `path` stays.
 
+    A link at `path` is replaced, never followed. What processes that died an hour ago or more left beside it is removed.
+
     >>> with whole_file(path) as partial:  # doctest: +SKIP
     ...     table.to_parquet(partial)
     """
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    for left in _left_behind(path):
+        left.unlink(missing_ok=True)
+    partial.unlink(missing_ok=True)  # a link of this name is nothing to write through
     try:
         yield partial
         _sync(partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _left_behind(path: Path) -> list[Path]:
+    """Files of this name that a process began and cannot finish any more. Where processes cannot be asked for, none."""
+    if os.name != "posix":
+        return []
+    found = []
+    for file in path.parent.glob(f"{glob.escape(path.name)}.partial-*"):
+        number = file.name.rpartition("-")[2]
+        old = file.lstat().st_mtime < time.time() - _LONG_AGO
+        if file.name == f"{path.name}.partial-{number}" and number.isdecimal() and old and not _is_alive(int(number)):
+            found.append(file)
+    return found
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -97,20 +131,28 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def whole_folder(out: Path, error: type[ChiasmError]) -> Iterator[Path]:
     """A folder OUT.partial that becomes `out` at the end, when all its files are on the disk, and disappears on an error.
 
-    A killed process leaves it, and the next one removes it: whoever writes holds a lock (`locked`).
+    A killed process leaves it, and the next one removes it: whoever writes holds a lock (`locked`). A folder of that name that is
+    not ours (it lacks our mark) is left alone.
 
     Raises:
-        ChiasmError: an `error`, where `out` is a file or a folder that is not empty.
+        ChiasmError: an `error`, where `out` is a link, a file or a folder that is not empty, or OUT.partial is not ours.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise error(
             "the output exists already",
             where=str(out),
             remedy="choose another --out, or remove it: nothing is overwritten",
         )
     partial = out.with_name(f"{out.name}.partial")
+    if partial.is_symlink() or (partial.exists() and not _is_ours(partial)):
+        raise error(
+            "a folder has the name of an unfinished output, and is none",
+            where=str(partial),
+            remedy="rename it, or choose another --out",
+        )
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
+    (partial / _MARK).touch()
     try:
         yield partial
         for path in (*partial.rglob("*"), partial):
@@ -118,8 +160,14 @@ def whole_folder(out: Path, error: type[ChiasmError]) -> Iterator[Path]:
         if out.is_dir():
             out.rmdir()  # empty, and in the way where the system is not POSIX
         partial.rename(out)
+        (out / _MARK).unlink()  # not before: without it an unfinished folder would be nobody's
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder was begun here: it has our mark, or nothing yet."""
+    return folder.is_dir() and ((folder / _MARK).is_file() or not any(folder.iterdir()))
 
 
 def _sync(path: Path) -> None:

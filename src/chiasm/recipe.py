@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from chiasm.atomic import write_text
 from chiasm.documents import check_yaml
 from chiasm.errors import RecipeError
 from chiasm.registry import FUSIONS, HEADS, IMAGE_ENCODERS, RECORD_ENCODERS, TEXT_ENCODERS, Registry
@@ -434,7 +435,7 @@ def parse_recipe(raw: dict[str, Any], where: str) -> Recipe:
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "utf-8")
+    write_text(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def _set(raw: dict[str, Any], override: str) -> None:

@@ -120,8 +120,8 @@ class PretrainedTokenizer:
         from transformers import AutoTokenizer
 
         try:
-            self._backend = AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError) as error:
+            self._backend = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        except Exception as error:  # noqa: BLE001 (whatever a foreign folder makes the library raise)
             raise RecipeError(
                 "the tokenizer of the Hugging Face model cannot be loaded",
                 expected="a model id of the hub or a local folder with tokenizer.json",

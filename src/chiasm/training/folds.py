@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.atomic import write_text
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.fit import fit_plan
 from chiasm.encoding.plan import Plan
@@ -76,12 +77,12 @@ def begin_fold(
     training = [own["train"] for own in parts]
     plan, resolved, said = fit_plan(recipe, cohorts, training)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(plan.to_json(), "utf-8")
+    write_text(folder / "plan.json", plan.to_json())
     write_recipe(resolved, folder / "recipe.yaml")
     words = shared_tokenizer(resolved, start) if start is not None else None
     if words is None:
         words = Tokenizer.train(_training_texts(plan, resolved, cohorts, training)).to_json()
-    (folder / "tokenizer.json").write_text(words, "utf-8")
+    write_text(folder / "tokenizer.json", words)
     seen = digest_studies(cohorts, [np.concatenate([own["train"], own["validation"]]) for own in parts])
     before: set[str] = set()
     if start is not None:

@@ -20,6 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chiasm.errors import RecipeError
 from chiasm.models.image.efficientnet_lite import SameConv, read_pretrained
+from chiasm.models.pretrained import load_pretrained
 from chiasm.recipe import ImageInput, encoder_names
 from chiasm.registry import IMAGE_ENCODERS
 from chiasm.study import View
@@ -161,22 +162,11 @@ class HuggingFaceBackbone(Backbone):
 
     @classmethod
     def build(cls, taken: str, ndim: int, channels: int) -> Backbone:
-        try:
-            return cls(taken)
-        except OSError as error:
-            raise RecipeError(
-                "the Hugging Face model cannot be loaded",
-                expected="a model id of the hub or a local folder",
-                got=taken,
-                where="inputs.image.encoder",
-                remedy=f"check the name and the connection ({type(error).__name__})",
-            ) from None
+        return cls(taken)
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        from transformers import AutoModel
-
-        self.net = AutoModel.from_pretrained(name)
+        self.net = load_pretrained(name, "inputs.image.encoder")
         mean, std = _normalization(name)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -213,8 +203,17 @@ def _normalization(name: str) -> tuple[list[float], list[float]]:
     from transformers.utils import cached_file
 
     path = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-    config = json.loads(Path(path).read_text("utf-8")) if path else {}
-    return config.get("image_mean", [0.485, 0.456, 0.406]), config.get("image_std", [0.229, 0.224, 0.225])
+    try:
+        config = json.loads(Path(path).read_text("utf-8")) if path else {}
+        mean, std = config.get("image_mean", [0.485, 0.456, 0.406]), config.get("image_std", [0.229, 0.224, 0.225])
+        return [float(value) for value in mean], [float(value) for value in std]
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise RecipeError(
+            "the preprocessor_config.json of the model is damaged",
+            expected="image_mean and image_std, numbers",
+            got=type(error).__name__,
+            where="inputs.image.encoder",
+        ) from None
 
 
 class MonaiBackbone(Backbone):

@@ -9,8 +9,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from chiasm.errors import MissingExtraError, RecipeError
+from chiasm.errors import MissingExtraError
 from chiasm.models.attention import places_of, take
+from chiasm.models.pretrained import load_pretrained
 from chiasm.recipe import TextInput
 from chiasm.tensors import Tokens
 
@@ -98,20 +99,10 @@ class TextExtractor(TextEncoder):
 
     def __init__(self, name: str, frozen: bool) -> None:
         super().__init__()
-        from transformers import AutoModel
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        try:
-            self.backbone = AutoModel.from_pretrained(name)
-        except OSError as error:
-            raise RecipeError(
-                "the Hugging Face model cannot be loaded",
-                expected="a model id of the hub or a local folder",
-                got=name,
-                where="inputs.text.encoder",
-                remedy=f"check the name and the connection ({type(error).__name__})",
-            ) from None
+        self.backbone = load_pretrained(name, "inputs.text.encoder")
         if getattr(self.backbone, "pooler", None) is not None:
             self.backbone.pooler = None  # nothing reads it, and a checkpoint without one would get random weights here
         self.frozen, self.width = frozen, int(self.backbone.config.hidden_size)
