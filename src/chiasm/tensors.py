@@ -31,7 +31,8 @@ class Batch:
         images: [B, N, C, H, W] or [B, N, C, D, H, W], C channels of 0 .. 255: uint8 as stored, or float32 of what is stored
             in 16 bits; or None where `features` stand in for them.
         image_mask: [B, N].
-        view: [B, N] index into `tuple(View)`.
+        view: [B, N] index into `tuple(View)`; of an image that is told by its name, the number of views plus its index in the
+            plan's `sequences`.
         features: frozen backbone maps by level, each [B, N, c, h, w] float16: a cache of what the backbone would give.
         token_ids, token_mask: [B, T] report as input; row of all False = no report.
         token_states: [B, T, width] float16 of a frozen text encoder: a cache of what it would give, or None.

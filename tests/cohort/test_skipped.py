@@ -8,6 +8,7 @@ from chiasm.study import Rejected
 SKIPPED = [
     Rejected("t.csv: row 3", "there is no image images/e1_pa.png: skipped"),
     Rejected("t.csv: row 9", "there is no image images/e7.png: skipped"),
+    Rejected("t.csv: row 2", "rows 2, 3, 4 are one study"),
     Rejected("t.csv: row 4, column age", "'400' is no age of a human being: treated as missing"),
     Rejected("t.csv: row 5, column age", "'89+' is an open-ended age: kept as 89", taken=True),
 ]
@@ -22,6 +23,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 def test_reasons_are_summed_without_what_belongs_to_one_input() -> None:
     assert sum_up(SKIPPED) == [
         "  2  there is no image ..: skipped",
+        "  1  rows .. are one study",
         "  1  .. is no age of a human being: treated as missing",
         "  1  .. is an open-ended age: kept as ..",
     ]

@@ -386,3 +386,24 @@ def test_ragged_rows_come_back(rows: list[list[int]], data: st.DataObject) -> No
     for i, row in enumerate(picked):
         assert values[i][mask[i]].tolist() == rows[row]
         assert not values[i][~mask[i]].any()
+
+
+def test_sequences_of_a_study_are_told_apart_by_their_names(make_study, make_image, tmp_path: Path) -> None:
+    """Two named images a study; a third study has one of another name, which training has too; a single name tells nothing."""
+    studies = []
+    for number, names in enumerate((("T1", "FLAIR"), ("FLAIR",), ("T2",), ("",))):
+        images = [replace(make_image(f"{number}-{name}", seed=number), name=name) for name in names]
+        studies.append(make_study(number, images=tuple(images), regions=(), split="train"))
+    cohort = write(studies, tmp_path / "c")
+    recipe = read_recipe("report-fusion", list(OVERRIDES))
+    rows = np.arange(4)
+    plan, _, _ = fit_plan(recipe, [cohort], [rows])
+    assert plan.sequences == ("FLAIR", "T1", "T2")
+    batch = Loader([cohort], plan, Letters()).batch(rows)
+    assert batch.view is not None and batch.image_mask is not None
+    code = {name: len(View) + n for n, name in enumerate(plan.sequences)}
+    own = list(View).index(studies[3].images[0].view)
+    expected = [[code["T1"], code["FLAIR"]], [code["FLAIR"]], [code["T2"]], [own]]
+    assert [view[mask].tolist() for view, mask in zip(batch.view, batch.image_mask, strict=True)] == expected
+    plan, _, _ = fit_plan(recipe, [write(studies[1:], tmp_path / "d")], [np.arange(3)])
+    assert plan.sequences == ()

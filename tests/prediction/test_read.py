@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 from dicom_files import dicom_object, save, slices
+from PIL import Image as Pillow
 
 from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.encoding.plan import Plan
@@ -335,3 +336,19 @@ def test_the_words_of_other_charts_are_not_listed(draw, tmp_path):
     with pytest.raises(InputError) as caught:
         read_study(draw(), plan, record=_file(tmp_path / "record.json", '{"doctor": "dr smith"}'))
     assert caught.value.got == "doctor is none of the words, of which the model knows 2"
+
+
+def test_a_sequence_is_told_by_the_name_of_its_file(tmp_path: Path) -> None:
+    plan = replace(PLAN, sequences=("FLAIR", "T1", "T1 post"))
+    folder = tmp_path / "case" / "images"
+    folder.mkdir(parents=True)
+    for name in ("ax_flair.png", "t1-post.png", "scan_T1.png", "other.png"):
+        Pillow.fromarray(PIXELS.astype(np.uint8)).save(folder / name)
+    study, unread = read_study(tmp_path / "case", plan)
+    assert {Path(image.source).name: image.name for image in study.images} == {
+        "ax_flair.png": "FLAIR",
+        "t1-post.png": "T1 post",
+        "scan_T1.png": "T1",
+        "other.png": "",
+    }
+    assert unread == ("image other: which it is of FLAIR, T1, T1 post is not part of its name",)

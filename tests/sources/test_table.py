@@ -318,6 +318,12 @@ def test_thousands_alone_say_what_to_write(folder: Path) -> None:
     assert [s.record.values["crp"] for s in studies.values() if s.record] == [1037, 1137, 1237, 1337, 1437]
 
 
+def test_a_renamed_column_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    studies, _ = load(folder, "pid,file,gender\np,a.png,Female\n", {**BASE, "record": ["gender"]})
+    assert [dict(study.record.values) for study in studies.values() if study.record] == [{"sex": "f"}]
+    assert "column gender becomes the record column sex" in caplog.text
+
+
 def test_a_blank_patient_cannot_be_placed(folder: Path) -> None:
     studies, rejected = load(folder, "pid,file\n1,a.png\n ,b.png\n3,c.png\n")
     assert list(studies) == ["row-2", "row-4"]

@@ -31,7 +31,8 @@ def read_skipped(folder: Path) -> list[Rejected]:
 
 def sum_up(skipped: Sequence[Rejected]) -> list[str]:
     """Lines that say how often each reason stands, the most frequent first."""
-    counts = Counter(" ".join(_OWN.sub("..", item.reason).split()) for item in skipped)
+    reasons = (" ".join(_OWN.sub("..", item.reason).split()) for item in skipped)
+    counts = Counter(re.sub(r"\.\.(?:[ ,]*\.\.)+", "..", reason) for reason in reasons)
     width = len(str(max(counts.values(), default=0)))
     lines = [f"{count:>{width + 2}}  {reason}" for reason, count in counts.most_common(_MOST)]
     rest = len(counts) - len(lines)

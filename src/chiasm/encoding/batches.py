@@ -304,7 +304,7 @@ class Loader:
             yield ids
 
     def _index_images(self) -> None:
-        """The images of the plan's dimension, study by study: row in `images`, place in the array, view."""
+        """The images of the plan's dimension, study by study: row in `images`, place in the array, view or sequence."""
         ndim = len(self.plan.image_shape or ())
         taught = [list(View).index(View(name)) for name in self.plan.views]
         known = np.arange(len(View), dtype=np.int8)
@@ -312,12 +312,15 @@ class Loader:
             known[~np.isin(known, taught)] = taught[0]
         study, row, pointer, view = [], [], [], []
         for offset, cohort in zip(self.offsets[:-1], self.cohorts, strict=True):
-            table = cohort.table("images", ["array", "index", "view"])
+            table = cohort.table("images", ["array", "index", "view", "name"])
             rows = np.flatnonzero(pc.equal(table["array"], f"pixels_{ndim}d").to_numpy())
             study.append(cohort.image_study[rows] + offset)
             row.append(rows.astype(np.int32))
             pointer.append(table["index"].to_numpy()[rows].astype(np.int32))
-            view.append(known[pc.index_in(table["view"], value_set=_VIEWS).to_numpy()[rows].astype(np.int8)])
+            own = known[pc.index_in(table["view"], value_set=_VIEWS).to_numpy()[rows].astype(np.int8)]
+            names = pa.array(self.plan.sequences, pa.string())
+            sequence = pc.fill_null(pc.index_in(table["name"], value_set=names), -1).to_numpy()[rows]
+            view.append(np.where(sequence >= 0, len(View) + sequence, own).astype(np.int16))
         self._image_row, self._pointer, self._view = (np.concatenate(parts) for parts in (row, pointer, view))
         self._image_start = np.searchsorted(np.concatenate(study), np.arange(len(self) + 1))
         self._arrays = self._map_pixels()

@@ -108,6 +108,7 @@ def fit_plan(recipe: Recipe, cohorts: Sequence[Cohort], rows: Rows) -> tuple[Pla
         preprocessing=prepared,
         findings=tuple(t for t in targets if any(t in c.targets and c.targets[t].of == "findings" for c in cohorts)),
         views=_views(cohorts, rows, len(shape)) if shape else (),
+        sequences=_sequences(cohorts, rows, len(shape)) if shape else (),
         facts=facts,
         fact_words=fact_words,
         levels={target: part.levels for target, part in learned.items() if part.levels},
@@ -386,6 +387,20 @@ def _count(cohort: Cohort, ndim: int) -> NDArray[np.int64]:
     """[n] images of a dimension in each study."""
     here = pc.equal(cohort.table("images", ["array"])["array"], f"pixels_{ndim}d").to_numpy()
     return np.bincount(cohort.image_study[here], minlength=len(cohort))
+
+
+def _sequences(cohorts: Sequence[Cohort], rows: Rows, ndim: int) -> tuple[str, ...]:
+    """Names of the training images of a dimension, where one study has images of several names; else ()."""
+    names: set[str] = set()
+    several = False
+    for cohort, own in zip(cohorts, rows, strict=True):
+        images = cohort.table("images", ["array", "name"])
+        here = np.isin(cohort.image_study, own) & pc.equal(images["array"], f"pixels_{ndim}d").to_numpy()
+        called = [name or "" for name in images["name"].filter(pa.array(here)).to_pylist()]
+        pairs = set(zip(cohort.image_study[here].tolist(), called, strict=True))
+        several |= any(count > 1 for count in Counter(study for study, name in pairs if name).values())
+        names.update(called)
+    return tuple(sorted(names - {""})) if several else ()
 
 
 def _views(cohorts: Sequence[Cohort], rows: Rows, ndim: int) -> tuple[str, ...]:

@@ -40,6 +40,8 @@ class Plan:
         regions: number -> name of the regions of that atlas.
         findings: the targets whose labels are findings with states; the others are outcomes.
         views: of the training images, the most frequent first; an image of another view is read as the first of them.
+        sequences: names of the training images, where a study may have several images of different names; an image of one of them
+            is told by its name instead of its view.
         facts, fact_words: what was measured on the images, as `numeric` and `categories`; of a baseline only.
         levels: leveled target -> of each label, the levels that training has (`chiasm.encoding.levels`): such a label is answered by
             a number for each.
@@ -67,6 +69,7 @@ class Plan:
     channels: Words = ("gray",)
     preprocessing: dict[str, Any] = field(default_factory=dict)
     views: Words = ()
+    sequences: Words = ()
     facts: dict[str, tuple[float, float]] = field(default_factory=dict)
     fact_words: dict[str, Words] = field(default_factory=dict)
     levels: dict[str, tuple[Levels, ...]] = field(default_factory=dict)

@@ -40,7 +40,7 @@ from chiasm.vocabulary import FINDINGS
 KINDS = ("side", "zone", "lobe", "extent", "severity", "texture")
 VALUES = {kind: attribute_values(kind) for kind in KINDS}
 ATTRIBUTES, MASS, WORDS, STUDY = "attribute_logits", "part_mass", "relevance", "similarity"
-_FRONTAL = [number for number, view in enumerate(View) if view is not View.LATERAL]
+_LATERAL = list(View).index(View.LATERAL)
 
 
 class GroundingOptions(Options):
@@ -241,8 +241,7 @@ class GroundingHead(Head):
         """[B, N, C, parts] -> [B, C, parts], of the frontal images: words of place mean nothing on a lateral one."""
         if batch.view is None:
             return mass.sum(dim=1)
-        frontal = torch.isin(batch.view, torch.tensor(_FRONTAL, device=batch.view.device))
-        return (mass * frontal[..., None, None]).sum(dim=1)
+        return (mass * (batch.view != _LATERAL)[..., None, None]).sum(dim=1)
 
     # --- answers -------------------------------------------------------------------------------------------------------
 

@@ -75,7 +75,8 @@ def read_study(
     names = {path: name_of(path)} if path.is_file() else _image_names(files, name_of(path))
     images, values = _read_images(names, plan, unread)
     if scan is not None:
-        images = [image for image in scan.images if _is_readable(image, plan, unread)]
+        readable = [image for image in scan.images if _is_readable(image, plan, unread)]
+        images = [_with_sequence(image, plan, image.image_id.partition("/")[2], unread) for image in readable]
         values = Cells(scan.record.values if scan.record else {})
     values = {n: value for n, value in values.items() if n in _columns(plan) and not _cell(n, value, plan)[1]}
     if record is not None:
@@ -134,8 +135,21 @@ def _read_images(names: Mapping[Path, str], plan: Plan, unread: list[str]) -> tu
             raise InputError("the images are not of one study", expected="one patient", got=what, where=str(group[0]))
         values |= {k: v for k, v in found.items() if v is not None}
         if _is_readable(image, plan, unread):
-            images.append(_with_modality(image, plan, group[0]))
+            images.append(_with_sequence(_with_modality(image, plan, group[0]), plan, name_of(group[0]), unread))
     return images, values
+
+
+def _with_sequence(image: Image, plan: Plan, called: str, unread: list[str]) -> Image:
+    """The image with the name by which the model tells it apart, which must be part of what its file is called."""
+    if not plan.sequences:
+        return image
+    words = re.split(r"[^a-z0-9]+", called.lower())
+    named = [s for s in plan.sequences if {*re.split(r"[^a-z0-9]+", s.lower())} <= {*words}]
+    longest = [s for s in named if len(s) == max(map(len, named))]
+    if len(longest) != 1:
+        unread.append(f"image {called}: which it is of {', '.join(plan.sequences)} is not part of its name")
+        return image
+    return replace(image, name=longest[0])
 
 
 def _is_readable(image: Image, plan: Plan, unread: list[str]) -> bool:

@@ -7,6 +7,7 @@ from chiasm.models.image.encoder import ImageEncoder
 from chiasm.recipe import ImageInput
 from chiasm.runtime.cache import CachedFeatures
 from chiasm.runtime.torch import TorchFeatures
+from chiasm.study import View
 
 
 def build(grid: tuple[int, ...], shape: tuple[int, ...] = (64, 64), encoder: str = "small-cnn") -> ImageEncoder:
@@ -65,3 +66,13 @@ def test_cached_maps_give_the_same_tokens_and_hold_only_what_is_read(tmp_path):
         assert torch.allclose(plain, encoder(None, mask, view, maps).values, atol=0.02)
         seen[grid] = sorted(tmp_path.iterdir())
     assert len(seen[4, 4]) == 2  # another grid needs other levels: another cache
+
+
+def test_one_image_under_two_names_has_other_tokens():
+    torch.manual_seed(0)
+    encoder = ImageEncoder(ImageInput(encoder="small-cnn", size=64), (64, 64), (4, 4), 16, sequences=2).eval()
+    images, mask, _ = inputs((64, 64), [[True, True, True]])
+    images[:] = images[:, :1].clone()
+    views = len(View)
+    values = encoder(images, mask, torch.tensor([[views, views + 1, views]])).values.view(3, 16, 16)
+    assert torch.allclose(values[0], values[2]) and not torch.allclose(values[0], values[1])

@@ -21,7 +21,7 @@ def build_image_encoder(options: ImageInput, plan: Plan, dim: int) -> Extractor:
 
 def _grid(options: ImageInput, plan: Plan, dim: int) -> Extractor:
     assert plan.image_shape is not None and plan.grid is not None
-    return ImageEncoder(options, plan.image_shape, plan.grid, dim, len(plan.channels))
+    return ImageEncoder(options, plan.image_shape, plan.grid, dim, len(plan.channels), len(plan.sequences))
 
 
 READERS: Mapping[str, Callable[[ImageInput, Plan, int], Extractor]] = {"grid": _grid, "territories": TerritoryEncoder}

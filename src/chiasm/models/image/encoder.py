@@ -359,8 +359,15 @@ class ImageEncoder(Extractor):
     position: Tensor  # [cells, D]
 
     def __init__(
-        self, options: ImageInput, shape: tuple[int, ...], grid: tuple[int, ...], dim: int, channels: int = 1
+        self,
+        options: ImageInput,
+        shape: tuple[int, ...],
+        grid: tuple[int, ...],
+        dim: int,
+        channels: int = 1,
+        sequences: int = 0,
     ) -> None:
+        """Args: sequences: how many names tell images apart, beside the views."""
         ndim = len(shape)
         backbone = build_backbone(options.encoder, ndim, channels)
         frozen = options.freeze and options.pretrained
@@ -375,7 +382,7 @@ class ImageEncoder(Extractor):
             conv(dim, dim, 3, padding=1), nn.GroupNorm(8, dim), nn.GELU(),
             conv(dim, dim, 3, padding=1), nn.GroupNorm(8, dim), nn.GELU(),
         )  # fmt: skip
-        self.view = nn.Embedding(len(View), dim)
+        self.view = nn.Embedding(len(View) + sequences, dim)
         self.register_buffer("position", _positions(grid, dim), persistent=False)
 
     def forward(

@@ -101,7 +101,7 @@ class TerritoryEncoder(Extractor):
         self.own = nn.Parameter(torch.zeros(count, dim))
         self.region = nn.Parameter(torch.randn(count, dim) * 0.02)
         self.laterals = nn.ModuleList(nn.Linear(c, dim) for c in backbone.channels[1:])
-        self.view = nn.Embedding(len(View), dim)
+        self.view = nn.Embedding(len(View) + len(plan.sequences), dim)
 
     def place(self, regions: NDArray[np.uint8]) -> None:
         assert isinstance(self.backbone, Territories)

@@ -24,7 +24,6 @@ from chiasm.sources.table.schema import (
     RecordColumn,
     TableMap,
     problems_error,
-    record_name,
 )
 from chiasm.sources.table.tabular import column_names
 from chiasm.study import Kind, Rejected, State
@@ -64,7 +63,7 @@ class Columns:
         chart = {self._chart_name(name, part): part for name, part in map_.record.items()}
         self.record = {name: (part.column, self._record(name, part)) for name, part in chart.items()}
         for name, part in chart.items():
-            if snake_case(part.column) in RENAMED and name == record_name(part.column) != snake_case(part.column):
+            if snake_case(part.column) == "gender" and name == RENAMED["gender"]:
                 log.warning("%s: column %s becomes the record column %s", self.name, part.column, name)
         self.unknown_time = frozenset(name for name, part in chart.items() if part.unknown_time)
         self.findings = {key: found for part in map_.labels for key, found in self._findings(part).items()}
