@@ -74,7 +74,7 @@ def test_the_chart_is_typed_and_of_unknown_time_unless_named(root: Path, sort_ou
         "sex": "f",
         "hand": "right",
         "score": 3.5,
-        "code": "1",  # participants.json says that it is a code
+        "code": "a",  # participants.json says what the code 1 means
         "comment": "first words of it",
     }
     assert record.unknown_time == {"hand", "code", "comment"}

@@ -318,6 +318,22 @@ def test_thousands_alone_say_what_to_write(folder: Path) -> None:
     assert [s.record.values["crp"] for s in studies.values() if s.record] == [1037, 1137, 1237, 1337, 1437]
 
 
+def test_codes_become_the_words_that_they_stand_for(folder: Path) -> None:
+    rows = "pid,file,hand,type\np,a.png,1,2\nq,b.png,2.0,1\nr,c.png,-9,\ns,d.png,3,2\n"
+    map_: dict[str, Any] = {
+        **BASE,
+        "record": {"hand": {"column": "hand", "words": {"1": "Right", "2": "left"}, "missing": "-9"}},
+    }
+    map_["outcomes"] = {"column": "type", "kind": "multiclass", "words": {"1": "large artery", "2": "small vessel"}}
+    studies, _ = load(folder, rows, map_)
+    assert [s.record.values["hand"] for s in studies.values() if s.record] == ["right", "left", None, "3"]
+    assert [s.outcomes[0].value for s in studies.values()] == ["small vessel", "large artery", None, "small vessel"]
+    record = {"hand": {"column": "hand", "kind": "numeric", "words": {"1": "x"}}}
+    assert "make a column categorical" in error(folder, rows, {**BASE, "record": record})
+    outcome = {"column": "type", "kind": "ordinal", "words": {"1": "x"}}
+    assert "multiclass" in error(folder, rows, {**BASE, "outcomes": outcome})
+
+
 def test_a_renamed_column_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     studies, _ = load(folder, "pid,file,gender\np,a.png,Female\n", {**BASE, "record": ["gender"]})
     assert [dict(study.record.values) for study in studies.values() if study.record] == [{"sex": "f"}]

@@ -29,7 +29,7 @@ from chiasm.errors import InputError
 from chiasm.formats.cells import check_folder, walk
 from chiasm.formats.intensity import Intensity
 from chiasm.sources.registry import Source
-from chiasm.sources.table.cells import MISSING, MOST_WORDS, numeric_share
+from chiasm.sources.table.cells import LONGEST_LABEL, MISSING, MOST_WORDS, numeric_share
 from chiasm.sources.table.columns import Columns
 from chiasm.sources.table.media import PICTURES
 from chiasm.sources.table.read import read_studies
@@ -260,6 +260,8 @@ def _map(chart: _Chart, outcomes: Sequence[str], record: Sequence[str]) -> dict[
         late = name not in _KNOWN and column not in record and name not in record
         columns[name] = {"column": column, "unknown_time": late, **({} if name in _KNOWN else {"kind": kind})}
         columns[name] |= {"unit": unit} if unit not in (None, "years") else {}
+        if (meanings := _levels(chart.about.get(column, {}))) and name not in _KNOWN:
+            columns[name]["words"] = meanings
     lacking = {column: {"column": column} for column in record if column not in (*frame.columns, *columns)}
     return {
         "patient": _PARTICIPANT,
@@ -268,6 +270,15 @@ def _map(chart: _Chart, outcomes: Sequence[str], record: Sequence[str]) -> dict[
         "record": columns | lacking,  # the table's own error names what is not there
         "outcomes": learned,
     }
+
+
+def _levels(about: Mapping[str, Any]) -> dict[str, str]:
+    """Code -> what it means; of a level that is described at length, its label or the code itself."""
+    levels = about.get("Levels")
+    if not isinstance(levels, dict):
+        return {}
+    told = {str(code): says.get("Label", code) if isinstance(says, dict) else says for code, says in levels.items()}
+    return {code: str(says).strip() or code for code, says in told.items() if len(str(says)) <= LONGEST_LABEL}
 
 
 def _age_unit(about: Mapping[str, Any]) -> str | None:

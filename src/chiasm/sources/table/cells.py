@@ -188,9 +188,11 @@ def _look_up(
 
 
 def parse_categories(cells: pd.Series[Any], missing: Collection[str], words: Mapping[str, str]) -> Cells:
-    """Words in lower case, synonyms made one."""
-    lower = cells.str.lower()
-    values = np.array([words.get(str(word), str(word)) for word in lower] + [None], object)[:-1]
+    """Words in lower case, synonyms made one and codes replaced by what they mean; "1.0" is the code "1"."""
+    known = {word.strip().lower(): meaning.strip().lower() for word, meaning in words.items()}
+    lower = [str(word) for word in cells.str.lower()]
+    found = [known.get(word, known.get(_POINT_ZERO.sub("", word), word)) for word in lower]
+    values = np.array([None if word in missing else word for word in found] + [None], object)[:-1]
     values[is_missing(cells, missing)] = None
     return Cells(values, "words")
 

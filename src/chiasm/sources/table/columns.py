@@ -176,29 +176,30 @@ class Columns:
     def _record(self, name: str, part: RecordColumn) -> Values:
         column, form = self.frame[part.column], self.map.table
         words = self.words | {word.strip().lower() for word in part.missing}
-        if part.kind != "categorical" and name == "age_years":
+        kind = "categorical" if part.words else part.kind
+        if kind != "categorical" and name == "age_years":
             return self._take(part.column, cells.parse_ages(column, words, part.unit))
         share = cells.numeric_share(column, words)
         if share is None:
             log.warning("%s: record column %s has no value", self.name, part.column)
-        elif part.kind is None and 0.2 <= share <= 0.8:
+        elif kind is None and 0.2 <= share <= 0.8:
             self.problems.append(
                 f"record.{name}: {share:.0%} of the cells of column {part.column} are numbers, the others words; write "
                 "`kind: numeric` (the words are then left out, row by row) or `kind: categorical`"
             )
-        what = cells.no_category(column, words) if part.kind is None else ""
+        what = cells.no_category(column, words) if kind is None else ""
         if what and (what == cells.DATES or (share or 0) <= 0.5):
             self.problems.append(
                 f"record.{name}: column {part.column} holds {what}, which are no categories; leave it out"
             )
             return _objects([None] * len(column))
-        if part.kind == "numeric" or (part.kind is None and (share or 0) > 0.5):
+        if kind == "numeric" or (kind is None and (share or 0) > 0.5):
             percent = name.endswith(("_percent", "_pct"))
             values = self._take(part.column, cells.parse_numbers(column, words, form.decimal, percent))
             self._ask(part.column, values, f"record: {{{name}: {{column: {part.column}, missing: [CODE]}}}}")
             return values
         listed = form.list_words | (words - self.words)
-        found = cells.parse_categories(column, listed, cells.SEXES if name == "sex" else {})
+        found = cells.parse_categories(column, listed, part.words or (cells.SEXES if name == "sex" else {}))
         if (n := len(set(found.values) - {None})) > cells.MOST_WORDS:
             self.problems.append(
                 f"record.{name}: column {part.column} has {n} different words, so it is a text or an identifier; leave it out"
@@ -239,7 +240,8 @@ class Columns:
         if part.kind is Kind.BINARY:
             return self._yes_no(part.column)
         if part.kind is Kind.MULTICLASS:
-            found = cells.parse_categories(column, self.map.table.list_words, {})
+            listed = self.map.table.list_words | {word.strip().lower() for word in part.missing}
+            found = cells.parse_categories(column, listed, part.words)
             if (n := len(set(found.values) - {None})) > cells.MOST_WORDS:
                 self.problems.append(
                     f"outcomes: column {part.column} has {n} different words, so it may not be the column of a class"

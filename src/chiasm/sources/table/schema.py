@@ -172,14 +172,22 @@ class ReportText(_Part):
 class RecordColumn(_Part):
     """A column of the chart; without `kind` its cells decide. `unknown_time`: a recipe must opt in by name.
 
-    `unit` is that of an age without one in its cells: it is kept in years. `missing` are codes of this column for no value.
+    `unit` is that of an age without one in its cells: it is kept in years. `missing` are codes of this column for no value, and
+    `words` say what its other codes mean: they take their place, up to the page.
     """
 
     column: Name
     kind: Literal["numeric", "categorical"] | None = None
     unknown_time: bool = False
     missing: Annotated[tuple[str, ...], BeforeValidator(_many)] = ()
+    words: dict[str, Name] = {}
     unit: Literal["years", "months", "weeks", "days"] = "years"
+
+    @model_validator(mode="after")
+    def _worded(self) -> RecordColumn:
+        if self.words and self.kind == "numeric":
+            raise ValueError("`words` make a column categorical, and `kind` says numeric")
+        return self
 
 
 class Labels(_Part):
@@ -266,7 +274,7 @@ class OutcomeColumn(_Part):
     """What is known later, or a reader's score. A target has one kind: without `target` it follows from the kind.
 
     Of survival, `column` is the time to the event or to the last day without it, and `event` says which. `missing` are codes of
-    this column for no value.
+    this column for no value, and `words` say what the codes of a multiclass column mean.
     """
 
     column: Name
@@ -276,6 +284,13 @@ class OutcomeColumn(_Part):
     target: str = ""
     reader: str = ""
     missing: Annotated[tuple[str, ...], BeforeValidator(_many)] = ()
+    words: dict[str, Name] = {}
+
+    @model_validator(mode="after")
+    def _worded(self) -> OutcomeColumn:
+        if self.words and self.kind is not Kind.MULTICLASS:
+            raise ValueError("`words` name the classes of a multiclass outcome; the others are numbers")
+        return self
 
     @model_validator(mode="after")
     def _timed(self) -> OutcomeColumn:
