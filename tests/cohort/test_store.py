@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -357,3 +358,21 @@ def test_a_cohort_in_memory_touches_no_disk(make_study, tmp_path: Path, monkeypa
     with pytest.raises(InputError, match="strict"):
         cohort_from_studies([Rejected("row 1", "unreadable")], strict=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_tables_that_lack_what_the_cohort_names_or_hold_no_text_are_damaged(make_study, tmp_path: Path) -> None:
+    cohort = write_cohort([make_study(n) for n in range(3)], tmp_path / "c", source="hand", options={}, size=32)
+    file = cohort.path / "studies.parquet"
+    whole = pq.read_table(file)
+    lost = next(name for name in whole.column_names if name.startswith("record."))
+    pq.write_table(whole.drop_columns([lost]), file)
+    with pytest.raises(CohortError, match="damaged") as caught:
+        Cohort.open(cohort.path)
+    assert caught.value.got == "1 of them are not in studies.parquet"
+    raw = pa.array([b"\xff\xfe"] * len(whole)).view(pa.string())
+    pq.write_table(whole.set_column(whole.column_names.index("study_id"), "study_id", raw), file)
+    with pytest.raises(CohortError, match="damaged"):
+        _ = Cohort.open(cohort.path).studies
+    (cohort.path / "cohort.json").write_text("[" * 100_000)
+    with pytest.raises(CohortError, match="damaged"):
+        Cohort.open(cohort.path)

@@ -191,7 +191,9 @@ class Cohort:
             return whole if columns is None else whole.select(list(columns))
         file = self.path / f"{name}.parquet"
         try:
-            return pq.read_table(file, columns=None if columns is None else list(columns))
+            table = pq.read_table(file, columns=None if columns is None else list(columns))
+            table.validate(full=True)  # else a text that is none is met where nobody expects it
+            return table
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise _damaged(file, error) from None
 

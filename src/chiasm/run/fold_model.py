@@ -226,7 +226,8 @@ def read_untrained(folder: Path) -> FoldModel:
     text = recipe.inputs.text
     reader = build_tokenizer(text, describer) if text is not None else None
     torch.manual_seed(made.seed)
-    model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
+    with readable(folder):
+        model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
     return FoldModel(folder, recipe, plan, model, reader, describer, Calibration(), None, None, made.studies)
 
 

@@ -103,5 +103,5 @@ def readable(where: Path) -> Iterator[None]:
     """What a missing, cut off or foreign file of a run raises, as a `RunError`."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise damaged(where, type(error).__name__, AGAIN) from None
