@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 
 from chiasm.metrics.bootstrap import Floats
 
@@ -59,17 +60,21 @@ def fit_cloud(values: Floats, groups: NDArray[np.int64]) -> Cloud:
     scale = np.maximum(spread, FLOOR * usual[groups])
     scale[scale == 0] = 1.0
     x = (values - mean) / scale
-    _, singular, directions = np.linalg.svd(x, full_matrices=False)
-    variances = singular**2 / n
-    m = float(variances.sum()) / d or 1.0
+    gram = (x.T @ x if d <= n else x @ x.T) / n  # S, or what has the same eigenvalues but zeros and is smaller
+    variances, vectors = eigh(gram, subset_by_index=[max(0, len(gram) - DIRECTIONS), len(gram) - 1])
+    there = np.flatnonzero(variances > 1e-12 * variances[-1])[::-1]
+    variances, vectors = variances[there], vectors[:, there]
+    directions = vectors.T if d <= n else (vectors / np.sqrt(n * variances)).T @ x
+    total, k = float(np.trace(gram)), len(variances)
+    m = total / d or 1.0
     # Ledoit & Wolf (2004), lemma 3.2 and section 3.3: b is the error of S, c its distance from m I
-    b = float(((x**2).sum(axis=1) ** 2).sum() / n**2 - (variances**2).sum() / n)
-    c = float((variances**2).sum() - d * m**2)
+    squared = float((gram**2).sum())
+    b = float(((x**2).sum(axis=1) ** 2).sum() / n**2 - squared / n)
+    c = squared - d * m**2
     a = float(np.clip(b / c, 0.01, 1.0)) if c > 1e-12 else 1.0
-    k = min(DIRECTIONS, len(variances))
-    rest = float(variances[k:].sum()) / max(1, d - k)
-    shrunk, others = (1 - a) * variances[:k] + a * m, np.array([(1 - a) * rest + a * m])
-    return Cloud(mean, scale, directions[:k], shrunk, others)
+    rest = max(0.0, total - float(variances.sum())) / max(1, d - k)
+    shrunk, others = (1 - a) * variances + a * m, np.array([(1 - a) * rest + a * m])
+    return Cloud(mean, scale, directions, shrunk, others)
 
 
 def held_out_distances(values: Floats, groups: NDArray[np.int64], patients: NDArray[np.str_]) -> Floats:
