@@ -15,7 +15,7 @@ ROOT = Path(chiasm.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "vocabulary", "geometry", "splits"),
     ("study", "progress", "atomic", "documents", "registry"),
-    ("recipe",),
+    ("recipe", "seals"),
     ("tensors", "checkpoint"),
     ("formats",),
     ("domains", "report"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from runs import UNSEALED
 
 from chiasm.cli import app
 from chiasm.recipe import read_recipe
@@ -47,7 +48,7 @@ def test_the_python_of_readme_runs(tmp_path, monkeypatch):
 
 
 def test_a_run_answers_as_readme_shows(tiny_run, phantom, tmp_path, monkeypatch, capsys):
-    shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.copytree(tiny_run, tmp_path / "run", ignore=UNSEALED)
     shutil.copytree(phantom.path, tmp_path / "cohort")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import Field
+from runs import UNSEALED
 from torch import nn
 
 import chiasm
@@ -236,7 +237,7 @@ def test_a_training_that_was_cut_off_resumes_to_the_same_weights(made, tmp_path)
     from safetensors.torch import load_file
 
     cohort, recipe, run = made
-    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(run, tmp_path / "run", ignore=UNSEALED)
     for name in ("weights.safetensors", "calibration.json"):
         (tmp_path / "run" / name).unlink()
     info = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -268,7 +269,7 @@ def test_its_evidence_is_scored_verified_and_shown(made, evaluated):
 
 
 def test_a_changed_answer_is_noticed(made, evaluated, tmp_path):
-    shutil.copytree(made[2], tmp_path / "run")
+    shutil.copytree(made[2], tmp_path / "run", ignore=UNSEALED)
     file = tmp_path / "run" / "evaluation" / "predictions" / "heads" / "length.npz"
     np.savez_compressed(file, length=np.load(file)["length"] + 1)
     found = "\n".join(verify(tmp_path / "run"))

@@ -376,3 +376,19 @@ def test_tables_that_lack_what_the_cohort_names_or_hold_no_text_are_damaged(make
     (cohort.path / "cohort.json").write_text("[" * 100_000)
     with pytest.raises(CohortError, match="damaged"):
         Cohort.open(cohort.path)
+
+
+def test_a_cohort_that_is_used_must_be_what_was_imported_and_may_be_copied(make_study, tmp_path: Path) -> None:
+    cohort = write_cohort([make_study(n) for n in range(3)], tmp_path / "c", source="hand", options={}, size=32)
+    copy = tmp_path / "copy"
+    shutil.copytree(cohort.path, copy, copy_function=shutil.copy)  # with other times
+    assert Cohort.open_unchanged(copy).hash == cohort.hash
+    pq.write_table(pq.read_table(copy / "studies.parquet"), copy / "studies.parquet", compression="none")
+    assert Cohort.open_unchanged(copy).hash == cohort.hash  # the same content in other bytes
+    content = bytearray((copy / "pixels_2d.npy").read_bytes())
+    content[-1] ^= 1
+    (copy / "pixels_2d.npy").write_bytes(bytes(content))
+    with pytest.raises(CohortError, match="changed"):
+        Cohort.open_unchanged(copy)
+    (copy / "files.json").unlink()  # of an import before there were hashes
+    assert Cohort.open_unchanged(copy).hash == cohort.hash

@@ -6,6 +6,7 @@ from html import unescape
 
 import numpy as np
 import pytest
+from runs import UNSEALED
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
@@ -102,7 +103,7 @@ def test_the_fold_test_is_the_corrected_t_of_the_folds_own_scores(runs, compared
 
 
 def test_a_run_and_its_copy_differ_by_nothing(runs, tmp_path):
-    shutil.copytree(runs[0], tmp_path / "copy")
+    shutil.copytree(runs[0], tmp_path / "copy", ignore=UNSEALED)
     found = compare([runs[0], tmp_path / "copy"], tmp_path / "out")
     for difference in found.others["copy"].values():
         if difference.difference.value is not None:
@@ -162,7 +163,7 @@ def test_runs_that_share_no_study_or_are_one_are_refused(runs, tmp_path):
 
 
 def test_a_target_whose_hedged_findings_mean_another_thing_is_not_compared(runs, tmp_path):
-    shutil.copytree(runs[0], tmp_path / "copy")
+    shutil.copytree(runs[0], tmp_path / "copy", ignore=UNSEALED)
     index = tmp_path / "copy" / "evaluation" / "predictions" / "index.json"
     document = json.loads(index.read_text())
     document["question"]["uncertain"]["outcome"] = "positive"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from runs import UNSEALED
 
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.evaluation.evaluate import evaluate
@@ -112,7 +113,7 @@ def test_large_differences_are_said_in_sentences():
 def test_external_figures_stand_beside_the_internal_ones_and_are_stored(tiny_run, other, tmp_path):
     import shutil
 
-    run = shutil.copytree(tiny_run, tmp_path / "run")
+    run = shutil.copytree(tiny_run, tmp_path / "run", ignore=UNSEALED)
     own = evaluate(run)
     assert own.record.shift == () and own.record.internal == {}
     assert 'id="shift"' not in own.page.read_text("utf-8")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from runs import UNSEALED
 
 from chiasm.demo import write_study
 from chiasm.sources.phantom_chest import read as phantoms
@@ -46,7 +47,7 @@ def draw(tmp_path: Path) -> Callable[..., Path]:
 def keen_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny_run` with every probability above its threshold, so that every map is cut into boxes."""
     run = tmp_path_factory.mktemp("keen") / "run"
-    shutil.copytree(tiny_run, run)
+    shutil.copytree(tiny_run, run, ignore=UNSEALED)
     calibration = json.loads((run / "calibration.json").read_text("utf-8"))
     for labels in calibration["targets"].values():
         for label in labels:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from dicom_files import dicom_object, save
 from PIL import Image as Picture
+from runs import UNSEALED
 
 from chiasm.cohort.store import write_cohort
 from chiasm.errors import ImageError, InputError, RunError
@@ -149,7 +150,7 @@ def test_a_box_does_not_hang_on_what_the_report_says(tiny_run, draw, tmp_path):
     (bare,) = predict_inputs(tiny_run, [picture], tmp_path / "a")
     (read,) = predict_inputs(tiny_run, [picture], tmp_path / "b", report=report)
     run = tmp_path / "run"
-    shutil.copytree(tiny_run, run)
+    shutil.copytree(tiny_run, run, ignore=UNSEALED)
     fitted = json.loads((run / "calibration.json").read_text())
     for key, value in _findings(bare).items():  # between the two answers
         fitted["targets"][key[0]][key[1]] |= {"threshold": (value + _findings(read)[key]) / 2, "map_threshold": 0.0}
@@ -278,7 +279,7 @@ def test_what_is_read_is_never_overwritten(tiny_run, draw, folders, tmp_path):
 
 def test_a_damaged_run_is_no_fault_of_the_inputs(tiny_run, draw, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(tiny_run, run)
+    shutil.copytree(tiny_run, run, ignore=UNSEALED)
     (run / "weights.safetensors").write_bytes((run / "weights.safetensors").read_bytes()[:1000])
     with pytest.raises(RunError, match="damaged"):
         predict_inputs(run, [draw("a.png"), draw("b.png")], tmp_path / "out")
@@ -289,7 +290,7 @@ def test_a_damaged_run_is_no_fault_of_the_inputs(tiny_run, draw, tmp_path):
 def test_what_users_of_the_cohort_must_know_comes_with_every_answer(keen_run, draw, tmp_path):
     info = _json(keen_run / "run.json")
     told = [{**entry, "notes": ["An expert drew the images."]} for entry in info["cohorts"]]
-    run = shutil.copytree(keen_run, tmp_path / "run")
+    run = shutil.copytree(keen_run, tmp_path / "run", ignore=UNSEALED)
     (run / "run.json").write_text(json.dumps({**info, "cohorts": told}), "utf-8")
     (found,) = predict_inputs(run, [draw()], tmp_path / "out")
     assert found.notes[0] == Note(About.DATA, "An expert drew the images.")

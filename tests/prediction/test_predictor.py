@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from runs import UNSEALED
 from tiny_bert import save_tiny_bert
 
 import chiasm
@@ -192,7 +193,7 @@ def test_of_several_inputs_the_one_that_does_not_fit_is_listed(strokes, tmp_path
 def test_a_run_that_cannot_be_used_is_refused(tiny_run, tmp_path):
     with pytest.raises(RunError, match="not a run"):
         load_predictor(tmp_path)
-    run = shutil.copytree(tiny_run, tmp_path / "run")
+    run = shutil.copytree(tiny_run, tmp_path / "run", ignore=UNSEALED)
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(info | {"status": "training"}))
     with pytest.raises(RunError, match="not finished"):
@@ -224,7 +225,7 @@ sys.addaudithook(_note)
 
 
 def test_no_file_is_opened(tiny_run, new_studies, tmp_path, opened):
-    run = shutil.copytree(tiny_run, tmp_path / "run")
+    run = shutil.copytree(tiny_run, tmp_path / "run", ignore=UNSEALED)
     predictor = load_predictor(run)
     assert str(run / "run.json") in opened
     before = predictor(new_studies[0])  # imports what torch imports late
@@ -308,7 +309,7 @@ def test_a_strict_predictor_refuses_what_is_unlike_the_training_data(kind, predi
 
 
 def test_a_run_that_cannot_tell_is_not_asked_strictly(tiny_run, tmp_path):
-    run = shutil.copytree(tiny_run, tmp_path / "run")
+    run = shutil.copytree(tiny_run, tmp_path / "run", ignore=UNSEALED)
     (run / "novelty.json").unlink()
     load_predictor(run)
     with pytest.raises(RunError, match="cannot tell"):

@@ -12,6 +12,7 @@ from asking import answer, fold_models_over, maps_of
 from fits import calibration_of
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import UNSEALED
 from scipy.special import expit, logit
 
 from chiasm.cohort.store import write_cohort
@@ -34,7 +35,7 @@ def fold_model(tiny_run):
 def copy(tiny_run, tmp_path):
     """A run that may be broken."""
     run = tmp_path / "run"
-    shutil.copytree(tiny_run, run)
+    shutil.copytree(tiny_run, run, ignore=UNSEALED)
     return run
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from asking import fold_models_over
+from runs import UNSEALED
 
 from chiasm.cohort.store import write_cohort
 from chiasm.models.image import descriptor
@@ -118,14 +119,14 @@ def test_charts_of_another_kind_are_noted(predictor, new, values, said):
 
 
 def test_a_run_without_the_check_says_so(run, new, tmp_path):
-    old = shutil.copytree(run, tmp_path / "old")
+    old = shutil.copytree(run, tmp_path / "old", ignore=UNSEALED)
     (old / "novelty.json").unlink()
     (note,) = [n for n in load_predictor(old)(frontal(new[:1])[0]).notes if n.about is not About.CONTRADICTION]
     assert note.about is About.UNCHECKED and "train again" in note.text
 
 
 def test_too_few_patients_to_judge_pixels_are_said(run, new, tmp_path):
-    few = shutil.copytree(run, tmp_path / "few")
+    few = shutil.copytree(run, tmp_path / "few", ignore=UNSEALED)
     stored = json.loads((few / "novelty.json").read_text("utf-8"))
     (few / "novelty.json").write_text(json.dumps(stored | {"pixels": None}), "utf-8")
     answer = load_predictor(few)(changed(new[0], lambda x: 255 - x))

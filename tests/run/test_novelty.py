@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from runs import UNSEALED
 
 from chiasm.errors import RunError
 from chiasm.metrics.novelty import fit_cloud
@@ -69,7 +70,7 @@ def test_the_document_and_its_arrays_come_back(tmp_path):
 
 @pytest.mark.parametrize("damage", ["novelty.safetensors", "novelty.json", "schema"])
 def test_a_damaged_document_is_one_error(tiny_run, tmp_path, damage):
-    run = shutil.copytree(tiny_run, tmp_path / "run")
+    run = shutil.copytree(tiny_run, tmp_path / "run", ignore=UNSEALED)
     if damage == "schema":
         stored = json.loads((run / "novelty.json").read_text("utf-8"))
         (run / "novelty.json").write_text(json.dumps(stored | {"schema": 99}), "utf-8")

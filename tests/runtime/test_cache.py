@@ -142,3 +142,15 @@ def test_texts_are_kept_each_at_its_place(tmp_path, monkeypatch):
     np.testing.assert_array_equal(provider.texts(ids[::-1]), [[t, len(row)] for row in ids[::-1] for t in row])
     assert len(list(tmp_path.iterdir())) == 2
     assert provider.texts([]).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda raw: raw[:200] + bytes(len(raw) - 200), lambda raw: raw[:-2], lambda raw: b""]
+)
+def test_a_cache_that_has_changed_is_told_and_computed_again(encoder, tmp_path, spoil, caplog):
+    before = [level.copy() for level in kept(encoder, tmp_path)]
+    (home,) = tmp_path.glob("features-*")
+    (home / "level0.npy").write_bytes(spoil((home / "level0.npy").read_bytes()))
+    again = kept(encoder, tmp_path)
+    assert all(np.array_equal(a, b) for a, b in zip(before, again, strict=True))
+    assert "has changed since it was written (level0.npy)" in caplog.text

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from asking import fold_models_over
+from runs import UNSEALED
 from safetensors.torch import load_file, save_file
 from tiny_bert import save_tiny_bert
 
@@ -107,7 +108,7 @@ def test_encoders_that_differ_are_refused_with_what_differs(phantom, small, tiny
 
 
 def test_words_of_the_chart_that_differ_are_refused_and_not_quoted(phantom, small, tiny_run, tmp_path):
-    shutil.copytree(tiny_run, tmp_path / "other")
+    shutil.copytree(tiny_run, tmp_path / "other", ignore=UNSEALED)
     plan = json.loads((tmp_path / "other" / "plan.json").read_text())
     column = next(iter(plan["categories"]))
     plan["categories"][column] = plan["categories"][column][::-1]  # the same shapes, another meaning
@@ -122,7 +123,7 @@ def test_a_run_that_cannot_begin_another_is_refused(phantom, small, tiny_run, tm
         train(recipe, [phantom.path], tmp_path / "run", init=phantom.path)
     with pytest.raises(RunError, match="baseline has no encoders"):
         train(read_recipe("baseline-record"), [phantom.path], tmp_path / "run", init=tiny_run)
-    shutil.copytree(tiny_run, tmp_path / "half")
+    shutil.copytree(tiny_run, tmp_path / "half", ignore=UNSEALED)
     info = json.loads((tmp_path / "half" / "run.json").read_text())
     (tmp_path / "half" / "run.json").write_text(json.dumps({**info, "status": "training"}))
     with pytest.raises(RunError, match="not finished"):
@@ -187,7 +188,7 @@ def stop_after(monkeypatch, epochs: int) -> None:
 
 def test_a_resumed_training_needs_the_other_run_no_more(phantom, small, tiny_run, tmp_path, monkeypatch):
     recipe = read_recipe("report-fusion", [*small, "heads.description=null", "train.epochs=3"])
-    shutil.copytree(tiny_run, tmp_path / "init")
+    shutil.copytree(tiny_run, tmp_path / "init", ignore=UNSEALED)
     train(recipe, [phantom.path], tmp_path / "whole", init=tmp_path / "init")
     stop_after(monkeypatch, 1)
     with pytest.raises(RuntimeError, match="killed"):
@@ -203,7 +204,7 @@ def test_before_its_first_epoch_a_training_needs_the_other_run_as_it_was(
     phantom, small, tiny_run, tmp_path, monkeypatch
 ):
     recipe = read_recipe("report-fusion", [*small, *LIGHT])
-    shutil.copytree(tiny_run, tmp_path / "init")
+    shutil.copytree(tiny_run, tmp_path / "init", ignore=UNSEALED)
 
     def killed(*_):
         raise RuntimeError("killed")
@@ -256,7 +257,7 @@ def test_features_of_a_frozen_encoder_are_those_of_the_weights_it_begins_with(
 
 def test_two_trainings_do_not_write_one_run(phantom, small, tiny_run, tmp_path):
     recipe = read_recipe("report-fusion", [*small, "train.epochs=1"])
-    shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.copytree(tiny_run, tmp_path / "run", ignore=UNSEALED)
     (tmp_path / "run" / "calibration.json").unlink()
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*")}
     with (

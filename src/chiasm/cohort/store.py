@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from chiasm.errors import CohortError, check_schema
 from chiasm.formats.atlas import Atlas
 from chiasm.formats.intensity import OFFSET, Intensity, Scale, narrow
 from chiasm.geometry import Geometry
+from chiasm.seals import FILE, changed, seal
 from chiasm.study import (
     Box,
     Finding,
@@ -147,6 +148,23 @@ class Cohort:
                 where=str(self.path),
                 remedy="import it again",
             )
+
+    @classmethod
+    def open_unchanged(cls, path: Path | str) -> Cohort:
+        """Open a cohort that is to be learned from or answered: its files must be those that the import wrote.
+
+        Sizes and times of files are compared, and where they differ the content (a table may be written again, or a folder
+        copied).
+
+        Raises:
+            CohortError: as `open` and `verify`.
+        """
+        cohort = cls.open(path)
+        if changed(cohort.path):
+            cohort.verify()
+            with suppress(OSError):  # not before each use again; a folder that cannot be written can be read
+                seal(cohort.path, json.loads((cohort.path / FILE).read_text("utf-8")))
+        return cohort
 
     def __reduce__(self) -> tuple[Callable[..., Cohort], tuple[Any, ...]]:
         if self._content is not None:

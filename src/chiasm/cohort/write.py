@@ -32,6 +32,7 @@ from chiasm.errors import CohortError, ImageError, InputError
 from chiasm.formats.atlas import Atlas, store_atlas
 from chiasm.formats.intensity import Scale, Window, narrow, shown_values
 from chiasm.report.sections import SECTIONS
+from chiasm.seals import seal
 from chiasm.splits import HASH_RULE, SPLITS, split_of
 from chiasm.study import Finding, Image, Kind, Outcome, Record, Region, Rejected, State, Study
 from chiasm.vocabulary import snake_case
@@ -575,3 +576,11 @@ def write_content(content: Content, folder: Path) -> None:
         np.save(folder / "atlas.npy", content.arrays["atlas"], allow_pickle=False)
     write_skipped(folder, content.rejected)
     write_json(folder / "cohort.json", content.meta)
+    kept = (
+        "cohort.json",
+        "atlas.npy",
+        "pixels_2d.npy",
+        "pixels_3d.npy",
+        *(f"{name}.parquet" for name in content.tables),
+    )
+    seal(folder, [name for name in kept if (folder / name).is_file()])

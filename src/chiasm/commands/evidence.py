@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from chiasm.commands.answer import Answer
+from chiasm.commands.check import CHECK_HELP, Check, check_fully
 
 
 def evaluate(
@@ -18,11 +19,14 @@ def evaluate(
     out: Annotated[
         Path | None, Option(help="Folder for the summary page, metrics and predictions. Default: RUN/evaluation.")
     ] = None,
+    check: Annotated[Check, Option(help=CHECK_HELP)] = Check.FAST,
 ) -> Answer:
     """Measure performance on patients the model was not trained on.
 
     Writes the metrics, the predictions and a summary page.
     """
+    if check is Check.FULL:
+        check_fully([run, *([cohort] if cohort else [])])
     from chiasm.evaluation.evaluate import evaluate
     from chiasm.evaluation.render import render_metrics
 
@@ -63,11 +67,14 @@ def compare(
     return Answer(comparison.document(), "\n".join([*comparison.lines(), *warnings, f"the page: {comparison.page}"]))
 
 
-def verify(run: Annotated[Path, Argument(help="Folder of an evaluated run.")]) -> Answer:
+def verify(run: Annotated[Path, Argument(help="Folder of an evaluated run, or of a cohort.")]) -> Answer:
     """Recompute every metric of a run, and fail if one differs.
 
-    The stored predictions are read; no model runs.
+    The stored predictions are read; no model runs. Of a cohort the hashes of pixels and tables are computed again.
     """
+    if (run / "cohort.json").is_file():
+        check_fully([run])
+        return Answer({"differences": []}, "pixels and tables are as they were imported")
     from chiasm.evaluation.verify import verify
 
     differences = [str(difference) for difference in verify(run)]

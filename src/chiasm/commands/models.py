@@ -10,6 +10,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from chiasm.commands.answer import Answer, align
+from chiasm.commands.check import CHECK_HELP, Check, check_fully
 
 
 def recipes() -> Answer:
@@ -41,10 +42,13 @@ def train(
     init: Annotated[
         Path | None, Option(metavar="RUN", help="A finished run whose encoders this training starts from.")
     ] = None,
+    check: Annotated[Check, Option(help=CHECK_HELP)] = Check.FAST,
 ) -> Answer:
     """Train a model on one or more cohorts."""
     from chiasm.recipe import read_recipe
 
+    if check is Check.FULL:
+        check_fully([*cohorts, *([init] if init else [])])
     chosen = read_recipe(recipe, set or [])  # before torch is imported: a wrong key is answered at once
     from chiasm.documents import to_json
     from chiasm.training.train import train
@@ -135,8 +139,11 @@ def predict(
         list[str] | None,
         Option(help='Words to find on the images, as "left lower lobe consolidation". May be repeated.'),
     ] = None,
+    check: Annotated[Check, Option(help=CHECK_HELP)] = Check.FAST,
 ) -> Answer:
     """Predict for images, study folders or a cohort."""
+    if check is Check.FULL:
+        check_fully([run, *inputs])
     from chiasm.prediction.folder import answer_inputs
     from chiasm.prediction.render import count_rejected, render_predictions
 

@@ -96,7 +96,7 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
     """
     run = Path(run)
     info = read_run(run)
-    other = None if cohort is None else Cohort.open(Path(cohort))
+    other = None if cohort is None else Cohort.open_unchanged(Path(cohort))
     if other is not None and other.hash in {recorded.hash for recorded in info.cohorts}:
         other = None
     name = "evaluation" if other is None else f"evaluation-{other.path.resolve().name}"

@@ -204,7 +204,7 @@ def _answer_cohorts(
     """The prediction of every study of every cohort."""
     for path in paths:
         with rejects.take(path):
-            cohort = Cohort.open(path)
+            cohort = Cohort.open_unchanged(path)
             for row, prediction in enumerate(predictor.over([cohort])):
                 yield cohort, row, prediction
 

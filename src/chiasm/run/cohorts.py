@@ -40,13 +40,16 @@ def record_cohort(cohort: Cohort, sections: Iterable[str]) -> RecordedCohort:
     return RecordedCohort(where, cohort.hash, cohort.source, prepared, cohort.notes, texts)
 
 
-def open_recorded(recorded: RecordedCohort) -> Cohort:
+def open_recorded(recorded: RecordedCohort, *, check: bool = True) -> Cohort:
     """A cohort that a run was trained on.
+
+    Args:
+        check: whether its files must be those that the import wrote.
 
     Raises:
         CohortError: it is gone, or is no longer what it was.
     """
-    cohort = Cohort.open(Path(recorded.path))
+    cohort = (Cohort.open_unchanged if check else Cohort.open)(Path(recorded.path))
     if cohort.hash != recorded.hash:
         raise CohortError(
             "the cohort has changed since the run was trained",

@@ -25,7 +25,7 @@ from chiasm.recipe import Recipe, read_recipe
 from chiasm.report.tokenizer import PretrainedTokenizer, Tokenizer, build_tokenizer
 from chiasm.run.answers import Answers, Calibration, calibrated, fitted, read_calibration
 from chiasm.run.cohorts import open_recorded
-from chiasm.run.folder import read_run, readable
+from chiasm.run.folder import check_run, read_run, readable
 from chiasm.run.model import Model, build_heads, build_model
 from chiasm.run.novelty import Novelty, read_novelty
 from chiasm.run.split import read_split
@@ -127,6 +127,7 @@ def load_fold_models(run: Path) -> list[FoldModel]:
     for name in info.fold_models:
         novelty, cloud = read_novelty(run / name)
         fold_models.append(replace(load_fold_model(run / name), calibration=calibration, novelty=novelty, cloud=cloud))
+    check_run(run)
     _share([fold_model.model for fold_model in fold_models])
     return fold_models
 

@@ -15,6 +15,7 @@ from chiasm.atomic import write_json
 from chiasm.documents import STRICT, Document, damaged, read_document, to_json
 from chiasm.errors import RunError
 from chiasm.run.cohorts import RecordedCohort
+from chiasm.seals import changed, seal
 
 AGAIN = "copy the run again, or train again"
 
@@ -67,6 +68,12 @@ class Run(Document):
         return tuple(dict.fromkeys(note for cohort in self.cohorts for note in cohort.notes))
 
 
+_SEALED = (
+    "run.json", "recipe.yaml", "plan.json", "tokenizer.json", "split.json", "weights.safetensors", "calibration.json",
+    "novelty.json", "novelty.safetensors", "selection.json",
+)  # fmt: skip
+
+
 def read_run(run: Path) -> Run:
     """The run's `run.json`.
 
@@ -96,6 +103,32 @@ def hash_weights(run: Path, info: Run) -> str:
         with readable(run / name), (run / name / "weights.safetensors").open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def seal_run(run: Path, info: Run) -> None:
+    """Keep hashes of what the models of a finished run are made of."""
+    homes = dict.fromkeys((".", *info.fold_models))
+    files = [Path(home, name).as_posix() for home in homes for name in _SEALED if (run / home / name).is_file()]
+    seal(run, files)
+
+
+def check_run(run: Path, *, full: bool = False) -> None:
+    """Make sure that the files of a finished run are those that training wrote; a run from before there were hashes passes.
+
+    Args:
+        full: compare every hash, also of files whose size and time are the same.
+
+    Raises:
+        RunError: a file is gone or has changed.
+    """
+    if lost := changed(run, full=full):
+        raise RunError(
+            "files of the run have changed since it was trained",
+            expected="the files that chiasm train wrote",
+            got=", ".join(lost),
+            where=str(run),
+            remedy="copy the run again, or train again",
+        )
 
 
 @contextmanager

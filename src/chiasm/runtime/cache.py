@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from chiasm.atomic import locked, whole_folder, write_json
 from chiasm.errors import CohortError
 from chiasm.progress import Progress
 from chiasm.runtime.features import FeatureProvider, Levels, Pixels
+from chiasm.seals import changed, seal
 
+log = logging.getLogger(__name__)
 IMAGES, TEXTS = 32, 256
 """Images and texts that are asked for at once, and so held in memory."""
 
@@ -81,14 +84,23 @@ class CachedFeatures:
 
 def _kept(home: Path, parts: Iterator[Part], count: int) -> Levels:
     """The arrays of a folder, each of `count` rows; filled by `parts` where there is none."""
-    if not (home / "done.json").is_file():
+    if not _is_whole(home):
         with locked(home.with_name(f"{home.name}.lock"), CohortError):  # wait for a process that computes the same
-            if not (home / "done.json").is_file():
+            if not _is_whole(home):
                 shutil.rmtree(home, ignore_errors=True)
                 with whole_folder(home, CohortError) as partial:
                     _fill(partial, parts, count)
     arrays = len(json.loads((home / "done.json").read_text("utf-8"))["channels"])
     return [np.load(home / f"level{i}.npy", mmap_mode="r", allow_pickle=False) for i in range(arrays)]
+
+
+def _is_whole(home: Path) -> bool:
+    """Whether a cache is there, and its files are what was written; one that has changed is told, and is made anew."""
+    if not (home / "done.json").is_file():
+        return False
+    if lost := changed(home):
+        log.warning("%s has changed since it was written (%s): its features are computed again", home, ", ".join(lost))
+    return not lost
 
 
 def _fill(folder: Path, parts: Iterator[Part], count: int) -> None:
@@ -106,3 +118,4 @@ def _fill(folder: Path, parts: Iterator[Part], count: int) -> None:
     for file in files:
         file.flush()
     write_json(folder / "done.json", {"channels": [file.shape[1] for file in files]})
+    seal(folder, [f"level{i}.npy" for i in range(len(files))])

@@ -45,7 +45,7 @@ from chiasm.run.calibrate import calibrate, judge, tell_left_out
 from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.fit_novelty import ask_apart, fit_disagreement, fit_novelty
 from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_model
-from chiasm.run.folder import Init, Run, read_run, write_run
+from chiasm.run.folder import Init, Run, read_run, seal_run, write_run
 from chiasm.run.model import Model
 from chiasm.run.novelty import write_novelty
 from chiasm.run.split import read_split
@@ -97,7 +97,7 @@ def train(
         CohortError, RecipeError: see the message; also where this machine lacks the devices.
         TrainingError: a loss that is not finite, with the step named; no target left.
     """
-    opened = [Cohort.open(path) for path in cohorts]
+    opened = [Cohort.open_unchanged(path) for path in cohorts]
     if not _is_main():  # a further process of the same training: the first one has prepared everything
         info = read_run(out)
         _fit_all(info, opened, out, init, resume)
@@ -111,6 +111,7 @@ def train(
         notes = calibrate_folds(out, info, opened)
         info = replace(info, status="finished", notes=tuple(dict.fromkeys([*info.notes, *notes])))
         write_run(out, info)
+        seal_run(out, info)
     return info
 
 

@@ -29,7 +29,7 @@ from chiasm.metrics.metric import LOWER_IS_BETTER, Metric
 from chiasm.metrics.name import MetricName, parse_name
 from chiasm.progress import Progress, say
 from chiasm.recipe import Recipe, parse_recipe, read_recipe, write_recipe
-from chiasm.run.folder import read_run, write_run
+from chiasm.run.folder import read_run, seal_run, write_run
 from chiasm.run.selection import Chosen, Selection, read_selection, write_selection
 from chiasm.training.folds import Parts, begin_fold, split_patients
 from chiasm.training.train import calibrate_folds, fit_fold, new_run
@@ -158,7 +158,7 @@ def tune(
         RecipeError: space and recipes do not fit. MissingExtraError: Optuna, or what a recipe needs, is not installed.
     """
     begun, out = time.monotonic(), Path(out)
-    opened = [Cohort.open(cohort)]
+    opened = [Cohort.open_unchanged(cohort)]
     jobs = _open_jobs(recipes, opened, out, space, (trials, folds, repeats, inner_folds), metric, baselines)
     outer = list(_parts(jobs[0]))
     if part is not None and not 0 <= part < len(outer):
@@ -368,4 +368,6 @@ def _finish(job: Job) -> None:
     with locked(out.with_name(f"{out.name}.lock"), RunError, "another process is finishing this run"):
         notes += calibrate_folds(out, info, job.cohorts)
         write_selection(out, selection)
-        write_run(out, replace(info, notes=tuple(dict.fromkeys(notes)), status="finished"))
+        info = replace(info, notes=tuple(dict.fromkeys(notes)), status="finished")
+        write_run(out, info)
+        seal_run(out, info)
