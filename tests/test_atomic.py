@@ -1,10 +1,12 @@
 """Files and folders that appear whole, locks between processes, and pixel files that grow."""
 
+import errno
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 import chiasm
 from chiasm.atomic import (
     locked,
+    reserve,
     whole_file,
     whole_folder,
     write_bytes,
@@ -266,3 +269,40 @@ def test_files_that_dead_processes_left_are_removed_and_no_others(tmp_path: Path
     write_text(tmp_path / "f", "ours")
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"f", young.name, *(name for name, gone in names.items() if not gone)}
+
+
+def test_an_error_of_the_disk_says_what_was_being_written(tmp_path: Path) -> None:
+    for manager, name in ((whole_file(tmp_path / "f"), "f"), (whole_folder(tmp_path / "d", RunError), "d")):
+        with pytest.raises(OSError, match="No space") as caught, manager:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert caught.value.filename == str(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system reserves no room")
+def test_room_that_is_not_there_is_an_error_and_no_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "sparse"
+    with file.open("wb") as opened:
+        opened.truncate(4096)
+    reserve(file)
+    assert file.stat().st_blocks * 512 >= 4096
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space"):
+        reserve(file)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such signal elsewhere")
+def test_a_terminated_command_removes_what_is_unfinished(tmp_path: Path) -> None:
+    arguments = ["import", "phantom-chest", "--out", str(tmp_path / "c"), "--option", "studies=100000", "--size", "32"]
+    with subprocess.Popen([sys.executable, "-c", "from chiasm.cli import main; main()", *arguments]) as child:
+        for _ in range(6000):
+            if (tmp_path / "c.partial" / "pixels_2d.npy").exists():
+                break
+            time.sleep(0.01)
+        child.terminate()
+        assert child.wait() == 130
+    assert list(tmp_path.iterdir()) == []

@@ -38,11 +38,33 @@ def whole_file(path: Path) -> Iterator[Path]:
         left.unlink(missing_ok=True)
     partial.unlink(missing_ok=True)  # a link of this name is nothing to write through
     try:
-        yield partial
-        _sync(partial)
-        os.replace(partial, path)
+        with _placed(path):
+            yield partial
+            _sync(partial)
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _placed(path: Path) -> Iterator[None]:
+    """Give an error of the system its place: a full disk does not say what was being written."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def reserve(file: Path) -> None:
+    """Take the room on the disk that a sparse file announces: writing through a map to a full disk would kill the process.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
 
 
 def _left_behind(path: Path) -> list[Path]:
@@ -154,12 +176,13 @@ def whole_folder(out: Path, error: type[ChiasmError]) -> Iterator[Path]:
     partial.mkdir()
     (partial / _MARK).touch()
     try:
-        yield partial
-        for path in (*partial.rglob("*"), partial):
-            _sync(path)
-        if out.is_dir():
-            out.rmdir()  # empty, and in the way where the system is not POSIX
-        partial.rename(out)
+        with _placed(out):
+            yield partial
+            for path in (*(p for p in partial.rglob("*") if p.name != _MARK), partial):
+                _sync(path)
+            if out.is_dir():
+                out.rmdir()  # empty, and in the way where the system is not POSIX
+            partial.rename(out)
         (out / _MARK).unlink()  # not before: without it an unfinished folder would be nobody's
     finally:
         shutil.rmtree(partial, ignore_errors=True)

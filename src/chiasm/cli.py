@@ -12,6 +12,7 @@ import inspect
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -145,4 +146,5 @@ def main() -> None:
     # OpenMP's threads spin while they wait for each other; on a machine that is busy otherwise each wait then costs a
     # time slice, and the many small steps of an LSTM run fifty times as long. Must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is unfinished is removed, as after Ctrl-C
     app(prog_name="chiasm")

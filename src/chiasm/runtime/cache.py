@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.atomic import locked, whole_folder, write_json
+from chiasm.atomic import locked, reserve, whole_folder, write_json
 from chiasm.errors import CohortError
 from chiasm.progress import Progress
 from chiasm.runtime.features import FeatureProvider, Levels, Pixels
@@ -113,6 +113,8 @@ def _fill(folder: Path, parts: Iterator[Part], count: int) -> None:
                 )
                 for i, array in enumerate(arrays)
             ]
+            for i in range(len(files)):
+                reserve(folder / f"level{i}.npy")
         for file, array in zip(files, arrays, strict=True):
             file[rows] = array
     for file in files:
