@@ -109,6 +109,7 @@ def test_what_says_nothing_of_the_gray_scale_falls_back_to_what_does() -> None:
         {"VOILUTSequence": [empty], "WindowCenter": 40, "WindowWidth": 80},
         {"WindowCenter": [0, 40], "WindowWidth": [0, 80]},
         {"WindowCenter": [5, 40], "WindowWidth": [-1, 80]},
+        {"WindowCenter": ["", "40"], "WindowWidth": ["", "80"]},
         {"ModalityLUTSequence": [empty], "WindowCenter": 40, "WindowWidth": 80},
         {"VOILUTSequence": [], "WindowCenter": 40, "WindowWidth": 80},
     ):

@@ -91,7 +91,7 @@ def test_a_column_of_many_words_is_left_out_and_said(root: Path, caplog: pytest.
     (root / "participants.tsv").write_text("\n".join(["participant_id\tage\tnote\tempty", *rows]) + "\n")
     study = next(s for s in studies_of(root, suffix="T1w").values())
     assert study.record is not None and list(study.record.values) == ["age_years"]
-    assert "column note is left out: a text" in caplog.text
+    assert "column note is left out: identifiers or texts" in caplog.text
     assert "column empty is left out: no value" in caplog.text
     assert "number 7" not in caplog.text
 
@@ -195,12 +195,14 @@ def write(path: Path, *rows: str) -> None:
 WANTED = {f"sub-0{n}_ses-{s}": {"age_years": 40.0 + 10 * s + n, "score": 3.0 * s} for n in (1, 2) for s in (1, 2)}
 
 
-@pytest.mark.parametrize("layout", ["participants", "prefixed", "sessions", "phenotype", "mixed"])
+@pytest.mark.parametrize("layout", ["participants", "prefixed", "zeros", "sessions", "phenotype", "mixed"])
 def test_what_is_keyed_by_session_is_joined_by_session(layout: str, visits: Path) -> None:
     rows = [f"{key.replace('_', ' ')} {int(v['age_years'])} {int(v['score'])}" for key, v in WANTED.items()]
-    if layout in ("participants", "prefixed"):
+    if layout in ("participants", "prefixed", "zeros"):
         bare = [row if layout == "prefixed" else row.replace("sub-", "").replace("ses-", "") for row in rows]
-        write(visits / "participants.tsv", "participant_id session_id age score", *bare[::-1])
+        bare = [row.removeprefix("0") if layout == "zeros" else row for row in bare]  # a spreadsheet ate them
+        named = "session" if layout == "zeros" else "session_id"
+        write(visits / "participants.tsv", f"participant_id {named} age score", *bare[::-1])
     elif layout == "phenotype":
         write(visits / "participants.tsv", "participant_id", "sub-01", "sub-02")
         write(visits / "phenotype" / "moca.tsv", "participant_id session_id age score", *rows)
@@ -219,7 +221,7 @@ def test_what_is_keyed_by_session_is_joined_by_session(layout: str, visits: Path
             write(visits / "phenotype" / "moca.tsv", "participant_id session_id score", *scores)
     found = chart(visits, outcomes="score:regression")
     assert found == WANTED
-    assert list(found) == sorted(found) or layout in ("participants", "prefixed")
+    assert list(found) == sorted(found) or layout in ("participants", "prefixed", "zeros")
 
 
 def test_a_session_without_a_row_of_its_own_has_no_chart_of_another(
@@ -335,3 +337,12 @@ def test_the_real_one(shared_data: Path) -> None:
     assert {study.images[0].name for study in pictured} == {"FLAIR"}
     assert {o.target for study in studies for o in study.outcomes} == {"mrs"}
     assert all(study.record is not None and "nihss" in study.record.unknown_time for study in studies)
+
+
+def test_dates_and_identifiers_of_a_chart_are_left_out_and_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [f"sub-x{i}\t{i % 80}\t2020-01-{i % 28 + 1:02}\tAC{i}-{i}" for i in range(60)]
+    (root / "participants.tsv").write_text("\n".join(["participant_id\tage\tscanned\taccession", *rows]) + "\n")
+    study = next(s for s in studies_of(root, suffix="T1w").values())
+    assert study.record is not None and list(study.record.values) == ["age_years"]
+    assert "column scanned is left out: dates" in caplog.text
+    assert "column accession is left out: identifiers" in caplog.text

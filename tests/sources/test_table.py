@@ -283,6 +283,14 @@ def test_dates_and_identifiers_are_no_categories(cells: list[str], what: str, fo
     assert f"holds {what}" in message and cells[0] not in message
 
 
+def test_numbers_that_number_things_are_no_values(folder: Path) -> None:
+    rows = "pid,file,case_id,crp\n" + "".join(f"{n},a.png,{7000 + 3 * n},{n}\n" for n in range(20))
+    assert "is an identifier" in error(folder, rows, {**BASE, "record": ["case_id"]})
+    record = {"case_id": {"column": "case_id", "kind": "numeric"}, "crp": "crp"}
+    studies, _ = load(folder, rows, {**BASE, "record": record})
+    assert len(studies) == 20
+
+
 def test_a_category_that_repeats_is_one_however_many_words_it_has(folder: Path) -> None:
     rows = "pid,file,ward\n" + "".join(f"{n},a.png,ward {n % 15}\n" for n in range(60))
     studies, _ = load(folder, rows, {**BASE, "record": ["ward"]})

@@ -325,3 +325,16 @@ def test_a_whole_run_of_a_baseline_is_trained_evaluated_and_verified(phantom, tm
     listed = (tmp_path / "run" / "classifiers.csv").read_text().splitlines()
     assert listed[0] == "target,label,question,inputs,studies,strength,loss" and len(listed) == 3
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_training_is_resumed_with_the_options_it_was_begun_with(tiny_run, phantom, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run, ignore=UNSEALED)
+    recipe = read_recipe("report-fusion")
+    for options, said in (
+        ({"folds": 3}, "the folds are not those"),
+        ({"repeats": 2}, "the folds are not those"),
+        ({"init": tiny_run}, "not begun with the encoders"),
+    ):
+        with pytest.raises(RunError, match=said):
+            train(recipe, [phantom.path], run, resume=True, **options)

@@ -80,11 +80,26 @@ def voi_values(values: NDArray[np.generic], header: Any, where: str = "") -> NDA
         table, first, bits = _table(item, whole, where)
         top = max(2**bits - 1, int(table.max()))  # some tables overflow the depth they announce
         return _look_up(whole, np.rint(table * (255 / top)).astype(np.uint8), first)
-    pairs = zip(numbers(header, "WindowCenter", where), numbers(header, "WindowWidth", where), strict=False)
-    if (window := next((pair for pair in pairs if pair[1] > 0), None)) is None:
+    if (window := _first_window(header)) is None:
         return values
     function = str(header.get("VOILUTFunction") or "LINEAR")
     return apply_window(values, window, "LINEAR_EXACT" if function == "LINEAR" and window[1] < 1 else function, where)
+
+
+def _first_window(header: Any) -> Window | None:
+    """The first window with two numbers and a width above 0."""
+    for pair in zip(_listed(header.get("WindowCenter")), _listed(header.get("WindowWidth")), strict=False):
+        try:
+            center, width = (float(value) for value in pair)
+        except (ValueError, TypeError, OverflowError):
+            continue  # blank, or no number
+        if width > 0 and np.isfinite((center, width)).all():
+            return center, width
+    return None
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if hasattr(value, "__iter__") and not isinstance(value, str) else [value]
 
 
 def lut_of(header: Any, keyword: str) -> Any:

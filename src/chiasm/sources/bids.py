@@ -17,7 +17,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -29,9 +29,10 @@ from chiasm.errors import InputError
 from chiasm.formats.cells import check_folder, walk
 from chiasm.formats.intensity import Intensity
 from chiasm.sources.registry import Source
-from chiasm.sources.table.cells import LONGEST_LABEL, MISSING, MOST_WORDS, numeric_share
+from chiasm.sources.table.cells import DATES, LONGEST_LABEL, MISSING, MOST_WORDS, no_category, numeric_share
 from chiasm.sources.table.columns import Columns
 from chiasm.sources.table.media import PICTURES
+from chiasm.sources.table.patients import plain_id
 from chiasm.sources.table.read import read_studies
 from chiasm.sources.table.schema import read_map, record_name
 from chiasm.sources.table.tabular import read_table
@@ -43,7 +44,8 @@ log = logging.getLogger(__name__)
 _KNOWN = ("age_years", "sex")  # of these alone it is plain that they were known when the image was taken
 _MODALITY = {"anat": "MR", "dwi": "MR", "func": "MR", "perf": "MR", "fmap": "MR", "pet": "PT", "ct": "CT"}
 _PERSON = re.compile(r"(sub-[a-zA-Z0-9]+)(?:_(ses-[a-zA-Z0-9]+))?_")
-_STUDY, _IMAGES, _PARTICIPANT, _SESSION = "bids:study", "bids:images", "participant_id", "session_id"
+_STUDY, _IMAGES, _PARTICIPANT = "bids:study", "bids:images", "participant_id"
+_SESSIONS = ("session_id", "session", "ses_id")  # the first is the name that BIDS gives
 _AGE_UNITS = {
     "years": ("year", "years", "y", "yr", "yrs", "a"),
     "months": ("month", "months", "mo", "mos", "m"),
@@ -134,20 +136,23 @@ class _Chart:
 class _Table:
     """One table of the dataset, found by participant and session ("" for what holds of all sessions)."""
 
-    def __init__(self, file: Path, root: Path, person: str | None = None) -> None:
+    def __init__(self, file: Path, root: Path, known: Collection[tuple[str, str]], person: str | None = None) -> None:
+        """Args: known: participants and sessions as the names of images spell them. person: of whom the table is."""
         self.name = file.relative_to(root).as_posix()
         self.frame, self.rejected = read_table(file)
         if person is None and _PARTICIPANT not in self.frame.columns:
             got = ", ".join(map(str, self.frame.columns))
             raise InputError(f"{self.name} has no participants", expected=f"a column {_PARTICIPANT}", got=got)
         blank = [""] * len(self.frame)
+        own = next((column for column in _SESSIONS if column in self.frame.columns), None)
         people = [_prefixed(i, "sub") for i in (self.frame[_PARTICIPANT] if person is None else [person] * len(blank))]
-        sessions = [_prefixed(i, "ses") for i in (self.frame[_SESSION] if _SESSION in self.frame.columns else blank)]
+        sessions = [_prefixed(i, "ses") for i in (blank if own is None else self.frame[own])]
+        people, sessions = _spelled(people, (who for who, _ in known)), _spelled(sessions, (s for _, s in known))
         self.rows: dict[str, dict[str, list[int]]] = {}
         for row, (who, session) in enumerate(zip(people, sessions, strict=True)):
             if who:
                 self.rows.setdefault(who, {}).setdefault(session, []).append(row)
-        self.columns = [str(c) for c in self.frame.columns if c not in (_PARTICIPANT, _SESSION)]
+        self.columns = [str(c) for c in self.frame.columns if c not in (_PARTICIPANT, own)]
 
     def find(self, person: str, session: str) -> list[int]:
         """The rows of a session: its own, else those of the participant; of one session where the images name none."""
@@ -163,11 +168,13 @@ def _read_chart(root: Path, files: Sequence[Path]) -> _Chart:
     for file in files:
         if match := _PERSON.match(file.name):
             paths.setdefault((match[1], match[2] or ""), []).append(file.relative_to(root).as_posix())
-    people = _Table(root / "participants.tsv", root) if (root / "participants.tsv").is_file() else None
+    people = _Table(root / "participants.tsv", root, paths) if (root / "participants.tsv").is_file() else None
     visits = {}
     for file in sorted(root.glob("sub-*/sub-*_sessions.tsv")):
-        visits[file.name.removesuffix("_sessions.tsv")] = _Table(file, root, file.name.removesuffix("_sessions.tsv"))
-    further = [_Table(file, root) for file in sorted(root.glob("phenotype/*.tsv"))]
+        visits[file.name.removesuffix("_sessions.tsv")] = _Table(
+            file, root, paths, file.name.removesuffix("_sessions.tsv")
+        )
+    further = [_Table(file, root, paths) for file in sorted(root.glob("phenotype/*.tsv"))]
     keys = _sessions(paths, people, visits)
     chart = _Chart(pd.DataFrame(), _about(root, further))
     lacking: Counter[str] = Counter()
@@ -234,6 +241,20 @@ def _merged(table: _Table, rows: Sequence[int], chart: _Chart) -> dict[str, str]
     return cells
 
 
+def _spelled(names: Sequence[str], known: Iterable[str]) -> list[str]:
+    """Ids as the names of images spell them: a table that went through a spreadsheet has lost its zeros (sub-1 for sub-01)."""
+    exact = set(known)
+    plain: dict[str, set[str]] = {}
+    for name in exact:
+        plain.setdefault(plain_id(name), set()).add(name)
+    listed = set(names)
+    found = []
+    for name in names:
+        alike = plain.get(plain_id(name), set()) - listed
+        found.append(next(iter(alike)) if name not in exact and len(alike) == 1 else name)
+    return found
+
+
 def _prefixed(name: object, kind: str) -> str:
     """An id with the prefix that the names of files have."""
     text = str(name or "").strip()
@@ -250,8 +271,14 @@ def _map(chart: _Chart, outcomes: Sequence[str], record: Sequence[str]) -> dict[
         name, share = record_name(column), numeric_share(frame[column], MISSING)
         words = frame[column].nunique()
         kind = "categorical" if chart.about.get(column, {}).get("Levels") or (share or 0) <= 0.5 else "numeric"
-        if share is None or (kind == "categorical" and words > MOST_WORDS):
-            log.warning("the chart: column %s is left out: %s", column, "no value" if share is None else "a text")
+        what = no_category(frame[column], MISSING)
+        what = (
+            what if what == DATES or (kind == "categorical" and not chart.about.get(column, {}).get("Levels")) else ""
+        )
+        if share is None or what or (kind == "categorical" and words > MOST_WORDS):
+            log.warning(
+                "the chart: column %s is left out: %s", column, "no value" if share is None else what or "a text"
+            )
             continue
         unit = _age_unit(chart.about.get(column, {})) if name == "age_years" else "years"
         if unit is None:

@@ -106,7 +106,11 @@ def train(
     if resume:
         read_run(out)  # a folder that is no run gets no lock
     with locked(out.with_name(f"{out.name}.lock"), RunError, "another training is writing this run"):
-        info = _resume(recipe, opened, out) if resume else _prepare(recipe, opened, out, folds, repeats, init)
+        info = (
+            _resume(recipe, opened, out, folds, repeats, init)
+            if resume
+            else _prepare(recipe, opened, out, folds, repeats, init)
+        )
         _fit_all(info, opened, out, init, resume)
         notes = calibrate_folds(out, info, opened)
         info = replace(info, status="finished", notes=tuple(dict.fromkeys([*info.notes, *notes])))
@@ -228,8 +232,24 @@ def new_run(
     )
 
 
-def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path) -> Run:
+def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, repeats: int, init: Path | None) -> Run:
     info = read_run(out)
+    asked, begun = f"{folds} folds, {repeats} repeats", f"{info.folds} folds, {info.repeats} repeats"
+    if (folds, repeats) != (1, 1) and asked != begun:  # left out, they are the run's own
+        raise RunError(
+            "the folds are not those this run was begun with",
+            expected=begun,
+            got=asked,
+            where=str(out / "run.json"),
+            remedy="leave --folds and --repeats out, or choose another --out",
+        )
+    if init is not None and info.init is None:
+        raise RunError(
+            "this run was not begun with the encoders of another",
+            got="--init",
+            where=str(out / "run.json"),
+            remedy="leave --init out, or choose another --out",
+        )
     if info.requested != recipe.model_dump(mode="json"):
         raise RunError(
             "the recipe is not the one this run was begun with",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from chiasm.formats import cells as parse
 from chiasm.study import State, View
+from chiasm.vocabulary import snake_case
 
 MISSING = parse.MISSING | {"<na>", "missing", "tbd", "--", "."}
 STATES: Mapping[str, State] = {
@@ -43,6 +44,7 @@ DATES = "dates"
 _AMBIGUOUS = "may be a decimal fraction or thousands (write `table.decimal` in the map)"
 _CODES = (-9.0, -99.0, -999.0, -9999.0, 9.0, 99.0, 999.0, 9999.0, 88.0, 888.0, 8888.0, -1.0)
 _DATE = re.compile(r"\d{4}([-/.])\d{1,2}\1\d{1,2}([ t].*)?|\d{1,2}([-/.])\d{1,2}\3(\d{4}|\d{2})( .*)?|(19|20)\d{6}")
+_IDENTIFIER = re.compile(r"(?:^|_)(?:id|ids|mrn|uid|accession|case_?no|number|nr|no)(?:_|$)")
 _FEW = 12  # different words that may well all be different
 _POINT_ZERO = re.compile(r"\.0+$")
 _NUMBER = {
@@ -212,6 +214,13 @@ def find_codes(values: NDArray[np.object_]) -> dict[float, int]:
             if code > high + (high - low) or code < low - (high - low) or code < 0 <= low:
                 found[code] = count
     return dict(sorted(found.items()))
+
+
+def are_identifiers(column: str, values: NDArray[np.object_]) -> bool:
+    """Whether numbers of a column number things: whole, none twice, and called so."""
+    known = [value for value in values if value is not None]
+    named = _IDENTIFIER.search(snake_case(column)) is not None
+    return named and len(known) > _FEW and len(set(known)) == len(known) and all(float(v).is_integer() for v in known)
 
 
 def no_category(cells: pd.Series[Any], missing: Collection[str]) -> str:

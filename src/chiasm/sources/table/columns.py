@@ -196,6 +196,11 @@ class Columns:
         if kind == "numeric" or (kind is None and (share or 0) > 0.5):
             percent = name.endswith(("_percent", "_pct"))
             values = self._take(part.column, cells.parse_numbers(column, words, form.decimal, percent))
+            if cells.are_identifiers(part.column, values) and kind is None:
+                self.problems.append(
+                    f"record.{name}: column {part.column} holds a number of its own in every row, so it is an identifier; leave "
+                    "it out, or write `kind: numeric`"
+                )
             self._ask(part.column, values, f"record: {{{name}: {{column: {part.column}, missing: [CODE]}}}}")
             return values
         listed = form.list_words | (words - self.words)
