@@ -48,7 +48,7 @@ def read_image(path: Path) -> NDArray[np.generic]:
     Raises:
         ImageError: the file is missing, empty, truncated, no image, of several pages, or larger than Pillow's limit.
     """
-    return _read(Path(path), 0).pixels
+    return _read(Path(path), None).pixels
 
 
 def read_picture(path: Path, *, image_id: str = "", name: str = "", channels: int = 0) -> Image:
@@ -133,7 +133,8 @@ class _Decoded(NamedTuple):
     flattened: bool
 
 
-def _read(path: Path, channels: int, name: str = "", page: int | None = None) -> _Decoded:
+def _read(path: Path, channels: int | None, name: str = "", page: int | None = None) -> _Decoded:
+    """`channels`: how many to keep; 0 for gray; None for gray of which nobody asks what colours were lost."""
     where = name or str(path)
     if not path.is_file():
         raise ImageError("The image is not there", expected=EXPECTED, got="no such file", where=where)
@@ -157,7 +158,7 @@ def _read(path: Path, channels: int, name: str = "", page: int | None = None) ->
     return decoded
 
 
-def _decode(path: Path, channels: int, where: str, page: int | None) -> _Decoded:
+def _decode(path: Path, channels: int | None, where: str, page: int | None) -> _Decoded:
     # a file object: given a path, Pillow maps an uncompressed TIFF into memory and scrambles one lying on its side
     with path.open("rb") as file, Pillow.open(file, formats=FORMATS) as image:
         pages = getattr(image, "n_frames", 1)
@@ -173,7 +174,7 @@ def _decode(path: Path, channels: int, where: str, page: int | None) -> _Decoded
             )
         if channels:
             return _Decoded(_channels(image, channels, where), flattened=False)
-        flattened = _is_colourful(image, path)
+        flattened = channels is not None and _is_colourful(image, path)
         image.draft("L", None)  # a colour JPEG then decodes its luminance only, at twice the speed
         return _Decoded(_gray(image), flattened)
 
