@@ -170,6 +170,10 @@ LUMA = COLOURS @ np.array([0.299, 0.587, 0.114])
 
 def test_colour_is_luminance() -> None:
     np.testing.assert_allclose(shown(dicom_object(COLOURS)), LUMA, atol=0.51)
+    image = read_dicom(as_bytes(dicom_object(COLOURS)), name="a.dcm")
+    said = "its colour channels differ, and are converted to luminance"
+    assert image.notes == (Rejected("a.dcm", said, taken=True),)  # Doppler, for one
+    assert not read_dicom(as_bytes(dicom_object(np.repeat(COLOURS[..., :1], 3, axis=2)))).notes
     planes = dicom_object(COLOURS, PlanarConfiguration=1)
     planes.PixelData = COLOURS.transpose(2, 0, 1).tobytes()
     np.testing.assert_allclose(shown(planes), LUMA, atol=0.51)

@@ -35,6 +35,7 @@ from chiasm.formats.dicom_headers import (
 from chiasm.formats.dicom_series import PLACE, at_one_place, leave_out, stack_of
 from chiasm.formats.grayscale import black_below_white, lut_of, modality_values, numbers, padding_mask, voi_values
 from chiasm.formats.intensity import OFFSET, Intensity
+from chiasm.formats.pixels import LUMINANCE, has_colours
 from chiasm.formats.reading import check_deflated, check_size, explained, missing_note
 from chiasm.formats.volume import Stack, canonical, interpolate
 from chiasm.geometry import Geometry
@@ -160,7 +161,7 @@ def _frames(
     values, exact = _values_of(headers[0], intensity, volume=placed)
     planes = (
         _show(stored, header, voi=not placed, exact=exact, where=where, notes=notes)
-        for stored, header in zip(_decode(dataset, where), headers, strict=True)
+        for stored, header in zip(_decode(dataset, where, notes), headers, strict=True)
     )
     plane = _stack(planes, count, where) if count > 1 else next(planes)
     pixels = _bright(plane, headers[0], exact, where)
@@ -401,8 +402,8 @@ def _is_deflated(dataset: pydicom.Dataset) -> bool:
     return str(dataset.file_meta.TransferSyntaxUID) == _DEFLATED.decode()
 
 
-def _decode(dataset: pydicom.Dataset, where: str) -> Iterator[NDArray[np.generic]]:
-    """The frames as stored, gray [H, W]; colour and single bits are uint8, as shown."""
+def _decode(dataset: pydicom.Dataset, where: str, notes: list[Rejected] | None = None) -> Iterator[NDArray[np.generic]]:
+    """The frames as stored, gray [H, W]; colour and single bits are uint8, as shown. `notes` takes that colours were lost."""
     syntax = dataset.file_meta.TransferSyntaxUID.name
     photometric, bits = dataset.PhotometricInterpretation, dataset.get("BitsStored")
     with explained(f"The pixels cannot be decoded ({syntax})", where, quote=True):
@@ -416,6 +417,8 @@ def _decode(dataset: pydicom.Dataset, where: str) -> Iterator[NDArray[np.generic
                 rgb = apply_color_lut(frame, dataset) if photometric == "PALETTE COLOR" else frame
                 top = 255 if rgb.dtype.itemsize == 1 else 2 ** (16 if photometric == "PALETTE COLOR" else bits) - 1
                 gray = np.rint(rgb[..., :3] @ (_LUMA * (255 / top))).astype(np.uint8)
+                if notes is not None and not notes and has_colours(rgb[..., :3] * (255 / top)):
+                    notes.append(Rejected(where, LUMINANCE, taken=True))
             if gray.ndim != 2 or not gray.size:
                 raise ImageError("The image is no plane", expected="[H, W]", got=str(gray.shape), where=where)
             yield gray

@@ -25,9 +25,9 @@ _COLOURS = {"RGB", "RGBA", "YCbCr", "CMYK", "P", "PA", "LAB"}
 _PHOTOMETRIC, _BITS, _FORMAT = 262, 258, 339  # tags of a TIFF
 _UNSIGNED, _SIGNED = 1, 2
 _COLOUR_LEVELS, _COLOUR_SHARE = 16, 0.01  # channels that differ by more, in more of the pixels, are no gray picture
+LUMINANCE = "its colour channels differ, and are converted to luminance"
 FLATTENED = (
-    "its colour channels differ, and are converted to luminance; where each is an image of its own, write "
-    "`channels: [NAME, NAME, NAME]` under images in the map"
+    f"{LUMINANCE}; where each is an image of its own, write `channels: [NAME, NAME, NAME]` under images in the map"
 )
 
 for (_order, _zero, _form, _fill, _depth, _extra), _mode in list(TiffImagePlugin.OPEN_INFO.items()):
@@ -189,7 +189,12 @@ def _is_colourful(image: Pillow.Image, path: Path) -> bool:
             rgb = np.asarray(small.convert("RGB")).astype(np.int16)
     else:
         rgb = np.asarray(image.convert("RGBA").convert("RGB")).astype(np.int16)
-    spread = rgb.max(axis=-1) - rgb.min(axis=-1)
+    return has_colours(rgb)
+
+
+def has_colours(rgb: NDArray[Any]) -> bool:
+    """Whether the channels of [H, W, 3] (0 .. 255) differ by more than marks and compression make them."""
+    spread = rgb.max(axis=-1).astype(np.float32) - rgb.min(axis=-1)
     return bool((spread > _COLOUR_LEVELS).mean() > _COLOUR_SHARE)
 
 
