@@ -1,8 +1,8 @@
 """Maps that image labels alone teach, on validation patients: what each step of the weak path is worth, beside maps that look at nothing.
 
-    python benchmarks/label_maps.py --part plain|own|lungs [--folds 5] [--limit 4] [--work FOLDER]
+    python benchmarks/label_maps.py --part plain|own|organ [--folds 5] [--limit 4] [--work FOLDER]
 
-RSNA's target on ChestX-ray14 images, 224 px. plain: the fused vector may answer the label. own: the map answers it itself. lungs: the
+RSNA's target on ChestX-ray14 images, 224 px. plain: the fused vector may answer the label. own: the map answers it itself. organ: the
 same, within the lungs. Writes benchmarks/results/label_maps/PART.json; `limit` fold models are asked.
 """
 
@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from chiasm.cohort.imports import import_cohort
 from chiasm.cohort.store import Cohort
-from chiasm.domains.chest.frame import lung_field
+from chiasm.domains.chest.frame import organ_field
 from chiasm.encoding.raster import cover
-from chiasm.heads.localization import within_range
+from chiasm.heads.maps import likely_places, within_range
 from chiasm.metrics import localization as loc
 from chiasm.recipe import read_recipe
 from chiasm.run.fold_model import FoldModelOver, load_fold_models, over_own_cohorts
@@ -33,7 +32,7 @@ PLACE = ("lung_opacity", "lung_opacity")
 PARTS = {
     "plain": ("heads.localization.label_weight=0",),
     "own": (),
-    "lungs": ("heads.localization.within=lungs",),
+    "organ": ("heads.localization.within=organ",),
 }
 OVERRIDES = (
     *("targets=[lung_opacity]", "inputs.text=null", "inputs.record=null", "heads.description=null"),
@@ -58,11 +57,11 @@ def ask(model: FoldModelOver) -> dict[str, dict[int, NDArray[np.floating]]]:
     (cohort,) = model.loader.cohorts
     (said,) = infer(model, model.split["validation"], [Ask(heads=("localization",))])
     kept = said.heads["localization"]
-    own = {int(row): expit(grid[0].astype(np.float32)) for grid, (_, row) in zip(kept.values, kept.index, strict=True)}
+    own = {int(row): likely_places(grid)[0] for grid, (_, row) in zip(kept.values, kept.index, strict=True)}
     trained = np.flatnonzero(np.isin(cohort.image_study, model.split["train"]))
     regions = [[r for r in cohort.regions_of(i) if (r.target, r.label) == PLACE] for i in trained.tolist()]
     drawn = [cover(r, cohort.geometry(i), (32, 32)) for i, r in zip(trained.tolist(), regions, strict=True) if r]
-    constant = {"region_prior": np.mean(drawn, axis=0), "lung_prior": lung_field((32, 32))}
+    constant = {"region_prior": np.mean(drawn, axis=0), "organ_prior": organ_field("lung_opacity", (32, 32))}
     return {"model": own} | {name: dict.fromkeys(own, grid) for name, grid in constant.items()}
 
 

@@ -49,7 +49,7 @@ def test_the_figures_of_the_page_are_those_of_the_run(folder):
     for name in ("grounding/side/auroc", "grounding/place/map_share", "localization/macro/box_iou"):
         assert name in metrics
         assert metrics[name]["protocol"].startswith("image only")
-    for control in ("region_prior", "centre_prior", "lung_prior"):
+    for control in ("region_prior", "centre_prior", "organ_prior", "other_patient", "random_weights", "grad_cam"):
         assert f"{control}:localization/macro/box_iou" in metrics
     page = (folder / "run" / "evaluation" / "summary.html").read_text("utf-8")
     assert "Attributes that reports state" in page

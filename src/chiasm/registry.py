@@ -152,7 +152,10 @@ CONTROLS: Registry[Any] = Registry(
         "nearest": "chiasm.evaluation.controls:NEAREST",
         "region_prior": "chiasm.evaluation.map_controls:REGIONS",
         "centre_prior": "chiasm.evaluation.map_controls:CENTRE",
-        "lung_prior": "chiasm.evaluation.map_controls:LUNGS",
+        "organ_prior": "chiasm.evaluation.map_controls:ORGANS",
+        "other_patient": "chiasm.evaluation.map_controls:OTHER",
+        "grad_cam": "chiasm.evaluation.grad_cam:GRAD_CAM",
+        "random_weights": "chiasm.evaluation.map_controls:RANDOM",
     },
 )
 SOURCES: Registry[Any] = Registry(
@@ -161,6 +164,7 @@ SOURCES: Registry[Any] = Registry(
         "chestxray14": "chiasm.sources.chestxray14:SOURCE",
         "covid-chestxray": "chiasm.sources.covid_chestxray:SOURCE",
         "mimic-cxr": "chiasm.sources.mimic_cxr:SOURCE",
+        "ms-cxr": "chiasm.sources.ms_cxr:SOURCE",
         "openi": "chiasm.sources.openi:SOURCE",
         "medpix": "chiasm.sources.medpix:SOURCE",
         "soop": "chiasm.sources.soop:SOURCE",

@@ -87,7 +87,7 @@ class Region:
         mask: [H, W] or [D, H, W] bool in pixels of the original image, or None.
         image_id: the image of the study it lies in.
         target: the target whose label it locates; "anatomy" for organs, which are never a finding.
-        reader: who drew it.
+        reader: who drew it. phrase: of a report, which it shows; "" of a region without one.
         score: only in predictions.
     """
 
@@ -98,6 +98,7 @@ class Region:
     target: str = "findings"
     reader: str = ""
     score: float | None = None
+    phrase: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from chiasm.encoding.plan import Plan
 from chiasm.evaluation.evaluate import Evaluation, write_evaluation
 from chiasm.evaluation.spec import Arm, Evidence, read_truth
 from chiasm.geometry import Geometry
-from chiasm.heads.localization import Maps
+from chiasm.heads.maps import Maps
 from chiasm.heads.spec import Pool, Question, Truth
 from chiasm.metrics.bootstrap import Resamples
 from chiasm.recipe import parse_recipe, read_recipe, write_recipe
@@ -124,7 +124,9 @@ def evidence(cohort: Cohort, question: Question, pool: Pool) -> Evidence:
     maps[3, 0] = np.roll(maps[3, 0], 4, axis=1)  # study 7: half of it lies beside
     rows = [int(i) for i in pool.row]
     texts = cohort.texts(["findings"])
-    exact = Maps(maps, np.arange(8), np.array(rows), [cohort.geometry(i) for i in rows], np.full((1, 2), 0.5))
+    exact = Maps(
+        maps, np.arange(8), np.array(rows), [cohort.geometry(i) for i in rows], np.full((1, 2), 0.5), np.ones((8, 2))
+    )
     told = {
         "": [texts[i] for i in rows],
         "constant": ["No pneumonia. Clear lungs, case 0."] * 8,

@@ -5,9 +5,9 @@ import pytest
 from scoring import by_name, locate_all, score_all
 
 from chiasm.cohort.store import Cohort
-from chiasm.domains.chest.frame import lung_field
+from chiasm.domains.chest.frame import organ_field
 from chiasm.evaluation.controls import Taught
-from chiasm.evaluation.map_controls import CENTRE, LUNGS, REGIONS
+from chiasm.evaluation.map_controls import CENTRE, ORGANS, OTHER, REGIONS
 from chiasm.evaluation.spec import Evidence
 from chiasm.evaluation.warnings import compute_warnings
 from chiasm.heads.spec import Pool, Question, Truth
@@ -55,13 +55,13 @@ def test_without_training_regions_only_the_centre_says_something(
     assert maps.thresholds.tolist() == [[0.5, 0.5]]
 
 
-@pytest.mark.parametrize(("within", "there"), [("lungs", True), ("image", False)])
-def test_the_bare_lungs_stand_beside_maps_that_are_bound_to_them(within, there, question, taught, pool) -> None:
+@pytest.mark.parametrize(("within", "there"), [("organ", True), ("image", False)])
+def test_the_bare_organ_stands_beside_maps_that_are_bound_to_them(within, there, question, taught, pool) -> None:
     asked = replace(question, heads={"localization": {"options": {"within": within}, "state": None}})
-    maps = LUNGS.compute(asked, taught, pool)
+    maps = ORGANS.compute(asked, taught, pool)
     assert (maps is not None) is there
     if maps is not None:
-        assert np.allclose(maps.values[:, 1], lung_field((32, 32)), atol=1e-3)
+        assert np.allclose(maps.values[:, 1], organ_field("edema", (32, 32)), atol=1e-3)
 
 
 def test_maps_that_a_control_equals_are_warned_of(
@@ -77,3 +77,18 @@ def test_maps_that_a_control_equals_are_warned_of(
     (warning,) = [each for each in said if "does not beat where training regions lie" in each]
     model = np.mean([pair.scores["box_iou"] for pair in locate_all(evidence)])
     assert f"IoU of the best box {model:.2f} against {prior_iou:.2f}" in warning
+
+
+def test_the_map_of_another_patient_is_of_the_same_view_and_keeps_the_place_of_the_image(
+    pool: Pool, evidence: Evidence
+) -> None:
+    own = evidence.heads["localization"][""]
+    marked = replace(own, values=np.arange(8, dtype=np.float16)[:, None, None, None] * np.ones_like(own.values))
+    found = OTHER.remake(marked, pool, [])
+    assert found is not None
+    views = [str(pool.cohorts[0].images["view"].iloc[i]) for i in own.image_row.tolist()]
+    whose = found.values[:, 0, 0, 0].astype(int).tolist()
+    assert all(pool.patients[i] != pool.patients[j] for i, j in enumerate(whose))
+    assert all(views[i] == views[j] for i, j in enumerate(whose) if views[i] == "pa"), "of AP there is one patient"
+    assert found.study.tolist() == own.study.tolist() and list(found.geometry) == list(own.geometry)
+    assert OTHER.remake(own, replace(pool, row=np.full(8, pool.row[0])), []) is None, "there is one patient"

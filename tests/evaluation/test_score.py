@@ -242,3 +242,32 @@ def test_repeats_are_averaged_as_figures_and_not_as_answers(
         )
     )
     assert value(found, "findings/pneumonia/auroc") == 1.0, "whatever their mean is said to be"
+
+
+def test_detection_ranks_the_boxes_of_all_images_and_counts_those_without_the_label(scores: Scores) -> None:
+    """Boxes of one score, in the order of the studies: four of images without pneumonia are wrong, study 7 has two beside its own,
+    and three of four true boxes are found, at ranks 2, 7 and 9: precision 1/2, 2/7, 3/9, of which the envelope is 1/2, 1/3, 1/3."""
+    for iou in (0.3, 0.5):
+        assert value(scores, f"localization/pneumonia/ap_{iou}") == pytest.approx((1 / 2 + 1 / 3 + 1 / 3) / 4)
+    assert scores["localization/all/rodeo_total"].undefined == "there is one class"
+    assert 3 * (32 / 34) ** 2 / 9 < value(scores, "localization/all/rodeo_shape") < 4 / 9
+
+
+def test_a_threshold_fitted_on_validation_boxes_gives_a_second_figure_and_no_other_box(
+    evidence: Evidence, truth: Truth, resamples: Resamples
+) -> None:
+    maps = evidence.heads["localization"][""]
+    faint = replace(maps, values=(maps.values * 0.4).astype(np.float16), fitted=np.array([[0.3, 0.3]]))
+    found = by_name(score_all(replace(evidence, heads={"localization": {"": faint}}), truth, resamples))
+    whole = by_name(
+        score_all(
+            replace(evidence, heads={"localization": {"": replace(maps, thresholds=np.array([[0.75, 0.75]]))}}),
+            truth,
+            resamples,
+        )
+    )
+    assert value(found, "localization/pneumonia/miou") == value(found, "localization/pneumonia/box_iou") == 0
+    assert value(found, "localization/pneumonia/miou_fitted") == pytest.approx(
+        value(whole, "localization/pneumonia/miou")
+    )
+    assert "localization/pneumonia/miou_fitted" not in whole

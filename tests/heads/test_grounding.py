@@ -139,3 +139,24 @@ def test_without_a_weight_images_and_reports_are_not_compared_and_have_no_layers
     assert not [name for name, _ in model.named_parameters() if name.startswith("heads.grounding.words")]
     assert float(losses["word_loss"].value) == float(losses["study_loss"].value) == 0
     assert float(losses["place_loss"].value) > 0
+
+
+def test_a_report_is_compared_with_the_frontal_image_of_its_study(taught):
+    """What stands on a lateral image changes no comparison; where it is the only one, it is compared."""
+    model, batch, _ = taught
+    assert batch.image_mask[:, 1].any()
+    other = batch.images.clone()
+    other[:, 1] = 255 - other[:, 1]
+    swapped = replace(batch, images=batch.images.flip(1), image_mask=batch.image_mask.flip(1), view=batch.view.flip(1))
+    with torch.no_grad():
+        first, second, third = (
+            model(b).heads["grounding"][WORDS] for b in (batch, replace(batch, images=other), swapped)
+        )
+    assert torch.allclose(first, second, atol=1e-5)
+    assert torch.allclose(first, third, atol=1e-4)
+    alone = replace(batch, image_mask=torch.tensor([[False, True]]) & batch.image_mask)
+    with torch.no_grad():
+        lateral = model(alone).heads["grounding"][WORDS]
+    there = batch.image_mask[:, 1]
+    assert (lateral[:, there] != 0).any()
+    assert (lateral[:, ~there] == 0).all()

@@ -4,10 +4,12 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
-from chiasm.domains.chest.frame import lung_field
-from chiasm.heads.localization import OUTSIDE, LocalizationLayers, pool_maps, within_range
+from chiasm.domains.chest.frame import organ_field
+from chiasm.heads.localization import OUTSIDE, LocalizationLayers, pool_maps
+from chiasm.heads.maps import likely_places, within_range
 from chiasm.tensors import Tokens
 
 
@@ -52,7 +54,7 @@ def test_the_maps_of_an_absent_image_are_those_of_zeros():
 
 def test_a_map_that_may_lie_in_the_lungs_only_says_little_elsewhere_and_the_others_say_what_they_did():
     torch.manual_seed(0)
-    field = np.stack([lung_field((4, 4)), np.ones((4, 4))])
+    field = np.stack([organ_field("edema", (4, 4)), np.ones((4, 4))])
     free, bound = (LocalizationLayers(8, [("t", 0), ("t", 1)], {"t": 2}, f) for f in (None, field))
     bound.load_state_dict(free.state_dict())
     tokens = Tokens(torch.randn(1, 16, 8), torch.ones(1, 16, dtype=torch.bool), grid=(4, 4))
@@ -68,3 +70,22 @@ def test_a_map_within_its_range_goes_from_0_to_1_and_an_even_one_says_nothing():
     values = np.array([[[[0.2, 0.3], [0.4, 0.6]], [[0.5, 0.5], [0.5, 0.5]]]])
     found = within_range(values)
     assert np.allclose(found, [[[[0, 0.25], [0.5, 1]], [[0, 0], [0, 0]]]])
+
+
+def test_likely_places_are_shares_of_the_likeliest_cell_spread_over_their_neighbours():
+    logits = np.full((2, 100, 100), -9.0, np.float32)
+    logits[0, 50, 40], logits[1, 50, 40], logits[1, 50, 60] = 3.0, 3.0, 3.0 + np.log(0.5)
+    one, two = likely_places(logits)
+    distance = np.hypot(*(np.indices((100, 100)) - np.array([50, 40])[:, None, None]))
+    near = distance < 20  # a Gaussian of 7 cells about the likeliest
+    assert np.allclose(
+        one[near], np.exp(-(distance**2) / (2 * 7**2))[near] / (2 * np.pi * 7**2) + np.exp(-12), rtol=0.02
+    )
+    apart = np.exp(-(20**2) / (2 * 7**2))  # what one of the two adds to the other
+    assert abs(two[50, 60] / two[50, 40] - (0.5 + apart) / (1 + 0.5 * apart)) < 0.02
+
+
+@pytest.mark.parametrize("shift", [-30.0, 0.0, 30.0])
+def test_the_level_of_a_map_says_nothing_of_where(shift):
+    logits = np.random.default_rng(0).normal(size=(1, 6, 6)).astype(np.float32)
+    assert np.allclose(likely_places(logits + np.float32(shift)), likely_places(logits), atol=1e-4)

@@ -20,7 +20,7 @@ from chiasm.cohort.store import write_cohort
 from chiasm.errors import ImageError, InputError, RunError
 from chiasm.prediction import folder, predictor, write
 from chiasm.prediction.folder import predict_inputs
-from chiasm.study import About, Note
+from chiasm.study import About, Note, Prediction, Region
 
 SECRET = "Featherstonehaugh"
 REPORT = f"INDICATION: {SECRET} coughs.\nFINDINGS: Large right pneumothorax. Left pleural effusion.\nIMPRESSION: Pneumothorax."
@@ -190,6 +190,24 @@ def test_what_the_model_does_not_read_is_said(tiny_run, draw, tmp_path):
     assert _json(tmp_path / "out" / "scan.json")["ignored"] == [said]
 
 
+def test_every_box_of_an_answer_and_of_a_phrase_is_a_line_of_csv(tmp_path):
+    said = {
+        "phrase": "left effusion, small",
+        "finding": "findings/pleural_effusion",
+        "boxes": [{"image_id": "i", "box": (5, 6, 7, 8), "score": 0.5}],
+    }
+    regions = (Region("mass", "i", (1.5, 2, 3, 4), score=0.25), Region("mass", "j", mask=np.ones((2, 2), bool)))
+    nothing = {"phrase": "no mass", "finding": None, "boxes": []}
+    answers = [Prediction("s", "p", regions=regions, heads={"phrases": [said, nothing]}), Prediction("t", "p")]
+    write.write_boxes(answers, tmp_path / "boxes.csv")
+    header, *rows = csv.reader(io.StringIO((tmp_path / "boxes.csv").read_text("utf-8")))
+    assert header == ["study_id", "image_id", "finding", "phrase", "x_min", "y_min", "x_max", "y_max", "score"]
+    assert rows == [
+        ["s", "i", "findings/mass", "", "1.5", "2", "3", "4", "0.25"],
+        ["s", "i", "findings/pleural_effusion", "left effusion, small", "5", "6", "7", "8", "0.5"],
+    ]
+
+
 # --- several inputs, and what is refused -------------------------------------------------------------------------------
 
 
@@ -204,7 +222,7 @@ def test_one_broken_input_is_listed_and_the_others_are_answered(tiny_run, draw, 
     assert [p.study_id for p in found] == ["good"]
     assert [where for where, _ in _rejected(out)] == [str(broken), str(home), str(tmp_path / "no-cohort")]
     assert all(text for _, text in _rejected(out))
-    assert sorted(p.name for p in out.iterdir()) == ["good.html", "good.json", "good.png", "rejected.csv"]
+    assert sorted(p.name for p in out.iterdir()) == ["boxes.csv", "good.html", "good.json", "good.png", "rejected.csv"]
 
 
 def test_a_cohort_that_does_not_fit_is_listed_too(tiny_run, draw, new_studies, tmp_path):

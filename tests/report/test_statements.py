@@ -23,8 +23,9 @@ def test_attributes_stand_beside_the_finding_they_are_said_of_and_only_where_it_
     names = [*attribute_values("side"), *attribute_values("texture")]
     assert [name for name, said in zip(names, attributes[1, 1], strict=True) if said] == ["right", "patchy"]
     assert not attributes[0, 1].any()
-    assert places[1][1] == {"side": {"right"}, "zone": set(), "lobe": {"lower"}}
-    assert places[4][0] == {"side": set(), "zone": set(), "lobe": set()}
+    assert places[1][1] == [{"side": ["right"], "zone": [], "lobe": ["lower"]}]
+    assert [own["side"] for own in places[2][0]] == [["right"], ["left"]]
+    assert places[4][0] == []
 
 
 def test_a_finding_that_is_present_now_and_was_absent_elsewhere_is_present():
@@ -32,7 +33,7 @@ def test_a_finding_that_is_present_now_and_was_absent_elsewhere_is_present():
     present, known, _, places = statement_arrays([both], FINDINGS, ())
     assert known[0, 0]
     assert present[0, 0]
-    assert places[0][0]["side"] == {"left"}
+    assert [own["side"] for own in places[0][0]] == [["left"]]
     assert [one.mention.state.value for one in stated(both, FINDINGS)["pleural_effusion"]] == ["present"]
 
 

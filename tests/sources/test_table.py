@@ -578,6 +578,22 @@ def test_boxes_of_the_table_itself(folder: Path) -> None:
     assert "no width or height" in said["t.csv: row 8"]
 
 
+def test_a_box_carries_the_phrase_that_it_shows(folder: Path) -> None:
+    """Of the table or of a file; a missing cell is no phrase, and a column that is not there is said."""
+    (folder / "boxes.csv").write_text(
+        'image,x,y,w,h,words\na.png,5,5,10,10,"small mass, left base"\na.png,20,5,10,10,\nb.png,1,1,5,5,n/a\n'
+    )
+    boxes = {"file": "boxes.csv", "image": "image", "columns": list("xywh"), "label": "mass", "phrase": "words"}
+    studies, rejected = load(folder, "pid,file\n1,a.png\n2,b.png\n", {**BASE, "boxes": boxes})
+    assert [[r.phrase for r in s.regions] for s in studies.values()] == [["small mass, left base", ""], [""]]
+    assert not rejected
+    own = {"columns": list("xywh"), "label": "mass", "phrase": "said"}
+    studies, _ = load(folder, "pid,file,x,y,w,h,said\n1,a.png,5,5,10,10,a mass\n", {**BASE, "boxes": own})
+    assert [r.phrase for s in studies.values() for r in s.regions] == ["a mass"]
+    with pytest.raises(TableError, match="there is no column wrods, did you mean words"):
+        load(folder, "pid,file\n1,a.png\n", {**BASE, "boxes": {**boxes, "phrase": "wrods"}})
+
+
 def test_boxes_of_a_file_in_another_frame(folder: Path) -> None:
     (folder / "boxes.csv").write_text(
         "image,x,y,w,h\na,120,80,60,80\nimg/b.png,0,0,600,400\nc.png,,,,\nzzz,1,1,2,2\nd.png,a,b,1,1\n"

@@ -3,7 +3,7 @@
 from chiasm.evaluation.score import Scores, score
 from chiasm.evaluation.spec import Evidence
 from chiasm.heads.head import open_heads
-from chiasm.heads.localization import Located, locate
+from chiasm.heads.maps import Located, locate
 from chiasm.heads.spec import Case, Truth
 from chiasm.metrics.bootstrap import Estimate, Resamples
 

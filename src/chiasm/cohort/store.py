@@ -586,7 +586,8 @@ def bounding_box(mask: NDArray[np.bool_]) -> Box | None:
 def _region(row: Mapping[str, Any]) -> Region:
     box = None if row["x_min"] is None else (row["x_min"], row["y_min"], row["x_max"], row["y_max"])
     mask = None if row["rle"] is None else decode_mask(row["rle"], row["mask_shape"])
-    return Region(row["label"], row["image_id"], box, mask, row["target"], row["reader"])
+    phrase = row.get("phrase", "")  # earlier cohorts have none
+    return Region(row["label"], row["image_id"], box, mask, row["target"], row["reader"], phrase=phrase)
 
 
 def _damaged(path: Path, error: Exception) -> CohortError:

@@ -63,7 +63,7 @@ _IMAGES = pa.schema(
 )
 _REGIONS = pa.schema(
     [
-        *((name, pa.string()) for name in ("study_id", "image_id", "target", "label", "reader")),
+        *((name, pa.string()) for name in ("study_id", "image_id", "target", "label", "reader", "phrase")),
         *((name, pa.float64()) for name in ("x_min", "y_min", "x_max", "y_max")),
         ("rle", pa.list_(pa.int64())),
         ("mask_shape", pa.list_(pa.int64())),
@@ -341,6 +341,7 @@ class CohortWriter:
             "target": region.target,
             "label": region.label,
             "reader": region.reader,
+            "phrase": region.phrase,
             **(dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True)) if box else {}),
             "rle": None if region.mask is None else encode_mask(region.mask),
             "mask_shape": None if region.mask is None else list(shape),

@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chiasm.encoding.plan import Layout, Plan
-from chiasm.evaluation.controls import Taught, run_controls, shared_with_training
+from chiasm.evaluation.controls import Asked, Taught, remake_controls, run_controls, shared_with_training
 from chiasm.evaluation.saliency import saliency
 from chiasm.evaluation.spec import FULL, NOTHING, Arm, Evidence
 from chiasm.heads.spec import Floats, Pool, Question, mean_known
@@ -22,9 +21,6 @@ from chiasm.run.ensemble import gather_heads, head_names
 from chiasm.run.fold_model import FoldModelOver
 from chiasm.run.infer import Ask, infer
 from chiasm.tensors import MODALITIES
-
-Asked = list[tuple[FoldModelOver, NDArray[np.int64], NDArray[np.int64]]]
-"""(fold model, the studies it answers as indices of its loader, their places in the pool)."""
 
 
 def collect(fold_models: Sequence[FoldModelOver], taught: Sequence[FoldModelOver] | None) -> tuple[Evidence, list[str]]:
@@ -54,6 +50,8 @@ def collect(fold_models: Sequence[FoldModelOver], taught: Sequence[FoldModelOver
     for arm, ask in asks.items():
         for name, evidence in _pool_heads(pool, asked, said[arm]).items() if arm != FULL and ask.heads else ():
             heads[name][arm] = evidence
+    for head, remade in remake_controls({name: own[""] for name, own in heads.items()}, pool, asked).items():
+        heads[head] |= remade
     neighbour, shared = "", []
     if taught is not None:
         past = _taught(fold_models, taught, pool)

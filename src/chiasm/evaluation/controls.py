@@ -18,8 +18,11 @@ from chiasm.heads.spec import Floats, Pool, Question
 from chiasm.metrics.controls import metadata_features, pixel_statistics, probe, thumbnails
 from chiasm.metrics.description import tokenize
 from chiasm.registry import CONTROLS
+from chiasm.run.fold_model import FoldModelOver
 from chiasm.study import Kind
 
+Asked = Sequence[tuple[FoldModelOver, NDArray[np.int64], NDArray[np.int64]]]
+"""(fold model, the studies it answers as indices of its loader, their places in the pool)."""
 BLOCK = 1024  # images in memory at once
 
 
@@ -43,6 +46,19 @@ class Control:
         raise TypeError("Control is abstract")
 
 
+class Remade(Control):
+    """A control made of the model, or of what it said, instead of the training patients."""
+
+    head: str
+
+    def compute(self, question: Question, taught: Taught, pool: Pool) -> None:
+        return None
+
+    def remake(self, evidence: Any, pool: Pool, asked: Asked) -> Any:
+        """Evidence of its head, from the model's own; None where it has nothing to say."""
+        raise TypeError("Remade is abstract")
+
+
 @dataclass(frozen=True)
 class Controlled:
     """What all controls found: arms by name, evidence by head and control, and how a nearest neighbour was found."""
@@ -50,6 +66,17 @@ class Controlled:
     arms: Mapping[str, Arm]
     heads: Mapping[str, Mapping[str, Any]]
     neighbour: str
+
+
+def remake_controls(heads: Mapping[str, Any], pool: Pool, asked: Asked) -> dict[str, dict[str, Any]]:
+    """Head -> control -> evidence, of every control that is made of the model. `heads`: name -> its own evidence."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in heads}
+    for name, control in CONTROLS.items():
+        if isinstance(control, Remade) and control.head in heads:
+            said = control.remake(heads[control.head], pool, asked)
+            if said is not None:
+                found[control.head][name] = said
+    return found
 
 
 def run_controls(question: Question, taught: Taught, pool: Pool, heads: Mapping[str, Any]) -> Controlled:

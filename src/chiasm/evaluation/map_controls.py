@@ -1,18 +1,22 @@
-"""Maps that look at no image: what a localization has to beat."""
+"""Maps that look at no image, at another one or through a model that learned nothing: what a localization has to beat."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.domains.chest.frame import lung_field
+from chiasm.domains.chest.frame import organ_field
 from chiasm.encoding.raster import cover
-from chiasm.evaluation.controls import Control, Taught
-from chiasm.heads.localization import Maps
+from chiasm.evaluation.case_maps import randomized
+from chiasm.evaluation.controls import Asked, Control, Remade, Taught
+from chiasm.heads.maps import Maps
 from chiasm.heads.spec import Floats, Pool, Question
 from chiasm.metrics.localization import best_map_threshold
+from chiasm.run.ensemble import gather_heads
+from chiasm.run.infer import Ask, infer
 
 CELLS = {2: 32, 3: 16}
 """Dimensions of an image -> cells of a control's map along each axis."""
@@ -40,7 +44,8 @@ class MapControl(Control):
             for channel, shares in enumerate(_training_regions(question, taught.pool(train), taught.ndim, grid)):
                 if shares or not self.needs_regions:
                     drawn = True
-                    own = maps[number, channel] = self.draw(np.array(shares).reshape(-1, *grid))
+                    label = question.localized[channel][1]
+                    own = maps[number, channel] = self.draw(np.array(shares).reshape(-1, *grid), label)
                     threshold = best_map_threshold((own, share >= share.max() / 2) for share in shares)
                     thresholds[number, channel] = 0.5 if threshold is None else threshold
         study, image_row = _images(pool, taught.ndim)
@@ -48,10 +53,10 @@ class MapControl(Control):
             return None
         values = maps[pool.fold_model].mean(axis=1)[study].astype(np.float16)  # fold models that answer a study agree
         geometry = [pool.cohorts[pool.cohort[s]].geometry(int(i)) for s, i in zip(study, image_row, strict=True)]
-        return Maps(values, study, image_row, geometry, thresholds)
+        return Maps(values, study, image_row, geometry, thresholds, np.ones(values.shape[:2]))
 
-    def draw(self, shares: Floats) -> Floats:
-        """[n, *grid] share of each cell that the region of a training image covers -> the map, in [0, 1]."""
+    def draw(self, shares: Floats, label: str) -> Floats:
+        """[n, *grid] share of each cell that the region of a training image covers -> the map of the label, in [0, 1]."""
         raise TypeError("MapControl is abstract")
 
 
@@ -59,7 +64,7 @@ class RegionPrior(MapControl):
     title, marker = "where training regions lie", "ring"
     protocol = "the mean of the regions drawn in the training images, for every image"
 
-    def draw(self, shares: Floats) -> Floats:
+    def draw(self, shares: Floats, label: str) -> Floats:
         return np.asarray(shares.mean(axis=0))
 
 
@@ -67,25 +72,64 @@ class CentrePrior(MapControl):
     title, marker, needs_regions = "the centre of the image", "square", False
     protocol = "a Gaussian about the centre, for every image"
 
-    def draw(self, shares: Floats) -> Floats:
+    def draw(self, shares: Floats, label: str) -> Floats:
         axes = [(np.arange(n) + 0.5) / n * 2 - 1 for n in shares.shape[1:]]
         squares = sum(np.square(axis) for axis in np.meshgrid(*axes, indexing="ij"))
         return np.asarray(np.exp(-squares / (2 * SPREAD**2)))
 
 
-class LungPrior(MapControl):
-    title, marker, needs_regions = "the lungs of a frontal radiograph", "triangle", False
-    protocol = "the fixed frame of the lungs to which the maps are bound, for every image"
+class OrganPrior(MapControl):
+    title, marker, needs_regions = "the organ of the finding", "triangle", False
+    protocol = "where lungs or heart lie in a frontal radiograph, to which the maps are bound, for every image"
 
     def compute(self, question: Question, taught: Taught, pool: Pool) -> Maps | None:
-        bound = question.heads.get(self.head, {}).get("options", {}).get("within") == "lungs"
+        bound = question.heads.get(self.head, {}).get("options", {}).get("within") == "organ"
         return super().compute(question, taught, pool) if bound else None
 
-    def draw(self, shares: Floats) -> Floats:
-        return lung_field((shares.shape[1], shares.shape[2]))
+    def draw(self, shares: Floats, label: str) -> Floats:
+        return organ_field(label, (shares.shape[1], shares.shape[2]))
 
 
-REGIONS, CENTRE, LUNGS = RegionPrior(), CentrePrior(), LungPrior()
+class OtherPatient(Remade):
+    title, marker, head = "the map of another patient", "diamond", "localization"
+    protocol = "the model's map of the next tested patient's image, of the same view where there is one"
+
+    def remake(self, evidence: Maps, pool: Pool, asked: Asked) -> Maps | None:
+        rows = zip(evidence.study.tolist(), evidence.image_row.tolist(), strict=True)
+        views = np.array([str(pool.cohorts[pool.cohort[s]].images["view"].iloc[i]) for s, i in rows])
+        patients, n = pool.patients[evidence.study], len(evidence.study)
+        others = np.arange(n)
+        for i in range(n):
+            order = (i + 1 + np.arange(n)) % n
+            fit = order[patients[order] != patients[i]]
+            if not len(fit):
+                return None
+            alike = fit[views[fit] == views[i]]
+            others[i] = alike[0] if len(alike) else fit[0]
+        return replace(evidence, values=evidence.values[others], peaks=evidence.peaks[others])
+
+
+class RandomWeights(Remade):
+    """Of maps that no box taught: they may follow the image without having learned anything. It costs a second pass."""
+
+    title, marker, head = "a model of random weights", "bar", "localization"
+    protocol = (
+        "the maps of the same models with random weights, behind the features of a frozen encoder where there is one"
+    )
+
+    def remake(self, evidence: Maps, pool: Pool, asked: Asked) -> Maps | None:
+        if evidence.fitted is None:
+            return None
+        models = [replace(model, model=randomized(model.model)) for model, _, _ in asked]
+        _, indices, places = zip(*asked, strict=True)
+        answers = [infer(m, own, [Ask(heads=(self.head,))])[0] for m, own in zip(models, indices, strict=True)]
+        each = gather_heads(models, answers, indices, places)[self.head]
+        found: Maps | None = each[0].head.pool(pool, each)
+        return found
+
+
+REGIONS, CENTRE, ORGANS = RegionPrior(), CentrePrior(), OrganPrior()
+OTHER, RANDOM = OtherPatient(), RandomWeights()
 
 
 def _images(pool: Pool, ndim: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from chiasm.evaluation.contributions import COMPLETE, score_added, score_shares
 from chiasm.evaluation.labels import Column, read_column, score_label
+from chiasm.evaluation.phrases import score_phrases
 from chiasm.evaluation.spec import FULL, NOTHING, WITHOUT_OPT_IN, Arm, Evidence
 from chiasm.heads.head import Head
 from chiasm.heads.spec import Case, Question, Truth
@@ -52,7 +53,7 @@ def score(evidence: Evidence, case: Case, heads: Mapping[str, Head], pooled: boo
     for name, by_control in evidence.heads.items():
         for control, own in by_control.items():
             scores |= heads[name].score(own, case, control)
-    return scores
+    return scores | score_phrases(evidence, case, without_text(question))
 
 
 def within_folds(evidence: Evidence) -> NDArray[np.int64] | None:

@@ -32,7 +32,7 @@ from chiasm.heads.spec import Pool, Question
 from chiasm.registry import HEADS
 from chiasm.study import Kind
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 def write_evidence(evidence: Evidence, folder: Path) -> None:

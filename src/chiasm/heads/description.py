@@ -17,7 +17,6 @@ from chiasm.atomic import write_json
 from chiasm.encoding.fit import Learned, Off
 from chiasm.heads.decoder import Decoder
 from chiasm.heads.head import Answered, Asked, Head, Loss, Reading, Said, Section, Seen, Shape, Text
-from chiasm.heads.localization import at_ranks
 from chiasm.heads.spec import Case, Pool, Question
 from chiasm.metrics.bootstrap import Estimate
 from chiasm.metrics.description import cider, describe, finding_f1, tokenize
@@ -217,3 +216,9 @@ def _first_image(pool: Pool, study: int) -> NDArray[np.uint8] | None:
         return None
     pixels = cohort.pixels(rows[0])
     return np.asarray(pixels if pixels.ndim == 2 else pixels[len(pixels) // 2])
+
+
+def at_ranks(ranked: Sequence[Any]) -> list[tuple[str, Any]]:
+    """The first, the middle and the last as best, median and worst; fewer where there are fewer."""
+    places = dict.fromkeys([0, len(ranked) // 2, len(ranked) - 1]) if ranked else {}
+    return [(which, ranked[place]) for which, place in zip(("best", "median", "worst"), places, strict=False)]

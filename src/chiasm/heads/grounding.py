@@ -31,7 +31,7 @@ from chiasm.models.text.encoder import BiLSTM
 from chiasm.objectives.cross_attention import hardest_negatives, same_findings, soft_contrast, stacked_relevance
 from chiasm.objectives.grounding import place_loss, value_loss
 from chiasm.recipe import Count, Options, Recipe
-from chiasm.report.statements import attribute_values, statement_arrays
+from chiasm.report.statements import PLACE, attribute_values, statement_arrays
 from chiasm.report.tokenizer import Tokenizer
 from chiasm.study import View
 from chiasm.tensors import Batch, Outputs
@@ -100,19 +100,27 @@ class GroundingLayers(nn.Module):
         return said | self._compare(self.words, seen, taught["words"], taught["words_mask"])
 
     def _compare(self, reader: BiLSTM, seen: Seen, ids: Tensor, mask: Tensor) -> Said:
-        tokens = seen.encoded["image"]
+        tokens = seen.tokens["image"]  # coarse: every word of the batch is compared with every region of the batch
+        real = tokens.units()
+        frontal = real if seen.batch.view is None else real & _is_frontal(seen.batch.view)
+        studies, slot = torch.arange(len(real), device=real.device), (real.int() + frontal.int()).argmax(dim=1)
+        # [B, cells, D] of one image, frontal if any is
+        shown = tokens.values.view(*real.shape, -1, tokens.values.shape[2])[studies, slot]
+        here = real.any(dim=1)[:, None].expand(shown.shape[:2])
         longest = max(1, int(mask.sum(dim=1).max()))
         ids, mask = ids[:, :longest].long(), mask[:, :longest]
-        regions, words = self.regions(tokens.values), self.read(reader(ids, mask).values)
-        both = [
-            stacked_relevance(words, mask, regions, tokens.mask),
-            stacked_relevance(regions, tokens.mask, words, mask).T,
-        ]
+        regions, words = self.regions(shown), self.read(reader(ids, mask).values)
+        both = [stacked_relevance(words, mask, regions, here), stacked_relevance(regions, here, words, mask).T]
         means = [
-            F.normalize((x * here[..., None]).sum(dim=1) / here.sum(dim=1, keepdim=True).clamp(min=1), dim=1, eps=1e-6)
-            for x, here in ((regions, tokens.mask), (words, mask))
+            F.normalize((x * own[..., None]).sum(dim=1) / own.sum(dim=1, keepdim=True).clamp(min=1), dim=1, eps=1e-6)
+            for x, own in ((regions, here), (words, mask))
         ]
         return {WORDS: torch.stack(both), STUDY: means[0] @ means[1].T}
+
+
+def _is_frontal(view: Tensor) -> Tensor:
+    """[B, N] numbers of views -> bool, whether words of place mean something there."""
+    return view != _LATERAL
 
 
 class GroundingHead(Head):
@@ -174,8 +182,10 @@ class GroundingHead(Head):
         place = np.zeros((len(texts), len(labels), len(PARTS)), bool)
         for i, own in enumerate(words):
             for c, said in enumerate(own):
-                if any(said.values()) and (named := name_parts(said["side"], said["zone"], said["lobe"])):
-                    place[i, c] = named
+                named = [parts for words in said if (parts := name_parts(*(words[kind] for kind in PLACE))) is not None]
+                # each statement has parts of its own, "right upper" and "left lower"; together they may leave out none
+                if named and not (union := np.any(named, axis=0)).all():
+                    place[i, c] = union
         return {"present": present, "stated_mask": known, "attributes": attributes, "place": place}
 
     def build(self, shape: Shape) -> nn.Module:
@@ -241,7 +251,7 @@ class GroundingHead(Head):
         """[B, N, C, parts] -> [B, C, parts], of the frontal images: words of place mean nothing on a lateral one."""
         if batch.view is None:
             return mass.sum(dim=1)
-        return (mass * (batch.view != _LATERAL)[..., None, None]).sum(dim=1)
+        return (mass * _is_frontal(batch.view)[..., None, None]).sum(dim=1)
 
     # --- answers -------------------------------------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ class Picture:
     """An image with what was found on it, to be drawn on the page.
 
     Attributes:
-        group: heading; which: "best", "median", "worst"; caption: the study and its score.
+        group: heading; which: "best", "worst", its rank; caption: the study and its score.
         pixels: [H, W] gray; truth, predicted: [k, 4] boxes; heat: [H, W] in 0..1 or None; mask: [H, W] bool or None.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -15,15 +15,15 @@ from pydantic import Field
 from scipy.special import expit
 from torch import Tensor, nn
 
-from chiasm.cohort.store import Cohort
-from chiasm.domains.chest.frame import IN_LUNGS, lung_field
+from chiasm.domains.chest.frame import organ_field
 from chiasm.encoding.fit import Learned, Off
 from chiasm.errors import RecipeError
 from chiasm.geometry import Geometry
 from chiasm.heads.head import READER, Answered, Asked, Head, Loss, Picture, Reading, Said, Section, Seen, Shape
-from chiasm.heads.spec import Case, Floats, Pool, Question, mean_known
+from chiasm.heads.maps import Located, Maps, channel_names, detect, likely_places, locate, within_range
+from chiasm.heads.spec import Case, Pool, Question, mean_known
 from chiasm.metrics.bootstrap import Estimate, macro
-from chiasm.metrics.localization import map_to_boxes, score_map, summarize
+from chiasm.metrics.localization import map_to_boxes, summarize
 from chiasm.metrics.name import MetricName, metric_name, split_prefix
 from chiasm.models.attention import places_of, take
 from chiasm.objectives.grounding import map_loss
@@ -32,7 +32,8 @@ from chiasm.recipe import Options
 from chiasm.study import Kind, Region
 from chiasm.tensors import Batch, Outputs
 
-LOCATED_LABELS = 4
+LOCATED_LABELS, SHOWN = 4, 6
+"""Labels that the page shows, and images of each."""
 RANKED_BY = "box_iou"
 OUTSIDE = -8.0
 """Least logarithm of where a finding may lie: what is outside can hardly win, and keeps a finite gradient."""
@@ -42,17 +43,17 @@ COLUMNS = ("box_iou", "miou", "dice", "pointing", "cnr", "t_iou_0.1", "t_iou_0.3
 class LocalizationOptions(Options):
     """A map per label on a grid of the given stride; supervised where regions exist, by the findings elsewhere.
 
-    `weight` is that of the regions; at 0 none is looked at, neither in training nor to choose where a map is cut: that is then at
-    `threshold`, a share of the range of each map (fixed beforehand, by no box of any cohort; it is not tuned yet). `label_weight` is
+    `weight` is that of the regions; at 0 none is looked at, neither in training nor to choose where an answer's map is cut: that is at
+    `threshold`, a share of the range of each map (chosen once on boxes of a phantom, for all findings and cohorts). `label_weight` is
     that of the findings, which teach the maps of images in which no reader drew or ruled out the label: what a map says must answer
-    the label by itself. `within: lungs` lets a finding of lung or pleura lie in the lungs of a frontal chest radiograph only.
+    the label by itself. `within: organ` lets a finding of lung, pleura or heart lie in its organ of a frontal chest radiograph only.
     """
 
     stride: Literal[8, 16] = 16
     weight: Annotated[float, Field(ge=0)] = 1.0
-    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.35
     label_weight: Annotated[float, Field(ge=0)] = 1.0
-    within: Literal["image", "lungs"] = "image"
+    within: Literal["image", "organ"] = "image"
 
 
 class LocalizationLayers(nn.Module):
@@ -133,38 +134,6 @@ class ImageMaps:
     index: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Maps:
-    """Localization maps of the pool's images, from the image alone.
-
-    Attributes:
-        values: [m, C, h, w] (or [m, C, d, h, w]) probabilities at grid resolution, mean over fold models.
-        study: [m] place in the pool; image_row: [m] row in the `images` of that study's cohort.
-        geometry: [m] from the original frame to the stored pixels the grid lies on.
-        thresholds: [fold models, C] where a map becomes boxes, fitted on validation.
-    """
-
-    values: NDArray[np.float16]
-    study: NDArray[np.int64]
-    image_row: NDArray[np.int64]
-    geometry: Sequence[Geometry]
-    thresholds: Floats
-
-
-@dataclass(frozen=True)
-class Located:
-    """One label with truth regions on one image, and how well its map finds them.
-
-    Attributes:
-        channel: of the maps; place: of the image in `Maps`; study: in the pool.
-    """
-
-    channel: int
-    place: int
-    study: int
-    scores: Mapping[str, float]
-
-
 class LocalizationHead(Head):
     """A map of each finding; its pooled evidence counts in the finding's logit."""
 
@@ -186,9 +155,9 @@ class LocalizationHead(Head):
             raise Off(f"Localization is switched off: there are no {lacking} to localize.")
         if learned.plan.atlas:
             raise Off("Localization is switched off: images are read by territory, and maps need a grid.")
-        if options.within == "lungs" and len(learned.plan.image_shape or ()) != 2:
+        if options.within == "organ" and len(learned.plan.image_shape or ()) != 2:
             raise RecipeError(
-                "lungs have a place on radiographs only",
+                "organs of the chest have a place on radiographs only",
                 expected="2-D images",
                 got="volumes",
                 where="heads.localization.within",
@@ -202,10 +171,10 @@ class LocalizationHead(Head):
             for target, label in self.plan.localized
         ]
         field = None
-        if self.given.within == "lungs":
+        if self.given.within == "organ":
             assert self.plan.grid is not None
-            lungs = lung_field((self.plan.grid[0], self.plan.grid[1]))
-            field = np.stack([lungs if label in IN_LUNGS else np.ones_like(lungs) for _, label in self.plan.localized])
+            grid = self.plan.grid[0], self.plan.grid[1]
+            field = np.stack([organ_field(label, grid) for _, label in self.plan.localized])
         sizes = {t: len(targets[t]) for t, at in channels if at is not None}
         return LocalizationLayers(shape.dim, channels, sizes, field)
 
@@ -249,6 +218,7 @@ class LocalizationHead(Head):
         """The maps of all fold models, averaged where several answer an image."""
         channels = list(dict.fromkeys(channel for one in asked for channel in one.head.plan.localized))
         sums: dict[tuple[int, int], list[NDArray[np.float32]]] = {}
+        heights: dict[tuple[int, int], list[NDArray[np.float32]]] = {}
         for one in asked:
             if one.kept is None:
                 continue
@@ -256,8 +226,11 @@ class LocalizationHead(Head):
             place_of = dict(zip(one.indices.tolist(), one.places.tolist(), strict=True))
             for grid, (index, image_row) in zip(one.kept.values, one.kept.index.tolist(), strict=True):
                 whole = np.full((len(channels), *grid.shape[1:]), np.nan, np.float32)
-                whole[own] = expit(grid.astype(np.float32))
+                whole[own] = _places(one, grid)
                 sums.setdefault((place_of[index], image_row), []).append(whole)
+                height = np.full(len(channels), np.nan, np.float32)
+                height[own] = _peaks(one, grid)
+                heights.setdefault((place_of[index], image_row), []).append(height)
         if not sums:
             return None
         keys = sorted(sums)
@@ -270,17 +243,27 @@ class LocalizationHead(Head):
             image_row,
             [pool.cohorts[pool.cohort[s]].geometry(int(i)) for s, i in keys],
             np.array([[_threshold(one, channel) for channel in channels] for one in asked]),
+            np.stack([mean_known(np.stack(heights[key]), axis=0) for key in keys]),
+            None if taught else np.array([[one.map_threshold(*channel) for channel in channels] for one in asked]),
         )
 
     @classmethod
     def write(cls, evidence: Maps, stem: Path, pool: Pool) -> None:
-        """STEM.npz: values, study, image_row, image_ids, geometry (JSON texts), thresholds."""
+        """STEM.npz: values, study, image_row, image_ids, geometry (JSON texts), thresholds, peaks; fitted, where it is there."""
         ids = [
             str(pool.cohorts[pool.cohort[s]].images["image_id"].iloc[i])
             for s, i in zip(evidence.study, evidence.image_row, strict=True)
         ]
         texts = {"image_ids": ids, "geometry": [geometry.to_json() for geometry in evidence.geometry]}
-        arrays = {name: getattr(evidence, name) for name in ("values", "study", "image_row", "thresholds")}
+        names = (
+            "values",
+            "study",
+            "image_row",
+            "thresholds",
+            "peaks",
+            *(() if evidence.fitted is None else ("fitted",)),
+        )
+        arrays = {name: getattr(evidence, name) for name in names}
         super().write(arrays | {name: np.array(values, np.str_) for name, values in texts.items()}, stem, pool)
 
     @classmethod
@@ -289,7 +272,15 @@ class LocalizationHead(Head):
         if arrays is None:
             return None
         geometry = [Geometry.from_json(text) for text in arrays["geometry"].tolist()]
-        return Maps(arrays["values"], arrays["study"], arrays["image_row"], geometry, arrays["thresholds"])
+        return Maps(
+            arrays["values"],
+            arrays["study"],
+            arrays["image_row"],
+            geometry,
+            arrays["thresholds"],
+            arrays["peaks"],
+            arrays.get("fitted"),
+        )
 
     @classmethod
     def take(cls, evidence: Maps, rows: NDArray[np.int64]) -> Maps | None:
@@ -303,6 +294,7 @@ class LocalizationHead(Head):
             study=np.array([place[int(study)] for study in evidence.study[kept]], np.int64),
             image_row=evidence.image_row[kept],
             geometry=[evidence.geometry[i] for i in kept],
+            peaks=evidence.peaks[kept],
         )
 
     # --- figures and page ----------------------------------------------------------------------------------------------
@@ -320,10 +312,10 @@ class LocalizationHead(Head):
                 rows = case.resamples.at([pair.study for pair in pairs])
                 for metric, estimate in summarize([pair.scores for pair in pairs], rows).items():
                     by_metric.setdefault(metric, {})[label] = estimate
+        by_metric = {m: own | ({"macro": macro(own)} if len(own) > 1 else {}) for m, own in by_metric.items()}
         scores: dict[MetricName, Estimate] = {}
-        for metric, estimates in by_metric.items():
-            named = estimates | ({"macro": macro(estimates)} if len(estimates) > 1 else {})
-            for label, estimate in named.items():
+        for metric, estimates in (by_metric | detect(evidence, case)).items():
+            for label, estimate in estimates.items():
                 scores[metric_name("localization", label, metric, **split_prefix(control))] = estimate
         return scores
 
@@ -336,7 +328,7 @@ class LocalizationHead(Head):
         return found
 
     def section(self, evidence: Mapping[str, Maps], case: Case, scores: Mapping[MetricName, Estimate]) -> Section:
-        """For the labels with most truth regions the best, the median and the worst image by IoU of the best box."""
+        """For the labels with most truth regions images from the worst to the best by IoU of the best box."""
         maps, names = evidence[""], channel_names(case.question)
         located = self._locate(maps, case)
         by_channel = [[pair for pair in located if pair.channel == channel] for channel in range(len(names))]
@@ -344,7 +336,7 @@ class LocalizationHead(Head):
         pictures = [
             _picture(maps, case, pair, names[pair.channel], which)
             for pairs in chosen
-            for which, pair in at_ranks(sorted(pairs, key=lambda pair: -pair.scores[RANKED_BY]))
+            for which, pair in spaced(sorted(pairs, key=lambda pair: pair.scores[RANKED_BY]), SHOWN)
         ]
         return Section(
             title="Localization",
@@ -352,7 +344,7 @@ class LocalizationHead(Head):
             target="localization",
             columns=COLUMNS,
             pictures=pictures,
-            chosen="Best, median and worst image by IoU of the best box, for the labels with most regions.",
+            chosen="For the labels with most regions, images at even ranks by IoU of the best box, the worst first.",
         )
 
     # --- predictions ---------------------------------------------------------------------------------------------------
@@ -360,37 +352,40 @@ class LocalizationHead(Head):
     @classmethod
     def answer(cls, asked: Sequence[Asked], index: int, place: int, present: set[tuple[str, str]]) -> Answered:
         """Maps of the study's images, and boxes of the findings that are present without the report."""
-        found: dict[int, dict[tuple[str, str], list[NDArray[np.float32]]]] = {}
+        found: dict[int, dict[tuple[str, str], list[tuple[NDArray[np.float32], float]]]] = {}
         for one in asked:
             if one.kept is None:
                 continue
             for at in np.flatnonzero(one.kept.index[:, 0] == index):
-                for channel, grid in zip(one.head.plan.localized, one.kept.values[at], strict=True):
-                    row = int(one.kept.index[at, 1])
-                    found.setdefault(row, {}).setdefault(channel, []).append(expit(grid.astype(np.float32)))
+                row, logits = int(one.kept.index[at, 1]), one.kept.values[at]
+                own = zip(one.head.plan.localized, _places(one, logits), _peaks(one, logits), strict=True)
+                for channel, grid, peak in own:
+                    found.setdefault(row, {}).setdefault(channel, []).append((grid, float(peak)))
+        taught = _given(asked[0]).weight > 0
         maps, regions = {}, []
         for row, grids in found.items():
             image_id, geometry = asked[0].image(index, row)
             for channel, each in grids.items():
-                grid = np.mean(each, axis=0)
-                maps[image_id, "/".join(channel)] = grid
+                grid, peak = np.mean([g for g, _ in each], axis=0), float(np.mean([p for _, p in each]))
+                if not taught:
+                    grid = within_range(grid[None, None])[0, 0]
+                maps[image_id, "/".join(channel)] = grid * np.float32(peak)
                 if channel in present:
                     threshold = float(np.mean([_threshold(one, channel) for one in asked]))
-                    taught = _given(asked[0]).weight > 0
-                    shown, peak = (grid, 1.0) if taught else (within_range(grid[None, None])[0, 0], float(grid.max()))
-                    regions += _regions(channel, image_id, shown, geometry, threshold, peak)
+                    regions += _regions(channel, image_id, grid, geometry, threshold, peak)
         return Answered(regions=sorted(regions, key=lambda r: -(r.score or 0.0)), maps=maps)
 
 
-def within_range(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """[m, C, *grid] maps, each from 0 at its least value to 1 at its highest; an even one is 0.
+def _places(one: Asked, logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    """[C, *grid] logits as a fold model's maps: probabilities where regions taught, else likely places."""
+    return np.asarray(expit(logits.astype(np.float32))) if _given(one).weight > 0 else likely_places(logits)
 
-    The level of a map that only labels taught means nothing: it says where rather, not whether.
-    """
-    axes = tuple(range(2, values.ndim))
-    least = values.min(axis=axes, keepdims=True)
-    span = values.max(axis=axes, keepdims=True) - least
-    return np.asarray(np.divide(values - least, span, out=np.zeros_like(values), where=span > 0))
+
+def _peaks(one: Asked, logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    """[C] probability that a value of 1 of each map stands for."""
+    if _given(one).weight > 0:
+        return np.ones(len(logits), np.float32)
+    return np.asarray(expit(logits.astype(np.float32).reshape(len(logits), -1).max(axis=1)))
 
 
 def _threshold(one: Asked, channel: tuple[str, str]) -> float:
@@ -418,50 +413,16 @@ def _regions(
     return [Region(label, image_id, box, target=target, reader=READER, score=score) for box, score in boxes]
 
 
-def locate(maps: Maps, question: Question, pool: Pool, progress: Callable[[int], None] | None = None) -> list[Located]:
-    """Every (image, label) pair in which a reader drew a region, scored on the original pixels."""
-    drawn = [_drawn(cohort) for cohort in pool.cohorts]
-    thresholds = maps.thresholds[pool.fold_model].mean(axis=1)  # [n, C]
-    found = []
-    for place, (study, image_row) in enumerate(zip(maps.study, maps.image_row, strict=True)):
-        number = pool.cohort[study]
-        for channel, (target, label) in enumerate(question.localized):
-            if (int(image_row), target, label) in drawn[number]:
-                cohort, geometry = pool.cohorts[number], maps.geometry[place]
-                truth = cohort.mask(int(image_row), target, label)
-                if truth is not None and truth.any():
-                    values = maps.values[place, channel].astype(np.float32)
-                    threshold = float(thresholds[study, channel])
-                    boxes, scores = map_to_boxes(values, threshold, geometry)
-                    drawn_boxes = cohort.boxes(int(image_row), target, label)
-                    original = geometry.map_to_original(values)
-                    pair = score_map(original, threshold, boxes, scores, truth, drawn_boxes)
-                    found.append(Located(channel, place, int(study), pair))
-        if progress is not None:
-            progress(1)
-    return found
+def spaced(ranked: Sequence[Any], number: int) -> list[tuple[str, Any]]:
+    """At most `number` of them at even ranks, from the first, the worst, to the last, the best.
 
-
-def _drawn(cohort: Cohort) -> set[tuple[int, str, str]]:
-    """(row in images, target, label) of every region."""
-    row = {image: i for i, image in enumerate(cohort.images["image_id"])}
-    regions = cohort.regions
-    return {
-        (row[image], target, label)
-        for image, target, label in zip(regions["image_id"], regions["target"], regions["label"], strict=True)
-    }
-
-
-def channel_names(question: Question) -> list[str]:
-    """The label's part of a metric's name for each channel: with its target where two targets share a label."""
-    labels = [label for _, label in question.localized]
-    return [label if labels.count(label) == 1 else f"{target}_{label}" for target, label in question.localized]
-
-
-def at_ranks(ranked: Sequence[Any]) -> list[tuple[str, Any]]:
-    """The first, the middle and the last as best, median and worst; fewer where there are fewer."""
-    places = dict.fromkeys([0, len(ranked) // 2, len(ranked) - 1]) if ranked else {}
-    return [(which, ranked[place]) for which, place in zip(("best", "median", "worst"), places, strict=False)]
+    >>> spaced("abcdefghi", 3), spaced("a", 3)
+    ([('worst', 'a'), ('rank 5 of 9', 'e'), ('best', 'i')], [('worst', 'a')])
+    """
+    last = len(ranked) - 1
+    ranks = dict.fromkeys(np.linspace(0, last, min(number, len(ranked))).round().astype(int).tolist())
+    names = {0: "worst", last or -1: "best"}
+    return [(names.get(rank, f"rank {rank + 1} of {len(ranked)}"), ranked[rank]) for rank in ranks]
 
 
 def _picture(maps: Maps, case: Case, pair: Located, label: str, which: str) -> Picture:

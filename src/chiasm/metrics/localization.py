@@ -28,6 +28,7 @@ _RANGE = "mean over thresholds of the map within its range"
 _AFLOC = f"after the released evaluation of AFLoc: central square, thresholds .1 to .5 of a map in [-1, 1], {_WHERE}"
 PROTOCOLS = {
     "miou": f"IoU of the map cut at its threshold and the union of truth regions, {_WHERE}",
+    "miou_fitted": f"IoU of the map cut at a threshold fitted on boxes of validation patients, which answers do not use, {_WHERE}",
     "dice": f"Dice of the map cut at its threshold and the union of truth regions, {_WHERE}",
     "box_iou": f"IoU of the box of highest score and the truth box it fits best, 0 without a box, {_WHERE}",
     "pointing": f"pointing game: is the map's maximum in a truth region (no tolerance; of tied maxima the share), {_WHERE}",
@@ -144,7 +145,9 @@ def map_to_boxes(values: NDArray[np.floating], threshold: float, geometry: Geome
 def boxes_of(original: NDArray[np.floating], threshold: float) -> tuple[Floats, Floats]:
     """As `map_to_boxes`, of a map that already lies on the original pixels."""
     boxes, parts = mask_boxes(original >= threshold)
-    scores = np.asarray(ndimage.maximum(original, parts, np.arange(1, len(boxes) + 1)), np.float64).reshape(-1)
+    # `ndimage.maximum` sorts the whole image
+    places = enumerate(ndimage.find_objects(parts), start=1)
+    scores = np.array([original[place][parts[place] == number].max() for number, place in places], np.float64)
     best_first = np.argsort(-scores, kind="stable")
     return boxes[best_first], scores[best_first]
 
@@ -188,8 +191,9 @@ def score_map(
 
 
 def summarize(scores: Sequence[Mapping[str, float]], resamples: Resamples) -> dict[str, Estimate]:
-    """The mean of each figure over the dicts of `score_map`, one dict a row of `resamples`."""
-    return {name: resamples.mean([row[name] for row in scores], text) for name, text in PROTOCOLS.items()}
+    """The mean of each figure that the dicts of `score_map` hold, one dict a row of `resamples`."""
+    named = {name: text for name, text in PROTOCOLS.items() if name in scores[0]}
+    return {name: resamples.mean([row[name] for row in scores], text) for name, text in named.items()}
 
 
 MAP_THRESHOLDS = np.linspace(0, 1, 51)[1:-1]

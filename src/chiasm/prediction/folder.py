@@ -17,7 +17,7 @@ from chiasm.formats.cells import reason
 from chiasm.prediction.phrases import ground
 from chiasm.prediction.predictor import AT_ONCE, Predictor, load_predictor
 from chiasm.prediction.read import name_of, read_study
-from chiasm.prediction.write import Writer, Written
+from chiasm.prediction.write import Writer, Written, write_boxes
 from chiasm.study import Prediction, Study
 
 
@@ -54,7 +54,7 @@ def answer_inputs(
 
     Returns:
         the predictions and what was written: files and folders first, then cohorts, by study id within each.
-        `out/rejected.csv` lists the inputs that were not taken.
+        `out/rejected.csv` lists the inputs that were not taken, `out/boxes.csv` every predicted box, where the run has maps.
 
     Raises:
         InputError: no input could be taken (of several; the fault of a single one is raised as it is), `report` or `record`
@@ -89,6 +89,8 @@ def answer_inputs(
             found = [ground(prediction, phrase).to_json() for phrase in phrases]
             prediction = replace(prediction, heads={**prediction.heads, "phrases": found})
         answered.append(writer.write(prediction, cohort, row))
+    if any(each.prediction.maps for each in answered):
+        write_boxes([each.prediction for each in answered], out / "boxes.csv")
     rejects.write(out / "rejected.csv")
     rejects.raise_refused(len(answered), out / "rejected.csv")
     if not answered:

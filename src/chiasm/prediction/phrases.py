@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.domains.chest.frame import frame_parts, name_parts
-from chiasm.heads.localization import LocalizationOptions, within_range
+from chiasm.heads.localization import LocalizationOptions
+from chiasm.heads.maps import within_range
 from chiasm.metrics.localization import map_to_boxes
 from chiasm.report.attributes import Described, describe_findings
 from chiasm.study import Prediction, State

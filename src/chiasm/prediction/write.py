@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from chiasm.atomic import write_bytes, write_json
+from chiasm.atomic import write_bytes, write_csv, write_json
 from chiasm.cohort.store import Cohort
 from chiasm.prediction.page import describe_run, draw_images, tell_patient
 from chiasm.study import Prediction
@@ -70,6 +70,21 @@ class Writer:
             free = f"{stem}-{number}{ending}"
         self._names.add(free.lower())
         return free
+
+
+def write_boxes(predictions: Sequence[Prediction], path: Path) -> None:
+    """Every predicted box as a line of CSV, in pixels of the original image; `phrase` is empty for the boxes of findings."""
+    rows: list[tuple[object, ...]] = []
+    for each in predictions:
+        rows += [
+            (each.study_id, r.image_id, f"{r.target}/{r.label}", "", *r.box, r.score) for r in each.regions if r.box
+        ]
+        for said in each.heads.get("phrases", ()):
+            rows += [
+                (each.study_id, b["image_id"], said["finding"], said["phrase"], *b["box"], b["score"])
+                for b in said["boxes"]
+            ]
+    write_csv(path, [("study_id", "image_id", "finding", "phrase", "x_min", "y_min", "x_max", "y_max", "score"), *rows])
 
 
 def to_json(prediction: Prediction) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from chiasm.report.attributes import Described, describe_findings
 from chiasm.report.sections import read_lexicon
 from chiasm.study import State
 
+PLACE = ("side", "zone", "lobe")
+"""Kinds of words that name a part of the lungs."""
+
 
 @cache
 def attribute_values(kind: str) -> tuple[str, ...]:
@@ -42,22 +45,23 @@ def _values(own: Sequence[Described], kind: str) -> set[str]:
 
 def statement_arrays(
     texts: Sequence[str], findings: Sequence[str], kinds: Sequence[str]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], list[list[dict[str, set[str]]]]]:
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], list[list[list[dict[str, list[str]]]]]]:
     """What n texts state of C findings.
 
     Returns:
         present, known: [n, C]; attributes: [n, C, A] over the values of every kind, side by side, none of a kind that is not stated;
-        and of each text and finding the words of place by kind, empty where it is not present.
+        and of each text and finding the words of place of each of its statements by kind, none where it is not present.
     """
     pairs = [(kind, value) for kind in kinds for value in attribute_values(kind)]
     present, known = np.zeros((2, len(texts), len(findings)), bool)
     attributes = np.zeros((len(texts), len(findings), len(pairs)), bool)
-    places: list[list[dict[str, set[str]]]] = []
+    places: list[list[list[dict[str, list[str]]]]] = []
     for i, text in enumerate(texts):
         said = stated(text, findings)
         for c, name in enumerate(findings):
             own = said.get(name, [])
             known[i, c], present[i, c] = bool(own), bool(_present(own))
             attributes[i, c] = [value in _values(own, kind) for kind, value in pairs]
-        places.append([{k: _values(said.get(n, []), k) for k in ("side", "zone", "lobe")} for n in findings])
+        placed = [[{k: one.values(k) for k in PLACE} for one in _present(said.get(n, []))] for n in findings]
+        places.append(placed)
     return present, known, attributes, places

@@ -38,7 +38,7 @@ class LabelFit(Fit):
     """As `Fit`, for studies as they come.
 
     Attributes:
-        map_threshold: at which the label's map becomes boxes, fitted on validation boxes.
+        map_threshold: where the label's map is cut, fitted on validation boxes; of maps without boxes a second figure alone uses it.
         shown: inputs ("image+record") -> the fit for studies that show just these, where there were enough.
     """
 

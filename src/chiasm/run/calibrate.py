@@ -18,6 +18,7 @@ from chiasm.encoding.levels import Levels
 from chiasm.encoding.levels import answers as answers_of
 from chiasm.encoding.plan import Plan
 from chiasm.heads.localization import LocalizationHead
+from chiasm.heads.maps import likely_places, within_range
 from chiasm.metrics.attribution import subsets
 from chiasm.metrics.calibration import (
     FEWEST_FOR_THRESHOLD,
@@ -98,11 +99,7 @@ def judge(fold_model: FoldModelOver) -> Judged:
                 mean, std = fold_model.plan.scaling[target][k] if target in fold_model.plan.scaling else (0.0, 1.0)
                 logits = said.logits[target][:, k][known].astype(np.float64) * std + mean
                 answers[shown][target, label] = LabelAnswers(truth[known, k] * std + mean, logits, people[rows][known])
-    looked_at = getattr(fold_model.recipe.active_heads.get(LocalizationHead.name), "weight", 0)  # at 0 no region is
-    maps = {
-        place: list(_drawn_maps(fold_model, everything, place, people)) if looked_at else []
-        for place in fold_model.plan.localized
-    }
+    maps = {place: list(_drawn_maps(fold_model, everything, place, people)) for place in fold_model.plan.localized}
     return Judged(fold_model.plan, frozenset(people[fold_model.split["test"]].tolist()), answers, maps)
 
 
@@ -118,11 +115,17 @@ def _drawn_maps(
     maps, channel = answers.heads.get(LocalizationHead.name), fold_model.plan.localized.index(place)
     if maps is None:
         return
+    taught = getattr(fold_model.recipe.active_heads[LocalizationHead.name], "weight", 0) > 0
     for grid, (index, row) in zip(maps.values, maps.index, strict=True):
         cohort = fold_model.loader.cohorts[fold_model.loader.cohort_of(int(index))[0]]
         truth = cohort.mask(int(row), *place)
         if truth is not None and truth.any():
-            values = cohort.geometry(int(row)).map_to_original(expit(grid[channel].astype(np.float32)))
+            own = (
+                expit(grid[[channel]].astype(np.float32))
+                if taught
+                else within_range(likely_places(grid[[channel]])[None])[0]
+            )
+            values = cohort.geometry(int(row)).map_to_original(own[0])
             yield str(people[int(index)]), ious_by_threshold(values, truth)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from chiasm.domains.chest.frame import IN_LUNGS, ZONES, frame_parts, lung_field, name_parts
+from chiasm.domains.chest.frame import IN_HEART, IN_LUNGS, ZONES, frame_parts, name_parts, organ_field
 from chiasm.encoding.raster import cover
 from chiasm.sources.phantom_chest import read
 
@@ -20,17 +20,25 @@ def lesions():
     return found
 
 
-def test_lesions_of_the_phantoms_lungs_lie_where_lungs_are_likely(lesions):
-    field = lung_field(GRID)
+@pytest.mark.parametrize(("names", "number"), [(IN_LUNGS, 30), (IN_HEART, 5)])
+def test_what_the_phantom_draws_lies_where_its_organ_is_likely(lesions, names, number):
+    field = organ_field(names[0], GRID)
     assert field.max() <= 1 and field.min() > 0
-    likely = [float((share * (field > np.exp(-2))).sum() / share.sum()) for name, share in lesions if name in IN_LUNGS]
-    assert len(likely) > 30
+    likely = [float((share * (field > np.exp(-2))).sum() / share.sum()) for name, share in lesions if name in names]
+    assert len(likely) > number
     assert np.mean(likely) > 0.9
     assert (field > np.exp(-2)).mean() < 0.6
 
 
-def test_the_field_is_the_same_on_both_sides():
-    assert np.allclose(lung_field(GRID), lung_field(GRID)[:, ::-1])
+def test_lungs_lie_alike_on_both_sides_and_the_heart_more_on_the_patients_left():
+    lungs, heart = organ_field("edema", GRID), organ_field("cardiomegaly", GRID)
+    assert np.allclose(lungs, lungs[:, ::-1])
+    assert heart[:, 8:].sum() > heart[:, :8].sum()
+
+
+@pytest.mark.parametrize("name", ["fracture", "support_devices", "a finding that no list knows"])
+def test_what_belongs_to_no_organ_may_lie_anywhere(name):
+    assert (organ_field(name, GRID) == 1).all()
 
 
 @pytest.mark.parametrize(

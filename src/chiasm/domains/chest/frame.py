@@ -1,7 +1,7 @@
-"""The anatomical frame of a frontal chest radiograph: where lungs lie in the image, and which part of them a word names.
+"""The anatomical frame of a frontal chest radiograph: where lungs and heart lie in the image, and which part of them a word names.
 
-It is fixed: lungs of the size and place that frontal films give them (of the phantom's bodies, `anatomy.draw_body`), so it asks for no
-box and no network. A finding of the lungs seen outside of it is more likely to be a shortcut (a marker, a border, the exposure).
+It is fixed: organs of the size and place that frontal films give them (of the phantom's bodies, `anatomy.draw_body`), so it asks for no
+box and no network. A finding of an organ seen outside of it is more likely to be a shortcut (a marker, a border, the exposure).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 
 CENTRE, RADII = (0.42, -0.05), (0.28, 0.50)
 """Middle of the image's right lung, and its half-axes (across, along), where the image reaches from -1 to 1."""
+HEART_CENTRE, HEART_RADII = (0.14, 0.34), (0.36, 0.36)
+"""Of the heart, in the same frame."""
 SIDES = ("right", "left")  # the patient's: right is the image's left
 EDGES = {"upper": -1.0, "mid": -0.3, "lower": 0.15}
 """Zone -> its upper edge, in the same frame."""
@@ -25,14 +27,23 @@ PARTS = tuple((side, zone) for side in SIDES for zone in EDGES)
 ZONES = {"apex": "upper", "upper": "upper", "mid": "mid", "hilum": "mid", "lower": "lower", "base": "lower"}
 """Zone as a report names it -> zone of the frame; lobes are not zones, and the others name no height."""
 _LOBES = {"upper": ("upper",), "middle": ("mid", "lower"), "lingula": ("mid", "lower"), "lower": ("mid", "lower")}
-_ELSEWHERE = ("cardiomegaly", "enlarged_cardiomediastinum", "hernia", "fracture", "support_devices", "normal")
-IN_LUNGS = tuple(name for name in FINDINGS if name not in _ELSEWHERE)
-"""Findings of lung and pleura; a finding that the vocabulary does not know may lie anywhere."""
+IN_HEART = ("cardiomegaly", "enlarged_cardiomediastinum")
+_ANYWHERE = ("hernia", "fracture", "support_devices", "normal")
+IN_LUNGS = tuple(name for name in FINDINGS if name not in (*IN_HEART, *_ANYWHERE))
+"""Findings of lung and pleura."""
 
 
-def lung_field(grid: tuple[int, int]) -> Floats:
-    """[h, w] in (0, 1]: how likely a cell of the image is one of lung, an ellipse with a soft edge for each."""
+def organ_field(finding: str, grid: tuple[int, int]) -> Floats:
+    """[h, w] in (0, 1]: how likely a finding lies in a cell, an ellipse with a soft edge for each lung or for the heart.
+
+    A finding of neither, or one that the vocabulary does not know, may lie anywhere: 1.
+    """
     x, y = _centres(grid)
+    if finding in IN_HEART:
+        squares = (((x, y)[i] - HEART_CENTRE[i]) ** 2 / HEART_RADII[i] ** 2 for i in (0, 1))
+        return np.asarray(np.exp(-sum(squares)))
+    if finding not in IN_LUNGS:
+        return np.ones(grid)
     lungs = [((x - side * CENTRE[0]) / RADII[0]) ** 2 + ((y - CENTRE[1]) / RADII[1]) ** 2 for side in (-1, 1)]
     return np.asarray(np.exp(-np.minimum(*lungs)))
 

@@ -26,6 +26,7 @@ class Drawn:
     Attributes:
         box: None where the reader looked and drew nothing.
         frame: (width, height) of the picture it was drawn on, or None for the pixels of the file.
+        phrase: the words of a report that it shows, or "".
     """
 
     box: Box | None
@@ -34,6 +35,7 @@ class Drawn:
     reader: str
     frame: tuple[int, ...] | None
     where: str
+    phrase: str = ""
 
     def within(self, shape: tuple[int, ...]) -> tuple[Box | None, str]:
         """The box in an original frame of `shape` [..., H, W], clipped at its edges; None and why if nothing is left."""
@@ -58,7 +60,7 @@ class Drawn:
 
 def check_boxes(part: Boxes, frame: pd.DataFrame, name: str) -> list[str]:
     """Columns the map names and the table lacks."""
-    wanted = [*part.columns, *filter(None, (part.label_column, part.image, part.study))]
+    wanted = [*part.columns, *filter(None, (part.label_column, part.phrase, part.image, part.study))]
     return [lacking(column, frame, f"boxes of {name}") for column in wanted if column not in frame.columns]
 
 
@@ -82,6 +84,7 @@ def read_boxes(part: Boxes, frame: pd.DataFrame, name: str, form: Format) -> tup
     size = values[2:] - values[:2] if part.corners else values[2:]
     corners = np.concatenate([values[:2], values[:2] + size])
     target = snake_case(part.target)
+    silent = is_missing(frame[part.phrase], form.words) if part.phrase else np.ones(len(frame), bool)
     drawn: dict[int, Drawn] = {}
     if part.file and part.label:
         nothing = (None, label_name(part.label), target, part.reader, part.frame)
@@ -100,7 +103,8 @@ def read_boxes(part: Boxes, frame: pd.DataFrame, name: str, form: Format) -> tup
             continue
         x_min, y_min, x_max, y_max = (float(value) for value in corners[:, i])
         box = (x_min, y_min, x_max, y_max)
-        drawn[i] = Drawn(box, label, target, part.reader, part.frame, where[i])
+        phrase = frame[part.phrase].iloc[i] if part.phrase and not silent[i] else ""
+        drawn[i] = Drawn(box, label, target, part.reader, part.frame, where[i], str(phrase).strip())
     return drawn, rejected
 
 

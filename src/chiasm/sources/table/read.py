@@ -235,7 +235,9 @@ class _StudyReader:
             if box is not None and self._agrees(
                 drawn.target, drawn.label, drawn.reader, findings, drawn.where, "a box"
             ):
-                regions.append(Region(drawn.label, image.image_id, box, None, drawn.target, drawn.reader))
+                regions.append(
+                    Region(drawn.label, image.image_id, box, None, drawn.target, drawn.reader, phrase=drawn.phrase)
+                )
         return regions
 
     def _masks(self, images: _Images, findings: _Findings) -> list[Region]:

@@ -224,7 +224,8 @@ class Labels(_Part):
 class Boxes(_Part):
     """Boxes: four `columns` x, y, width, height (`corners`: x_min, y_min, x_max, y_max) of this table or of a `file`.
 
-    `frame` is the [width, height] of the picture the boxes were drawn on, where the files have been resized since.
+    `frame` is the [width, height] of the picture the boxes were drawn on, where the files have been resized since. `phrase` is the
+    column with the words of the report that a box shows.
     """
 
     columns: Columns
@@ -234,6 +235,7 @@ class Boxes(_Part):
     study: Name | None = None
     label: str | None = None
     label_column: Name | None = None
+    phrase: Name | None = None
     frame: Annotated[tuple[Annotated[int, Field(gt=0)], ...] | None, BeforeValidator(_many)] = None
     target: str = "findings"
     reader: str = ""
