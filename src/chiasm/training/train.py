@@ -44,7 +44,7 @@ from chiasm.run.answers import write_calibration
 from chiasm.run.calibrate import calibrate, judge, tell_left_out
 from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.fit_novelty import ask_apart, fit_disagreement, fit_novelty
-from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_model
+from chiasm.run.fold_model import FoldModelOver, begin_fold_model, blank_batch, load_fold_model
 from chiasm.run.folder import Init, Run, read_run, seal_run, write_run
 from chiasm.run.model import Model
 from chiasm.run.novelty import write_novelty
@@ -111,27 +111,31 @@ def train(
             if resume
             else _prepare(recipe, opened, out, folds, repeats, init)
         )
-        _fit_all(info, opened, out, init, resume)
-        notes = calibrate_folds(out, info, opened)
+        notes = _fit_all(info, opened, out, init, resume)
+        notes += calibrate_folds(out, info, opened)
         info = replace(info, status="finished", notes=tuple(dict.fromkeys([*info.notes, *notes])))
         write_run(out, info)
         seal_run(out, info)
     return info
 
 
-def _fit_all(info: Run, cohorts: Sequence[Cohort], out: Path, init: Path | None, resume: bool) -> None:
-    """Train every fold model that is not trained."""
-    start = find_start(info, init, out)
+def _fit_all(info: Run, cohorts: Sequence[Cohort], out: Path, init: Path | None, resume: bool) -> list[str]:
+    """Train every fold model that is not trained; sentences on what users must know of it."""
+    start, notes = find_start(info, init, out), list[str]()
     for number, name in enumerate(info.fold_models):
         if not (out / name / "weights.safetensors").is_file():
             if len(info.fold_models) > 1 and _is_main():
                 say(f"fold {number + 1} of {len(info.fold_models)}")
             try:
-                fit_fold(out / name, cohorts, info.init, start)
-            except TrainingError:
+                notes += fit_fold(out / name, cohorts, info.init, start)
+            except (TrainingError, RecipeError):
                 if _is_main() and not resume and not any(out.rglob("*.safetensors")):
                     shutil.rmtree(out)  # nothing was learned yet: the folder would only stand in the way
                 raise
+    if _is_main():
+        for note in dict.fromkeys(notes):
+            say(note)
+    return notes
 
 
 def _is_main() -> bool:
@@ -268,22 +272,28 @@ def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, re
 # --- one model ---------------------------------------------------------------------------------------------------------
 
 
-def fit_fold(folder: Path, cohorts: Sequence[Cohort], init: Init | None = None, start: Path | None = None) -> None:
+def fit_fold(folder: Path, cohorts: Sequence[Cohort], init: Init | None = None, start: Path | None = None) -> list[str]:
     """Train the fold model that `begin_fold` began: its weights are in `folder` at the end.
 
     Args:
         init, start: the run whose encoders it begins with, and where that is now.
 
+    Returns:
+        sentences on what users must know of it.
+
     Raises:
+        RecipeError: an encoder does not take the cohort's images or texts. RunError: pretrained weights have changed.
         TrainingError: a loss that is not finite, or nothing to train or validate on.
     """
     encoders = starting_weights(folder, init, start) if start is not None else {}
     fold_model = begin_fold_model(folder, cohorts, encoders)
     if isinstance(fold_model.model, Baseline):
         _fit_classifiers(fold_model, fold_model.model)
-    else:
-        _measure(fold_model, fold_model.model, init.modalities if init is not None else ())
-        _optimize(fold_model, TrainingModule(fold_model, fold_model.model))
+        return []
+    _measure(fold_model, fold_model.model, init.modalities if init is not None else ())
+    module = TrainingModule(fold_model, fold_model.model)
+    _optimize(fold_model, module)
+    return module.notes
 
 
 def calibrate_folds(out: Path, info: Run, cohorts: Sequence[Cohort]) -> list[str]:
@@ -395,6 +405,7 @@ def _optimize(fold_model: FoldModelOver, module: TrainingModule) -> None:
         default_root_dir=folder,
     )
     begun = checkpoints / "last.safetensors"
+    module.notes += fall_back(module.model, blank_batch(fold_model.plan), trainer)
     with warnings.catch_warnings():
         # advice on loader workers and log intervals, and a deprecation between torch and Lightning: not the user's
         warnings.filterwarnings("ignore", module=r"lightning\.")
@@ -406,11 +417,42 @@ def _optimize(fold_model: FoldModelOver, module: TrainingModule) -> None:
     _write_weights(folder, {key: weights[f"model.{key}"] for key in module.answering})
 
 
+def fall_back(model: Model, blank: Batch, trainer: pl.Trainer) -> list[str]:
+    """Let encoders compute in 32 bits that have a layer which this processor cannot compute in the precision of training.
+
+    Args:
+        blank: a study with everything.
+
+    Returns:
+        a sentence on each.
+    """
+    precision, device = trainer.precision_plugin, trainer.strategy.root_device
+    notes = []
+    for modality in [m for m in ("image", "text") if m in model.modalities] if "mixed" in precision.precision else ():
+        encoder = model.encoders[modality].eval()
+        try:
+            with precision.forward_context():
+                model.to(device).encode(blank.to(device), (modality,))
+        except RuntimeError:
+            forward = encoder.forward
+            encoder.forward = torch.autocast(device.type, enabled=False)(forward)
+            model.encode(blank.to(device), (modality,))
+            notes.append(
+                f"The {modality} encoder is trained in 32 bits, for this processor cannot compute one of its layers in "
+                f"{precision.precision}."
+            )
+        encoder.train()
+    return notes
+
+
 class TrainingModule(pl.LightningModule):  # type: ignore[misc]
     """The model as Lightning trains it: modality dropout, losses by name, AdamW under a warm-up and a cosine.
 
     Beside the answer each modality answers alone, to be watched and balanced. Of that nothing reaches the rest of the model,
     its random state or its clipped gradient, unless the recipe says so: the weights are those of a training unwatched.
+
+    Attributes:
+        notes: sentences on what users must know of the training.
     """
 
     def __init__(self, fold_model: FoldModelOver, model: Model) -> None:
@@ -428,6 +470,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self.seed_ = _seed(fold_model)
         self.random: dict[str, Tensor] | None = None
         self.seen: list[tuple[int, dict[str, Loss]]] = []
+        self.notes: list[str] = []
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The epoch's order is a permutation keyed by (seed, epoch); each process takes its share of every batch."""
