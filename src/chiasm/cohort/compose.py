@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from chiasm.cohort.generated import FILE, GeneratedTexts
-from chiasm.cohort.store import Cohort
+from chiasm.cohort.store import Cohort, CohortLike, open_cohorts
 from chiasm.errors import InputError, WriterError
 from chiasm.progress import Progress
 from chiasm.report.content import read_content, read_image_content
 from chiasm.report.findings import LABELED_SECTIONS
 from chiasm.report.masking import mask_identifiers
-from chiasm.report.writers import TEXT_KINDS, Task, Writer, Written
+from chiasm.report.writers import TEXT_KINDS, Task, Writer, Written, open_writer
 from chiasm.report.writers.ask import LONGEST_REPORT
 from chiasm.study import Study
 
@@ -32,9 +32,9 @@ Waiting = dict[Future[Written], tuple[Study, Task]]
 
 
 def write_texts(
-    cohort: Cohort,
-    writer: Writer,
-    kind: str,
+    cohort: CohortLike,
+    writer: Writer | str,
+    kind: str = "structured-report",
     *,
     seed: int = 0,
     concurrency: int = 4,
@@ -47,6 +47,8 @@ def write_texts(
     the writer gave no answer. After an interruption what was written stands.
 
     Args:
+        cohort: in a folder. writer: what writes, or its name as `chiasm write --writer` takes it: "template", "local:PATH".
+        kind: "structured-report" or "image-description".
         concurrency: the most questions at a time (a model in this process takes one).
         limit: the most texts to write now. pictures: of each study, for an image description by a model that reads images.
 
@@ -58,6 +60,8 @@ def write_texts(
         InputError: no such kind, or pictures for a writer or a kind that has no use for them. CohortError: texts are damaged, or are being written by another process.
         WriterError: the writer refuses, or `IN_A_ROW` studies in a row got no answer; what was written before stands.
     """
+    (cohort,) = open_cohorts(cohort, on_disk=True)
+    writer = open_writer(writer, seed=seed) if isinstance(writer, str) else writer
     if kind not in TEXT_KINDS:
         raise InputError("there is no such kind of text", expected=" or ".join(TEXT_KINDS), got=kind)
     if pictures and not (writer.reads_images and kind == "image-description"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from chiasm.encoding.plan import Plan
 from chiasm.errors import InputError, RunError
 from chiasm.run.ensemble import predict_together
 from chiasm.run.fold_model import FoldModel, load_fold_models
-from chiasm.run.folder import read_run
+from chiasm.run.folder import RunLike, folder_of, read_run
 from chiasm.run.notes import find_notes, has_check, prepare_check
 from chiasm.runtime.torch import Memo
 from chiasm.study import About, Note, Prediction, Study
@@ -118,7 +117,7 @@ class Predictor:
                 yield replace(prediction, notes=(*self.notes, *found, *prediction.notes))
 
 
-def load_predictor(run: Path | str, *, strict: bool = False) -> Predictor:
+def load_predictor(run: RunLike, *, strict: bool = False) -> Predictor:
     """Load a finished run once, to answer any number of studies.
 
     Args:
@@ -127,7 +126,7 @@ def load_predictor(run: Path | str, *, strict: bool = False) -> Predictor:
     Raises:
         RunError: no run, an unfinished or a damaged one; or, if strict, one that cannot tell.
     """
-    run = Path(run)
+    run = folder_of(run)
     return Predictor(load_fold_models(run), read_run(run).data_notes, strict=strict)
 
 

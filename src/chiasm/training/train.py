@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from chiasm.atomic import locked, whole_file, whole_folder, write_csv, write_text
 from chiasm.checkpoint import SafeCheckpointIO, random_state, read_checkpoint, restore_random_state
 from chiasm.cohort.generated import check_texts
-from chiasm.cohort.store import Cohort
+from chiasm.cohort.store import Cohort, CohortLike, open_cohorts
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.strata import find_strata
 from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
@@ -39,13 +39,13 @@ from chiasm.models.image.augment import augment, uniforms
 from chiasm.models.record.encoder import RecordEncoder
 from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.progress import Progress, say
-from chiasm.recipe import Evaluate, Recipe
+from chiasm.recipe import Evaluate, Recipe, read_recipe
 from chiasm.run.answers import write_calibration
 from chiasm.run.calibrate import calibrate, judge, tell_left_out
 from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.fit_novelty import ask_apart, fit_disagreement, fit_novelty
 from chiasm.run.fold_model import FoldModelOver, begin_fold_model, blank_batch, load_fold_model
-from chiasm.run.folder import Init, Run, read_run, seal_run, write_run
+from chiasm.run.folder import Init, Run, RunLike, Trained, folder_of, read_run, seal_run, write_run
 from chiasm.run.model import Model
 from chiasm.run.novelty import write_novelty
 from chiasm.run.split import read_split
@@ -67,20 +67,20 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertis
 
 
 def train(
-    recipe: Recipe,
-    cohorts: Sequence[Path],
-    out: Path,
+    recipe: Recipe | str | Path,
+    cohorts: CohortLike | Sequence[CohortLike],
+    out: Path | str,
     *,
     resume: bool = False,
     folds: int = 1,
     repeats: int = 1,
-    init: Path | None = None,
-) -> Run:
+    init: RunLike | None = None,
+) -> Trained:
     """Train a recipe on cohorts and write a run.
 
     Args:
-        recipe: as read; what the cohorts lack is switched off and said so in `run.json` ("notes").
-        cohorts: folders; a target that one of them lacks is masked for its studies.
+        recipe: its name, its file, or as read; what the cohorts lack is switched off and said so in `run.json` ("notes").
+        cohorts: one or several, in folders; a target that one of them lacks is masked for its studies.
         out: the run folder, new unless `resume`.
         resume: go on from the last finished epoch of a run that was cut off.
         folds, repeats: K patient folds, R times, instead of the cohort's split, stratified by the recipe's first target. Each
@@ -89,7 +89,7 @@ def train(
             fold k begins fold k. To resume, the run folder knows it, and needs it only before the first checkpoint.
 
     Returns:
-        what `run.json` says.
+        what `run.json` says, and where the run is.
 
     Raises:
         RunError: `out` exists (or, to resume, does not fit) or another training writes it; the encoders of `init` are other ones.
@@ -97,11 +97,13 @@ def train(
         CohortError, RecipeError: see the message; also where this machine lacks the devices.
         TrainingError: a loss that is not finite, with the step named; no target left.
     """
-    opened = [Cohort.open_unchanged(path) for path in cohorts]
+    recipe = read_recipe(recipe)
+    opened, out = open_cohorts(cohorts, on_disk=True), Path(out)
+    init = None if init is None else folder_of(init)
     if not _is_main():  # a further process of the same training: the first one has prepared everything
         info = read_run(out)
         _fit_all(info, opened, out, init, resume)
-        return info
+        return Trained.at(out, info)
     _check_machine(recipe)
     if resume:
         read_run(out)  # a folder that is no run gets no lock
@@ -116,7 +118,7 @@ def train(
         info = replace(info, status="finished", notes=tuple(dict.fromkeys([*info.notes, *notes])))
         write_run(out, info)
         seal_run(out, info)
-    return info
+    return Trained.at(out, info)
 
 
 def _fit_all(info: Run, cohorts: Sequence[Cohort], out: Path, init: Path | None, resume: bool) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from chiasm.atomic import locked, whole_folder, write_json
-from chiasm.cohort.store import Cohort
+from chiasm.cohort.store import Cohort, CohortLike, listed, open_cohorts
 from chiasm.comparison.baselines import BASELINES
 from chiasm.documents import Document, read_document, to_json
 from chiasm.encoding.fit import fit_plan
@@ -126,11 +126,11 @@ class Job:
 
 
 def tune(
-    recipes: Sequence[Recipe],
-    cohort: Path | str,
+    recipes: Recipe | str | Path | Sequence[Recipe | str | Path],
+    cohort: CohortLike,
     out: Path | str,
     *,
-    space: Path | None = None,
+    space: Path | str | None = None,
     trials: int = 20,
     folds: int = 5,
     repeats: int = 1,
@@ -158,8 +158,10 @@ def tune(
         RecipeError: space and recipes do not fit. MissingExtraError: Optuna, or what a recipe needs, is not installed.
     """
     begun, out = time.monotonic(), Path(out)
-    opened = [Cohort.open_unchanged(cohort)]
-    jobs = _open_jobs(recipes, opened, out, space, (trials, folds, repeats, inner_folds), metric, baselines)
+    opened = open_cohorts(cohort, on_disk=True)
+    given = [read_recipe(recipe) for recipe in listed(recipes)]
+    space = None if space is None else Path(space)
+    jobs = _open_jobs(given, opened, out, space, (trials, folds, repeats, inner_folds), metric, baselines)
     outer = list(_parts(jobs[0]))
     if part is not None and not 0 <= part < len(outer):
         raise RunError("there is no such part", expected=f"0 to {len(outer) - 1}, an outer fold each", got=str(part))
