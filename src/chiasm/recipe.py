@@ -32,8 +32,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class FrozenRecipeError(RecipeError, ValueError):
-    """A recipe was to be changed in place; a `ValueError`, as of any frozen model."""
+class RecipeValueError(RecipeError, ValueError):
+    """A part of a recipe that Python code makes or changes has values that do not fit: also a `ValueError`."""
 
 
 class _Checked(ModelMetaclass):
@@ -45,7 +45,8 @@ class _Checked(ModelMetaclass):
         except ValidationError as error:
             if cls is Recipe:
                 parse_recipe(keys, "a Recipe")  # tells heads key by key
-            raise _refusal([_problem(problem, cls) for problem in error.errors()], f"a {cls.__name__}") from None
+            told = _refusal([_problem(problem, cls) for problem in error.errors()], f"a {cls.__name__}")
+            raise RecipeValueError(told.what, where=told.where, remedy=told.remedy) from None
 
 
 class Options(BaseModel, metaclass=_Checked):
@@ -58,7 +59,7 @@ class Options(BaseModel, metaclass=_Checked):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise FrozenRecipeError(
+        raise RecipeValueError(
             "a recipe is frozen: it is not changed in place",
             got=f"{type(self).__name__}.{name}",
             remedy='make another: read_recipe(recipe, {"train.epochs": 5})',
