@@ -125,3 +125,18 @@ def test_a_recipe_that_does_not_fit_is_an_error_of_ours(call, problem):
 def test_a_path_of_a_recipe_may_be_a_text(home):
     folder, _ = home
     assert chiasm.read_recipe(str(folder / "mine.yaml")) == chiasm.read_recipe(Path(folder / "mine.yaml"))
+
+
+def test_what_a_notebook_shows_fits_a_screen(home, phantom):
+    folder, run = home
+    recipe, predictor = chiasm.read_recipe(folder / "mine.yaml"), chiasm.load_predictor(run)
+    evaluation = chiasm.evaluate(run)
+    study = phantom.study(0)
+    for shown in (phantom, recipe, run, predictor, evaluation, study, predictor(study)):
+        assert len(repr(shown)) < 1000
+    for shown in (phantom, evaluation, predictor(study)):
+        page = shown._repr_html_()
+        assert page.count("<tr>") == page.count("</tr>") > 1
+    assert "60 studies" in repr(phantom) and str(phantom.path) in repr(phantom)
+    assert repr(run).startswith(f"<Run {folder / 'run'}: fusion-early, finished")
+    assert study == chiasm.Cohort.open(phantom.path).study(0)

@@ -355,6 +355,11 @@ class Recipe(Options):
             _check_baseline(self)
         return self
 
+    def __repr__(self) -> str:
+        inputs = [f"{name} ({given.encoder})" for name, given in self.inputs if given is not None]
+        heads = [*self.targets, *self.active_heads]
+        return f"<Recipe {self.name}: {', '.join(inputs)} -> {self.fusion.name} -> {', '.join(heads)}>"
+
     def save(self, path: str | Path) -> None:
         """Write it as a YAML file, which `read_recipe` and every command read."""
         write_recipe(self, Path(path))

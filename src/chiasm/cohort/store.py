@@ -42,6 +42,8 @@ from chiasm.study import (
     Study,
     Values,
     View,
+    html_table,
+    shorten,
 )
 
 __all__ = [
@@ -191,6 +193,23 @@ class Cohort:
     def in_memory(self) -> bool:
         """Whether it is in no folder: nothing can be kept beside it, such as written texts or cached features."""
         return self._content is not None
+
+    def __repr__(self) -> str:
+        counts = self.meta["counts"]
+        held = f"{counts['studies']} studies of {counts['patients']} patients, {counts['images']} images"
+        return f"<Cohort {self.path} ({self.source}): {held}; targets {shorten(list(self.targets)) or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        counts = self.meta["counts"]
+        splits = ", ".join(f"{count} {name}" for name, count in counts["splits"].items())
+        rows = [
+            ("studies", f"{counts['studies']} of {counts['patients']} patients: {splits}"),
+            ("images", f"{counts['images_2d']} pictures, {counts['images_3d']} volumes; regions: {counts['regions']}"),
+            ("reports", f"{counts['reports']}: {shorten(self.sections)}"),
+            ("record", shorten(list(self.record))),
+            *((f"target {name}", f"{info.kind}: {shorten(info.labels)}") for name, info in self.targets.items()),
+        ]
+        return html_table(str(self.path), ("", ""), rows)
 
     def save(self, out: Path | str) -> Cohort:
         """Write a cohort that is in memory into a new folder, whole or not at all, and open it there: one hash, one content.

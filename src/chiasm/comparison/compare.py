@@ -95,6 +95,9 @@ class Comparison:
     def page(self) -> Path:
         return self.out / "compare.html"
 
+    def __repr__(self) -> str:
+        return "\n".join([f"<Comparison of {self.record.runs[0].name}>", *self.lines()[:20]])
+
     def lines(self) -> list[str]:
         """For people: what stands for each target, first minus other."""
         lines = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ from chiasm.run.records import Compared, Difference, Evaluated, read_compared, r
 from chiasm.run.seen import count_seen
 from chiasm.run.selection import Selection, read_selection
 from chiasm.run.split import read_split
+from chiasm.study import html_table
 from chiasm.summary.page import Selected, Summary, write_page
-from chiasm.summary.tables import Names, leading
+from chiasm.summary.tables import Names, leading, number
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,20 @@ class Evaluation:
     @property
     def page(self) -> Path:
         return self.out / "summary.html"
+
+    def __repr__(self) -> str:
+        lead = self.record.lead[0] if self.record.lead else f"{len(self.metrics)} figures"
+        return f"<Evaluation of {self.record.recipe} on {self.record.patients} patients: {lead}>"
+
+    def _repr_html_(self) -> str:
+        named = {parse_name(name): m for name, m in self.metrics.items()}
+        rows = [
+            (name, number(m.value), "" if m.low is None else f"{number(m.low)} to {number(m.high)}", m.n)
+            for name in leading(named)
+            for m in [named[name]]
+        ]
+        said = "".join(f"<p>{escape(sentence)}</p>" for sentence in (*self.record.lead, *self.warnings))
+        return said + html_table(str(self.page), ("figure", "value", "95% interval", "patients"), rows)
 
     def frame(self) -> pd.DataFrame:
         """Every figure, as `chiasm.evaluation.frames.metrics_frame`."""

@@ -22,7 +22,7 @@ from chiasm.run.fold_model import FoldModel, load_fold_models
 from chiasm.run.folder import RunLike, folder_of, read_run
 from chiasm.run.notes import find_notes, has_check, prepare_check
 from chiasm.runtime.torch import Memo
-from chiasm.study import About, Note, Prediction, Study
+from chiasm.study import About, Note, Prediction, Study, shorten
 
 Given = Study | NDArray[np.generic] | Pillow.Image
 """A study, or an image in memory."""
@@ -57,6 +57,18 @@ class Predictor:
                 remedy="train again, or predict without --strict",
             )
         self.plan = _joint([fold_model.plan for fold_model in fold_models])
+
+    def __repr__(self) -> str:
+        models, plan = len(self.fold_models), self.plan
+        reads = {
+            "images": plan.image_shape,
+            "reports": plan.text_sections,
+            "records": (*plan.numeric, *plan.categories),
+        }
+        said = (
+            f"reads {', '.join(what for what, there in reads.items() if there)}; answers {shorten(list(plan.targets))}"
+        )
+        return f"<Predictor of {models} model{'s' * (models > 1)}: {said}>"
 
     def __call__(self, study: Given, *, report: Words = None, record: Values = None) -> Prediction:
         """The answer to one study; what of it the models do not read stands in `ignored`.

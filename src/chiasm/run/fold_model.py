@@ -174,7 +174,8 @@ def load_fold_model(folder: Path) -> FoldModel:
     Raises:
         RunError: the folder is damaged; or, of a baseline, the frozen encoders that it does not keep are gone or have changed.
     """
-    fold_model = read_untrained(folder)
+    with torch.random.fork_rng(devices=[]):  # the caller's random state stays
+        fold_model = read_untrained(folder)
     model = fold_model.model
     if isinstance(model, Baseline):
         _fill(fold_model)

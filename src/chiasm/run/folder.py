@@ -84,6 +84,10 @@ class Trained(Run):
         object.__setattr__(made, "path", path)
         return made
 
+    def __repr__(self) -> str:
+        models = len(self.fold_models)
+        return f"<Run {self.path}: {self.recipe}, {self.status}, {models} model{'s' * (models > 1)}>"
+
     def __fspath__(self) -> str:
         return str(self.path)
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
+import threading
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -92,12 +95,47 @@ def train(
         what `run.json` says, and where the run is.
 
     Raises:
-        RunError: `out` exists (or, to resume, does not fit) or another training writes it; the encoders of `init` are other ones.
+        RunError: another thread trains; `out` exists (or, to resume, does not fit) or another training writes it; the encoders of `init` are other ones.
         InputError: `init` has seen patients of the test part.
         CohortError, RecipeError: see the message; also where this machine lacks the devices.
         TrainingError: a loss that is not finite, with the step named; no target left.
     """
-    recipe = read_recipe(recipe)
+    with one_training():
+        return _train(read_recipe(recipe), cohorts, out, resume, folds, repeats, init)
+
+
+_TRAINS = threading.Lock()
+"""Held while a training runs: torch's random state is one for all threads."""
+
+
+@contextmanager
+def one_training() -> Iterator[None]:
+    """Keep a second training out of this process, and the caller's random state as it is.
+
+    Raises:
+        RunError: another thread trains.
+    """
+    if not _TRAINS.acquire(blocking=False):
+        raise RunError(
+            "another training runs in this process, and both would draw from one random state",
+            remedy="train one after the other, or each in a process of its own: chiasm train, or ProcessPoolExecutor",
+        )
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        _TRAINS.release()
+
+
+def _train(
+    recipe: Recipe,
+    cohorts: CohortLike | Sequence[CohortLike],
+    out: Path | str,
+    resume: bool,
+    folds: int,
+    repeats: int,
+    init: RunLike | None,
+) -> Trained:
     opened, out = open_cohorts(cohorts, on_disk=True), Path(out)
     init = None if init is None else folder_of(init)
     if not _is_main():  # a further process of the same training: the first one has prepared everything
@@ -147,6 +185,14 @@ def _is_main() -> bool:
 
 def _check_machine(recipe: Recipe) -> None:
     """Refuse what Lightning cannot run here before anything is written."""
+    devices, strategy = recipe.train.devices, recipe.train.strategy
+    if (hasattr(sys, "ps1") or "ipykernel" in sys.modules) and (devices not in (1, "1") or strategy != "auto"):
+        raise RecipeError(
+            "several processes cannot be started from a notebook or an interactive session",
+            expected="train.devices=1 and train.strategy=auto",
+            got=f"train.devices={devices}, train.strategy={strategy}",
+            remedy='save the recipe (recipe.save("mine.yaml")) and run in a terminal: chiasm train mine.yaml COHORT --out RUN',
+        )
     machine = {key: getattr(recipe.train, key) for key in ("precision", "accelerator", "devices", "strategy")}
     try:
         with warnings.catch_warnings():

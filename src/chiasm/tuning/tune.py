@@ -32,7 +32,7 @@ from chiasm.recipe import Recipe, parse_recipe, read_recipe, write_recipe
 from chiasm.run.folder import read_run, seal_run, write_run
 from chiasm.run.selection import Chosen, Selection, read_selection, write_selection
 from chiasm.training.folds import Parts, begin_fold, split_patients
-from chiasm.training.train import calibrate_folds, fit_fold, new_run
+from chiasm.training.train import calibrate_folds, fit_fold, new_run, one_training
 from chiasm.tuning.inner import choose_metric, inner_folds, mean_figure, score_configuration
 from chiasm.tuning.space import Space, baseline_space, read_space
 from chiasm.tuning.trials import Trial, Trials, digest_recipe, recover
@@ -154,7 +154,7 @@ def tune(
         what is missing; and once nothing is, what was chosen and what it is worth.
 
     Raises:
-        RunError: `out` is no such tuning, or one that was asked otherwise, or another process does this part.
+        RunError: another thread trains; `out` is no such tuning, or one that was asked otherwise, or another process does this part.
         RecipeError: space and recipes do not fit. MissingExtraError: Optuna, or what a recipe needs, is not installed.
     """
     begun, out = time.monotonic(), Path(out)
@@ -171,9 +171,10 @@ def tune(
             raise _Spent
 
     try:
-        for number, (fold, parts, seed) in enumerate(outer):
-            for job in jobs if part in (None, number) else ():
-                tune_fold(job, fold, parts, seed, check)
+        with one_training():
+            for number, (fold, parts, seed) in enumerate(outer):
+                for job in jobs if part in (None, number) else ():
+                    tune_fold(job, fold, parts, seed, check)
     except _Spent:
         say(f"the budget of {budget_minutes:g} minutes is spent")
     missing = tuple(clause for job in jobs for clause in _missing(job))
