@@ -83,8 +83,10 @@ def predictions_frame(evidence: Evidence, arm: str = "") -> pd.DataFrame:
                 _truth(value, kind, levels) if here else None
                 for value, here in zip(truth.labels[target][:, k].tolist(), known.tolist(), strict=True)
             ]
-            cuts = own.cuts[target][:, k] if kind is Kind.BINARY and target in own.cuts else np.full(len(pool), np.nan)
-            cuts = np.where(np.isnan(cuts), 0.5, cuts) if kind is Kind.BINARY else cuts
+            threshold = np.full(len(pool), 0.5 if kind is Kind.BINARY else np.nan)
+            if kind is Kind.BINARY and target in own.thresholds:
+                fitted = own.thresholds[target][:, k]
+                threshold = np.where(np.isnan(fitted), threshold, fitted)
             for q, level in enumerate(levels):
                 answer = own.values[target][:, k, q] if kind.leveled else own.values[target][:, k]
                 parts.append(
@@ -96,7 +98,7 @@ def predictions_frame(evidence: Evidence, arm: str = "") -> pd.DataFrame:
                             "level": level,
                             "truth": values,
                             "answer": answer,
-                            "threshold": cuts,
+                            "threshold": threshold,
                         }
                     )
                 )

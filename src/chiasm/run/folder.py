@@ -84,6 +84,12 @@ class Trained(Run):
         object.__setattr__(made, "path", path)
         return made
 
+    def __eq__(self, other: object) -> bool:
+        """Whether run.json says the same of both, wherever they lie."""
+        return isinstance(other, Run) and all(getattr(self, f.name) == getattr(other, f.name) for f in fields(Run))
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
         models = len(self.fold_models)
         return f"<Run {self.path}: {self.recipe}, {self.status}, {models} model{'s' * (models > 1)}>"
