@@ -248,6 +248,8 @@ def test_a_combination_of_answers_learns_without_them_and_still_says_where_it_lo
     answers = {m: {"outcome": torch.ones(2, 1, requires_grad=True)} for m in ("image", "text")}
     present = torch.ones(2, 2, dtype=torch.bool)
     said = heads.train()(answers, present)["outcome"].sum()
-    assert not said.requires_grad or torch.autograd.grad(said, answers["image"]["outcome"], allow_unused=True)[0] is None
+    assert (
+        not said.requires_grad or torch.autograd.grad(said, answers["image"]["outcome"], allow_unused=True)[0] is None
+    )
     (gradient,) = torch.autograd.grad(heads.eval()(answers, present)["outcome"].sum(), answers["image"]["outcome"])
     assert (gradient > 0).all()
