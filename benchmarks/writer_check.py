@@ -20,6 +20,7 @@ from chiasm.report.content import TextContent, finding_name, read_content, read_
 from chiasm.report.description import ImageDescription
 from chiasm.report.structured import build_report
 from chiasm.report.writers.check import check_document, complete_report
+from chiasm.report.writers.entailment import find_unsupported, read_given
 from chiasm.report.writers.task import Task, fill_template
 from chiasm.study import State
 
@@ -65,7 +66,50 @@ WORDINGS = (
 )
 
 
-def tell(content: TextContent, wording: int) -> tuple[str, ...]:
+HELD_OUT = (
+    "One can appreciate {words}.",
+    "Radiographically, {words}.",
+    "{Words} identified.",
+    "We observe {words}.",
+    "Imaging is consistent with {words}.",
+    "Noted: {words}.",
+    "Also, {words} on this radiograph.",
+    "{Words}, as depicted on the image.",
+    "In addition there is {words}.",
+    "The radiograph confirms {words}.",
+)
+"""Wordings by which the list of neutral words was widened: 41 of 100 texts in them had been refused."""
+BLIND = (
+    "The lungs exhibit {words}.",
+    "Inspection reveals {words}.",
+    "{Words} can be made out.",
+    "Visible on this image: {words}.",
+    "Our reading is {words}.",
+    "{Words} stands out.",
+    "The main observation is {words}.",
+    "On this picture, {words} is discernible.",
+    "{Words} is depicted.",
+    "There appears to be {words}.",
+    "Attention is drawn to {words}.",
+    "The examination documents {words}.",
+)
+"""Wordings for which sentences that state a fact were allowed words beyond the list: 41 of 100 had been refused."""
+LAST = (
+    "What can be observed is {words}.",
+    "{Words} catches the eye.",
+    "The examiner sees {words}.",
+    "Demonstration of {words}.",
+    "We are looking at {words}.",
+    "This radiograph is remarkable for {words}.",
+    "Overall picture: {words}.",
+    "{Words} was picked up.",
+    "Conspicuous {words}.",
+    "Here, {words} comes into view.",
+)
+"""Wordings that were written after that, and looked at once, with no change since."""
+
+
+def tell(content: TextContent, wording: int, wordings: tuple[str, ...] = WORDINGS) -> tuple[str, ...]:
     """The facts that are present or uncertain, a sentence each, in a wording of one's own."""
     told = []
     for number, said in enumerate(s for s in content.statements if s.state in (State.PRESENT, State.UNCERTAIN)):
@@ -77,7 +121,7 @@ def tell(content: TextContent, wording: int) -> tuple[str, ...]:
         if said.state is State.UNCERTAIN:
             told.append(("Possible {}.", "There may be {}.", "Suspected {}.")[(wording + number) % 3].format(words))
         else:
-            form = WORDINGS[(wording + number) % len(WORDINGS)]
+            form = wordings[(wording + number) % len(wordings)]
             told.append(form.format(words=words, Words=words[:1].upper() + words[1:]))
     return tuple(sentence[:1].upper() + sentence[1:] for sentence in told)
 
@@ -120,6 +164,12 @@ def reasons(task: Task, sentences: tuple[str, ...], impression: str = "") -> lis
     return check_document(complete_report(sentences, build_report(task.content).verdict, task), task, own)
 
 
+def unsupported(task: Task, sentences: tuple[str, ...]) -> list[str]:
+    own = fill_template(task)
+    assert own is not None
+    return find_unsupported(sentences, read_given(task, own))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=200)
@@ -134,6 +184,18 @@ def main() -> int:
             texts = [(tuple(s.replace("There is", "The image shows") for s in own.findings), own.impression)]
         else:
             texts = [(tell(task.content, number + k), "") for k in range(2)]
+        if not isinstance(own, ImageDescription):
+            for name, wordings in (
+                ("later wordings", HELD_OUT),
+                ("wordings after these", BLIND),
+                ("blind wordings", LAST),
+            ):
+                right[name] += 1
+                refused[name] += bool(reasons(task, tell(task.content, number, wordings)))
+                for k in range(len(wordings)) if number < 40 else ():  # one sentence in each wording
+                    one = tell(task.content, k, wordings)[:1]
+                    right[f"{name}, sentences"] += len(one)
+                    refused[f"{name}, sentences"] += bool(one) and bool(unsupported(task, one))
         for sentences, impression in texts:
             right[task.kind] += 1
             if why := reasons(task, sentences, impression):
@@ -152,7 +214,7 @@ def main() -> int:
     }
     result = {
         "right texts": dict(right), "refused": dict(refused), "caught of put in": {**total, **first, **others},
-        "share refused": sum(refused.values()) / sum(right.values()),
+        "share refused": {name: refused[name] / count for name, count in right.items()},
         "share caught": {name: a / b for name, (a, b) in total.items()},
     }  # fmt: skip
     (HERE / "results" / "writer_check.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")

@@ -91,7 +91,10 @@ def _foreign(text: str, task: Task, own: Document | None) -> list[str]:
     """Numbers, sides and places that stand in no source; and of the draft's impression those that are left out."""
     if own is None:
         return []  # pictures alone: there is nothing to hold the words against
-    source = " ".join((task.content.to_json(), own.text, task.report)).lower()
+    draft = (
+        " ".join(own.observations) if isinstance(own, StructuredReport) else own.text
+    )  # a lexicon's words are no facts
+    source = " ".join((task.content.to_json(), draft, task.report)).lower()
     text = text.lower()
     said, known = set(_WORD.findall(text)) & _guarded(), set(_WORD.findall(source))
     numbers, given = set(_NUMBER.findall(text)), set(_NUMBER.findall(source))

@@ -2,7 +2,9 @@
 
 A closed world: each finding that the labeler reads in a sentence must have that state in the facts, each attribute must be known
 of that finding, and each other word must stand in the facts, the draft or a sentence of the report that says as much, or be one of
-`lexicon/neutral.yaml`, which say nothing by themselves. So what no list of forbidden words could foresee is caught as well.
+`lexicon/neutral.yaml`, which say nothing by themselves. So what no list of forbidden words could foresee is caught as well. A
+sentence that does state a fact may hold a few words beyond, for nobody can list how facts are said; none of them a name, of the
+language of findings, or of `lexicon/guarded.yaml`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import NamedTuple
 from chiasm.report.attributes import Described, describe_findings
 from chiasm.report.content import broader, render_statement
 from chiasm.report.description import ImageDescription
+from chiasm.report.findings import HELPER
 from chiasm.report.phrases import PhraseFinder, expand, find_sentences
 from chiasm.report.sections import read_lexicon
 from chiasm.report.writers.task import Document, Task
@@ -28,6 +31,10 @@ _ALIKE |= {value: key for key, value in _ALIKE.items()}
 _DENIED, _DOUBTED = "negation", "uncertain"
 _COUNTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 Value = tuple[str, str]
+ASIDE = 3
+"""Words that stand in no list and that a sentence may hold which states a fact: "Attention is drawn to a small effusion"."""
+ANCHORS = 2
+"""Words of the facts that make a sentence without a finding state one: "It lies in the frontal branches"."""
 
 
 class _Said(NamedTuple):
@@ -42,13 +49,15 @@ class Given:
     """What a text may say.
 
     Attributes:
-        states: finding -> state of the facts. mentions: (finding, state) that draft and report state.
+        states: finding -> state of the facts. mentions: (finding, state) that draft and report state. named: findings of facts and
+            draft, whose names in the labeler's lexicon may be used; what the report alone says keeps its words.
         attributes: finding -> kinds and values that are known of it; everywhere: of whatever.
         words: of facts and draft. report: its sentences.
     """
 
     states: dict[str, State]
     mentions: frozenset[tuple[str, State]]
+    named: frozenset[str]
     attributes: dict[str, set[Value]]
     everywhere: frozenset[Value]
     words: frozenset[str]
@@ -61,6 +70,7 @@ def read_given(task: Task, own: Document) -> Given:
     draft = [render_statement(said) for said in content.statements if said.state in (State.PRESENT, State.UNCERTAIN)]
     draft += [*own.findings, own.impression] if isinstance(own, ImageDescription) else list(own.observations)
     described = [d for sentence in draft for d in _describe(sentence)]
+    named = (content.states.keys() | {d.mention.finding for d in described}) - {HELPER}
     described += describe_findings(Report({"findings": task.report})) if task.report else []
     known: dict[str, set[Value]] = {}
     for each in described:
@@ -70,6 +80,7 @@ def read_given(task: Task, own: Document) -> Given:
     return Given(
         content.states,
         frozenset((each.mention.finding, each.mention.state) for each in described),
+        frozenset(named),
         known,
         frozenset(everywhere),
         frozenset(_alike([*_words(text), *re.findall(r"\d+", text)])),
@@ -97,7 +108,7 @@ def _unsupported(sentence: str, given: Given) -> str:
     together: dict[tuple[int, int], list[Described]] = {}
     for each in described:
         together.setdefault((each.mention.start, each.mention.end), []).append(each)
-    spans = list(together)
+    spans = [span for span, group in together.items() if {d.mention.finding for d in group} & given.named]
     for group in together.values():
         known = set().union(*(given.attributes.get(d.mention.finding, set()) for d in group))
         known |= given.everywhere if len(given.attributes) == 1 or not known else set()
@@ -115,6 +126,9 @@ def _unsupported(sentence: str, given: Given) -> str:
     counts = {word for number, word in enumerate(_COUNTS) if str(number) in given.words}
     foreign -= counts
     cues = _cues(sentence)
+    if described or len({w for w in loose if _among(w, given.words) and not _among(w, _neutral())}) >= ANCHORS:
+        strange = {word for word in foreign if _is_phrased(word) or _is_name(word, sentence)}
+        foreign = foreign if strange or len(foreign) > ASIDE else set()
     if foreign and not any(all(_among(w, said.words) for w in foreign) and said.cues == cues for said in given.report):
         return "says what stands in no fact"
     anchored = (
@@ -134,8 +148,7 @@ def _stated(finding: str, state: State, given: Given) -> bool:
     if state is State.UNCERTAIN:
         return own is State.PRESENT
     if state is State.ABSENT and finding not in ("normal", "support_devices"):
-        ruled_out = any(given.states.get(wider) is State.ABSENT for wider in broader(finding))
-        return own is None and (ruled_out or given.states.get("normal") is State.PRESENT)
+        return own is None and any(given.states.get(wider) is State.ABSENT for wider in broader(finding))
     return False
 
 
@@ -190,6 +203,11 @@ def _is_phrased(word: str) -> bool:
     """Whether a word within a phrase is one of the lexicon's; a gap in a phrase hides no other word."""
     whole, begun = _lexicon()
     return word in whole or word.startswith(begun)
+
+
+def _is_name(word: str, sentence: str) -> bool:
+    """Whether a word is written with a capital where no sentence begins."""
+    return any(m.start() > 0 and m.group()[0].isupper() for m in re.finditer(rf"\b{word}\b", sentence, re.IGNORECASE))
 
 
 @cache
