@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -75,7 +76,7 @@ def write_texts(
     counts = Counter(studies=len(cohort))
     waiting: Waiting = {}
     failed = 0
-    most = min(concurrency, writer.parallel)
+    most, begun = min(concurrency, writer.parallel), time.monotonic()
     pool = ThreadPoolExecutor(most)
     with GeneratedTexts(cohort.path) as texts, Progress(f"writing {kind}", len(cohort)) as bar:
 
@@ -88,7 +89,10 @@ def write_texts(
                 failed = 0 if written.answered else failed + 1
                 counts.update(("written", _outcome(row)))
                 asked = counts["finished"] + counts["written"] - counts["silent"]
-                bar.advance(1, f"{counts['accepted']} of {asked} accepted")
+                todo = len(cohort) - counts["finished"] - counts["written"]
+                todo = todo if limit is None else min(todo, limit - counts["written"])
+                left = estimate(time.monotonic() - begun, counts["written"], todo)
+                bar.advance(1, f"{counts['accepted']} of {asked} accepted{left}")
                 if failed >= IN_A_ROW:
                     raise WriterError(
                         f"the writer gave no answer for {failed} studies in a row",
@@ -114,6 +118,18 @@ def write_texts(
             pool.shutdown(wait=True, cancel_futures=True)
     names = ("studies", "finished", "written", "accepted", "replaced", "unanswered", "silent")
     return {name: counts[name] for name in names}
+
+
+def estimate(seconds: float, done: int, todo: int) -> str:
+    """ ", about 3 min left" of work that goes on as it has; "" of less than half a minute.
+
+    >>> estimate(60.0, 4, 20), estimate(7200.0, 10, 50), estimate(3.0, 10, 10)
+    (', about 5 min left', ', about 10 h left', '')
+    """
+    left = seconds / max(1, done) * todo
+    if left < 30:
+        return ""
+    return f", about {left / 3600:.0f} h left" if left >= 5400 else f", about {max(1, round(left / 60))} min left"
 
 
 _NOTHING_KNOWN = {

@@ -23,6 +23,7 @@ CHEST = Task(
             Statement("lung_lesion", State.UNCERTAIN),
             Statement("lung_opacity", State.ABSENT),
             Statement("pneumothorax", State.ABSENT),
+            Statement("mass", State.ABSENT),
         ),
         source="report",
     ),
@@ -57,6 +58,7 @@ def unsupported(task, *sentences):
         "There is no pneumothorax.",
         "No evidence of pneumothorax or lung opacity.",
         "No consolidation.",  # a consolidation is an opacity, and there is none
+        "No mass.",
         "Tiny effusion at the left, 45 x 30 mm in size.",
         "The image shows slight cardiomegaly, and a possible lung lesion.",
     ],

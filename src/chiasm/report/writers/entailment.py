@@ -102,12 +102,11 @@ def find_unsupported(sentences: Sequence[str], given: Given) -> list[str]:
 def _unsupported(sentence: str, given: Given) -> str:
     """What a sentence says beyond what was given; "" if nothing."""
     described = _describe(sentence)
-    for finding, state in ((d.mention.finding, d.mention.state) for d in described):
-        if not _stated(finding, state, given):
-            return "states a finding that the facts do not"
     together: dict[tuple[int, int], list[Described]] = {}
     for each in described:
         together.setdefault((each.mention.start, each.mention.end), []).append(each)
+    if not all(_group_stated(group, given) for group in together.values()):
+        return "states a finding that the facts do not"
     spans = [span for span, group in together.items() if {d.mention.finding for d in group} & given.named]
     for group in together.values():
         known = set().union(*(given.attributes.get(d.mention.finding, set()) for d in group))
@@ -138,6 +137,15 @@ def _unsupported(sentence: str, given: Given) -> str:
         or any(_among(w, given.words) and not _among(w, _neutral()) for w in loose)
     )
     return "" if anchored or re.search(r"\d", sentence) else "says nothing of the facts"
+
+
+def _group_stated(group: Sequence[Described], given: Given) -> bool:
+    """Whether what one name says is given: the labeler reads a lung lesion in "nodule", and its absence in "no nodule"."""
+    read = {d.mention.finding: d.mention.state for d in group}
+    return any(
+        _stated(finding, state, given) and read.keys() - {finding} <= set(broader(finding))
+        for finding, state in read.items()
+    )
 
 
 def _stated(finding: str, state: State, given: Given) -> bool:
