@@ -75,7 +75,6 @@ def test_an_image_is_read_by_its_order_of_grays_whatever_its_type(predictor, pix
         (np.zeros((0, 5)), {}, "no image"),
         (np.zeros((2, 2, 2, 2)), {}, "no image"),
         (np.array([["a", "b"]]), {}, "no image"),
-        (np.zeros((8, 8), np.uint8), {"record": {"age": 63}}, "does not fit the model"),
         (np.zeros((8, 8), np.uint8), {"record": {"age_years": "old"}}, "does not fit the model"),
         (np.zeros((8, 8), np.uint8), {"record": [63]}, "record does not fit"),
     ],
@@ -89,6 +88,8 @@ def test_what_the_models_do_not_read_is_told(predictor, pixels):
     volume = predictor(np.zeros((9, 8, 8), np.float32), report=REPORT)
     assert volume.used == ("text",)
     assert any("a volume, the model reads a single image" in sentence for sentence in volume.ignored)
+    misspelt = predictor(pixels, record={"age_yeers": 63, "sex": "f"})
+    assert any("unknown column age_yeers, did you mean age_years?" in sentence for sentence in misspelt.ignored)
 
 
 def test_many_are_answered_in_order_with_progress(predictor, pixels, monkeypatch, phantom):

@@ -129,7 +129,9 @@ def study_of(
         report = Report(dict(report))
     values = record.values if isinstance(record, Record) else record
     if values is not None:
-        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in dict(values).items()}
+        plain: Any = values  # what is no mapping is told below
+        if isinstance(values, Mapping):
+            plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}
         given = replace(given, record=Record(_fit_record(plain, plan, unread, "record=")))
     return given if report is None else replace(given, report=report), tuple(unread)
 

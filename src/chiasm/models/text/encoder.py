@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from chiasm.errors import MissingExtraError
+from chiasm.errors import MissingExtraError, RecipeError
 from chiasm.models.attention import places_of, take
 from chiasm.models.pretrained import fill, keep, read_network, settings
 from chiasm.recipe import TextInput
