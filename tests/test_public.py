@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ import chiasm
 NAMES = [
     *("ChiasmError", "Cohort", "Finding", "Geometry", "Image", "Kind", "Note", "Outcome", "Prediction", "Recipe"),
     *("Record", "Region", "Report", "State", "Study", "View"),
-    *("compare", "evaluate", "import_cohort", "label_report", "load_predictor", "predict", "read_recipe", "register"),
-    "train",
+    *("cohort_from_studies", "compare", "embed", "evaluate", "import_cohort", "label_report", "load_predictor"),
+    *("predict", "read_recipe", "register", "train", "train_baselines", "verify", "write_cohort", "write_texts"),
 ]
 
 HEAVY = ("torch", "pandas", "numpy", "pyarrow", "lightning", "transformers", "pydantic", "yaml", "scipy")
@@ -28,7 +29,8 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_all_is_the_public_names() -> None:
-    assert chiasm.__all__ == NAMES
+    assert chiasm.__all__ == [*NAMES, "__version__"]
+    assert chiasm.__version__ == version("chiasm")
     assert set(NAMES) <= set(dir(chiasm))
 
 

@@ -2,12 +2,10 @@
 
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import pytest
 import typer
-from runs import UNSEALED
 
 from chiasm.cli import app
 from chiasm.recipe import read_recipe
@@ -40,23 +38,15 @@ def test_a_command_of_readme_is_understood(command):
         assert context.params["source"] in SOURCES
 
 
-def test_the_python_of_readme_runs(tmp_path, monkeypatch):
+def test_the_python_of_readme_runs_one_block_after_the_other_to_the_end(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(compile(PYTHON[0], str(README), "exec"), names)
+    for block in PYTHON:
+        exec(compile(block, str(README), "exec"), names)
     assert len(names["cohort"]) == 60
-
-
-def test_a_run_answers_as_readme_shows(tiny_run, phantom, tmp_path, monkeypatch, capsys):
-    shutil.copytree(tiny_run, tmp_path / "run", ignore=UNSEALED)
-    shutil.copytree(phantom.path, tmp_path / "cohort")
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    exec(compile(PYTHON[1], str(README), "exec"), names)
-    prediction = names["prediction"]
-    assert (prediction.study_id, prediction.arm) == (phantom.study(0).study_id, "report-conditioned")
-    assert capsys.readouterr().out.startswith("report-conditioned 0.")
-    assert len(PYTHON) == 2
+    assert len(names["answers"].merge(names["cohort"].studies, on="study_id")) == len(names["answers"])
+    assert names["prediction"].study_id == names["cohort"].study(0).study_id
+    assert capsys.readouterr().out.startswith(f"{names['prediction'].arm} 0.")
 
 
 def test_the_pictures_of_the_readme_exist():

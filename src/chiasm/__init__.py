@@ -26,7 +26,9 @@ _PUBLIC = {
     "State": "chiasm.study",
     "Study": "chiasm.study",
     "View": "chiasm.study",
+    "cohort_from_studies": "chiasm.cohort.store",
     "compare": "chiasm.comparison.compare",
+    "embed": "chiasm.prediction.embed",
     "evaluate": "chiasm.evaluation.evaluate",
     "import_cohort": "chiasm.cohort.imports",
     "label_report": "chiasm.report.findings",
@@ -35,6 +37,10 @@ _PUBLIC = {
     "read_recipe": "chiasm.recipe",
     "register": "chiasm.registry",
     "train": "chiasm.training.train",
+    "train_baselines": "chiasm.comparison.baselines",
+    "verify": "chiasm.evaluation.verify",
+    "write_cohort": "chiasm.cohort.store",
+    "write_texts": "chiasm.cohort.compose",
 }
 _OTHERWISE_NAMED = {"predict": "predict_inputs"}
 
@@ -55,7 +61,9 @@ __all__ = [
     "State",
     "Study",
     "View",
+    "cohort_from_studies",
     "compare",
+    "embed",
     "evaluate",
     "import_cohort",
     "label_report",
@@ -64,15 +72,25 @@ __all__ = [
     "read_recipe",
     "register",
     "train",
+    "train_baselines",
+    "verify",
+    "write_cohort",
+    "write_texts",
+    "__version__",
 ]
 
 if TYPE_CHECKING:
+    __version__: str
+    from chiasm.cohort.compose import write_texts
     from chiasm.cohort.imports import import_cohort
-    from chiasm.cohort.store import Cohort
+    from chiasm.cohort.store import Cohort, cohort_from_studies, write_cohort
+    from chiasm.comparison.baselines import train_baselines
     from chiasm.comparison.compare import compare
     from chiasm.errors import ChiasmError
     from chiasm.evaluation.evaluate import evaluate
+    from chiasm.evaluation.verify import verify
     from chiasm.geometry import Geometry
+    from chiasm.prediction.embed import embed
     from chiasm.prediction.folder import predict_inputs as predict
     from chiasm.prediction.predictor import load_predictor
     from chiasm.recipe import Recipe, read_recipe
@@ -96,6 +114,10 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("chiasm")
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), _OTHERWISE_NAMED.get(name, name))

@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Sequence
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -22,14 +23,47 @@ from chiasm.documents import check_yaml
 from chiasm.errors import RecipeError
 from chiasm.registry import FUSIONS, HEADS, IMAGE_ENCODERS, RECORD_ENCODERS, TEXT_ENCODERS, Registry
 
+if typing.TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Options(BaseModel):
-    """Keys of a part of a recipe: unknown ones are refused. The options of a head of your own derive from it."""
+class RecipeValueError(RecipeError, ValueError):
+    """A part of a recipe that Python code makes or changes has values that do not fit: also a `ValueError`."""
+
+
+class _Checked(ModelMetaclass):
+    """A class whose call tells what does not fit in the project's words; within a recipe pydantic gathers all faults first."""
+
+    def __call__(cls, *given: Any, **keys: Any) -> Any:
+        try:
+            return super().__call__(*given, **keys)
+        except ValidationError as error:
+            if cls is Recipe:
+                parse_recipe(keys, "a Recipe")  # tells heads key by key
+            told = _refusal([_problem(problem, cls) for problem in error.errors()], f"a {cls.__name__}")
+            raise RecipeValueError(told.what, where=told.where, remedy=told.remedy) from None
+
+
+class Options(BaseModel, metaclass=_Checked):
+    """Keys of a part of a recipe: unknown ones are refused. The options of a head of your own derive from it.
+
+    Raises:
+        RecipeError: keys and values that do not fit, all in one message.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise RecipeValueError(
+            "a recipe is frozen: it is not changed in place",
+            got=f"{type(self).__name__}.{name}",
+            remedy='make another: read_recipe(recipe, {"train.epochs": 5})',
+        )
 
 
 class EncodedInput(Options):
@@ -321,6 +355,15 @@ class Recipe(Options):
             _check_baseline(self)
         return self
 
+    def __repr__(self) -> str:
+        inputs = [f"{name} ({given.encoder})" for name, given in self.inputs if given is not None]
+        heads = [*self.targets, *self.active_heads]
+        return f"<Recipe {self.name}: {', '.join(inputs)} -> {self.fusion.name} -> {', '.join(heads)}>"
+
+    def save(self, path: str | Path) -> None:
+        """Write it as a YAML file, which `read_recipe` and every command read."""
+        write_recipe(self, Path(path))
+
     @property
     def active_heads(self) -> dict[str, Options]:
         """The heads that are not null, in order."""
@@ -348,12 +391,22 @@ def recipe_names() -> list[str]:
     return sorted(Path(str(f)).stem for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
-def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a shipped recipe by name or any YAML file, and set single keys (`train.epochs=5`).
+Overrides = str | Sequence[str] | typing.Mapping[str, Any]
+
+
+def read_recipe(name_or_path: Recipe | str | PathLike[str], overrides: Overrides = ()) -> Recipe:
+    """Read a shipped recipe by name or any YAML file, or take one that is read, and set single keys.
+
+    Args:
+        overrides: "train.epochs=5", several of them, or a mapping: {"train.epochs": 5}, {"train": {"epochs": 5}}. A mapping
+            in a mapping changes the keys that it names and leaves the others.
 
     Raises:
         RecipeError: no such recipe, not YAML, or keys and values that do not fit; every problem is in the one message.
     """
+    if isinstance(name_or_path, Recipe):
+        raw = name_or_path.model_dump(mode="json")
+        return parse_recipe(_override(raw, overrides), name_or_path.name) if overrides else name_or_path
     path = Path(name_or_path)
     if str(name_or_path) in recipe_names():
         text = (resources.files("chiasm") / "recipes" / f"{name_or_path}.yaml").read_text("utf-8")
@@ -371,9 +424,27 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
             remedy=f"did you mean {near[0]}?" if near else "`chiasm recipes` lists them",
         )
     raw = parse_yaml(text, "recipe", str(path))
-    for override in overrides:
+    return parse_recipe(_override(raw, overrides), where=str(name_or_path))
+
+
+def _override(raw: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """The mapping with single keys set."""
+    if isinstance(overrides, typing.Mapping):
+        for key, value in overrides.items():
+            _merge(raw, key, value)
+        return raw
+    for override in [overrides] if isinstance(overrides, str) else overrides:
         _set(raw, override)
-    return parse_recipe(raw, where=str(name_or_path))
+    return raw
+
+
+def _merge(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set `a.b.c` in place; of a mapping each key."""
+    if isinstance(value, typing.Mapping) and value:
+        for own, each in value.items():
+            _merge(raw, f"{key}.{own}", each)
+    else:
+        _put(raw, key, _targets(key, value))
 
 
 def parse_yaml(text: str, what: str, where: str) -> dict[str, Any]:
@@ -423,15 +494,17 @@ def parse_recipe(raw: dict[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate(without)
     except ValidationError as error:
         problems += error.errors()
-    if not problems:
-        return recipe
-    else:
-        lines = [_problem(problem) for problem in problems]
-        raise RecipeError(
-            f"the recipe has {len(lines)} problem{'s' * (len(lines) > 1)}:\n" + "\n".join(f"  - {x}" for x in lines),
-            where=where,
-            remedy="correct the keys above; docs/recipe.md lists them all",
-        )
+    if problems:
+        raise _refusal([_problem(problem, Recipe) for problem in problems], where)
+    return recipe
+
+
+def _refusal(lines: Sequence[str], where: str) -> RecipeError:
+    return RecipeError(
+        f"the recipe has {len(lines)} problem{'s' * (len(lines) > 1)}:\n" + "\n".join(f"  - {x}" for x in lines),
+        where=where,
+        remedy="correct the keys above; docs/recipe.md lists them all",
+    )
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
@@ -447,9 +520,12 @@ def _set(raw: dict[str, Any], override: str) -> None:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
         raise RecipeError("--set needs a YAML value", got=override) from None
-    if key == "targets" and isinstance(parsed, list):
-        parsed = {name: {} for name in parsed}
-    _put(raw, key, parsed)
+    _put(raw, key, _targets(key, parsed))
+
+
+def _targets(key: str, value: Any) -> Any:
+    """The value of a key; `targets: [x, y]` is short for targets with default options."""
+    return {name: {} for name in value} if key == "targets" and isinstance(value, list | tuple) else value
 
 
 def _put(raw: dict[str, Any], key: str, value: Any) -> None:
@@ -474,11 +550,11 @@ def change_recipe(recipe: Recipe, settings: typing.Mapping[str, Any], where: str
     return parse_recipe(raw, where or recipe.name)
 
 
-def _problem(problem: typing.Mapping[str, Any]) -> str:
-    """One problem of pydantic's in the project's words, with the nearest known key for an unknown one."""
+def _problem(problem: typing.Mapping[str, Any], model: Any) -> str:
+    """One problem of pydantic's with a model in the project's words, with the nearest known key for an unknown one."""
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(Recipe, [str(part) for part in problem["loc"][:-1]])
+        known = _keys_at(model, [str(part) for part in problem["loc"][:-1]])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
         return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}")
     said = str(problem["msg"]).removeprefix("Value error, ")
@@ -490,8 +566,8 @@ def _problem(problem: typing.Mapping[str, Any]) -> str:
 
 
 def _keys_at(model: Any, loc: list[str]) -> list[str]:
-    """The keys the schema knows below a location such as ["train"] or ["targets", "findings"]."""
-    if loc[:1] == ["heads"]:
+    """The keys that a model knows below a location such as ["train"] or ["targets", "findings"]."""
+    if model is Recipe and loc[:1] == ["heads"]:
         if len(loc) == 1:
             return list(HEADS)
         if loc[1] not in HEADS:

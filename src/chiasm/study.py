@@ -5,9 +5,10 @@ Truth and answer are made of the same nouns (findings, regions, report, outcomes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,44 @@ from chiasm.geometry import Geometry
 
 Box = tuple[float, float, float, float]
 """x_min, y_min, x_max, y_max in pixels of the original image; x_max and y_max are exclusive edges."""
+
+
+class _Compared:
+    """Equality of nouns that hold arrays: by value, NaN equal to NaN; a hash that agrees with it, of what is text."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))  # type: ignore[arg-type]
+
+    def __hash__(self) -> int:
+        values = (getattr(self, f.name) for f in fields(self))  # type: ignore[arg-type]
+        return hash(tuple(value for value in values if isinstance(value, str)))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)) or (a.dtype, a.shape) != (b.dtype, b.shape):
+            return False
+        return np.array_equal(a, b, equal_nan=np.issubdtype(a.dtype, np.inexact))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(value, b[key]) for key, value in a.items())
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b) or (isinstance(a, float) and isinstance(b, float) and np.isnan(a) and np.isnan(b))
+
+
+def shorten(names: Sequence[str], most: int = 6) -> str:
+    """ "a, b, c" of a few names, "a, b and 7 more" of many."""
+    shown = list(names)[: most if len(names) <= most else most - 1]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+
+
+def html_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A small table for a notebook; everything in it is escaped."""
+    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
+    lines = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<p>{escape(title)}</p><table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>"
 
 
 class State(StrEnum):
@@ -77,8 +116,8 @@ class Finding:
     coverage: float | None = None
 
 
-@dataclass(frozen=True)
-class Region:
+@dataclass(frozen=True, eq=False)
+class Region(_Compared):
     """A place in one image: a box, a mask, or both.
 
     Attributes:
@@ -99,6 +138,11 @@ class Region:
     reader: str = ""
     score: float | None = None
     phrase: str = ""
+
+    def __repr__(self) -> str:
+        box = "" if self.box is None else f" box ({', '.join(f'{x:g}' for x in self.box)})"
+        mask = "" if self.mask is None else f" mask of {int(self.mask.sum())} pixels"
+        return f"<Region {self.label} on image {self.image_id}:{box}{mask}>"
 
 
 @dataclass(frozen=True)
@@ -144,6 +188,9 @@ class Report:
     sections: Mapping[str, str]
     image_id: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<Report: {', '.join(f'{name} ({len(text)} characters)' for name, text in self.sections.items())}>"
+
     @property
     def text(self) -> str:
         return "\n".join(text for text in self.sections.values() if text)
@@ -161,6 +208,10 @@ class Record:
     values: Mapping[str, float | str | None]
     unknown_time: frozenset[str] = frozenset()
 
+    def __repr__(self) -> str:
+        known = sum(value is not None for value in self.values.values())
+        return f"<Record: {known} of {len(self.values)} values, {shorten(list(self.values))}>"
+
 
 class Values(StrEnum):
     """What the pixel values of an image are.
@@ -174,8 +225,8 @@ class Values(StrEnum):
     STORED = "stored"
 
 
-@dataclass(frozen=True)
-class Image:
+@dataclass(frozen=True, eq=False)
+class Image(_Compared):
     """One image or one volume (slices of a CT or MR series are one volume).
 
     Attributes:
@@ -203,9 +254,14 @@ class Image:
     body_part: str = ""
     notes: tuple[Rejected, ...] = ()
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.pixels.shape))
+        said = [word for word in (self.dicom_modality, self.view.value, self.name) if word]
+        return f"<Image {self.image_id}: {shape} {self.pixels.dtype}, {', '.join(said)}>"
 
-@dataclass(frozen=True)
-class Study:
+
+@dataclass(frozen=True, eq=False)
+class Study(_Compared):
     """One examination of one patient: what the model may see, and what is true of it.
 
     Attributes:
@@ -226,6 +282,13 @@ class Study:
     split: str | None = None
     bayes: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, float | str | None] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self.images)} image{'s' * (len(self.images) != 1)}"]
+        parts += [f"report ({shorten(list(self.report.sections))})"] if self.report else []
+        parts += [f"record of {len(self.record.values)} columns"] if self.record else []
+        parts += [f"{len(own)} {what}" for what in ("findings", "regions", "outcomes") if (own := getattr(self, what))]
+        return f"<Study {self.study_id}: {', '.join(parts)}{f'; {self.split}' if self.split else ''}>"
 
 
 @dataclass(frozen=True)
@@ -283,8 +346,8 @@ class Statement:
     changes: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, eq=False)
+class Prediction(_Compared):
     """The answer to one study, in the nouns of a study.
 
     Attributes:
@@ -334,3 +397,26 @@ class Prediction:
     def arm(self) -> str:
         """ "report-conditioned" if the report was read, else what was: "image+record"."""
         return "report-conditioned" if "text" in self.used else "+".join(self.used) or "prior"
+
+    def __repr__(self) -> str:
+        said = shorten([f"{name} {answer}" for _, name, answer, _ in self._answers()])
+        return f"<Prediction of {self.study_id} ({self.arm}): {said}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(target, name, answer, state) for target, name, answer, state in self._answers()]
+        table = html_table(
+            f"{self.study_id}: {self.arm}. Not for clinical use.", ("target", "label", "answer", ""), rows
+        )
+        said = [*(note.text for note in self.notes), *self.ignored, *([self.description] if self.description else [])]
+        return table + "".join(f"<p>{escape(text)}</p>" for text in said)
+
+    def _answers(self) -> list[tuple[str, str, str, str]]:
+        """Target, label, answer and what it means, of each finding and outcome."""
+        found = [
+            (f.target, f.name, "" if f.probability is None else f"{f.probability:.2f}", f.state.value)
+            for f in self.findings
+        ]
+        for o in self.outcomes:
+            value = "" if o.value is None else o.value if isinstance(o.value, str) else f"{o.value:g}"
+            found.append((o.target, o.name, value if o.probability is None else f"{o.probability:.2f}", value))
+        return found

@@ -13,7 +13,7 @@ from typing import Any
 class ChatServer:
     """Answers each request with what `script` makes of it: a text, or a tuple of what goes wrong.
 
-    ("status", code, headers), ("slow", seconds), ("cut",), ("body", bytes), ("redirect", url)
+    ("status", code, headers) or with a message, ("slow", seconds), ("cut",), ("body", bytes), ("redirect", url)
 
     Attributes:
         requests: bodies, in the order of arrival. at_once: the most requests that were open at a time.
@@ -60,8 +60,9 @@ class ChatServer:
                     time.sleep(rest[0])
                 code, headers, body = 200, {}, b"{}"
                 if kind == "status":
-                    code, headers = rest
-                    body = b'{"error": {"message": "you sent: Jane Roe has an effusion"}}'
+                    code, headers, *said = rest
+                    message = said[0] if said else "you sent: Jane Roe has an effusion"
+                    body = json.dumps({"error": {"message": message}}).encode()
                 if kind == "redirect":
                     code, headers = 307, {"Location": rest[0]}
                 if kind == "body":

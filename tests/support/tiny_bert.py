@@ -9,8 +9,8 @@ import transformers
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "effusion", ".", "left", "right", "large", "small", "pneumothorax")
 
 
-def save_tiny_bert(folder: Path, layers: int = 1) -> str:
-    """-> the name under which a recipe's `inputs.text.encoder` finds it."""
+def save_tokenizer(folder: Path) -> None:
+    """A tokenizer of these words, whose specials are those of a BERT."""
     vocabulary = {word: i for i, word in enumerate(WORDS)}
     backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.normalizer = tokenizers.normalizers.Lowercase()
@@ -21,6 +21,11 @@ def save_tiny_bert(folder: Path, layers: int = 1) -> str:
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]"
     ).save_pretrained(folder)
+
+
+def save_tiny_bert(folder: Path, layers: int = 1) -> str:
+    """-> the name under which a recipe's `inputs.text.encoder` finds it."""
+    save_tokenizer(folder)
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from chiasm.cohort.generated import FILE, GeneratedTexts
-from chiasm.cohort.store import Cohort
+from chiasm.cohort.store import Cohort, CohortLike, open_cohorts
 from chiasm.errors import InputError, WriterError
 from chiasm.progress import Progress
 from chiasm.report.content import read_content, read_image_content
 from chiasm.report.findings import LABELED_SECTIONS
 from chiasm.report.masking import mask_identifiers
-from chiasm.report.writers import TEXT_KINDS, Task, Writer, Written
+from chiasm.report.writers import TEXT_KINDS, Task, Writer, Written, open_writer
 from chiasm.report.writers.ask import LONGEST_REPORT
 from chiasm.study import Study
 
@@ -32,9 +33,9 @@ Waiting = dict[Future[Written], tuple[Study, Task]]
 
 
 def write_texts(
-    cohort: Cohort,
-    writer: Writer,
-    kind: str,
+    cohort: CohortLike,
+    writer: Writer | str,
+    kind: str = "structured-report",
     *,
     seed: int = 0,
     concurrency: int = 4,
@@ -47,6 +48,8 @@ def write_texts(
     the writer gave no answer. After an interruption what was written stands.
 
     Args:
+        cohort: in a folder. writer: what writes, or its name as `chiasm write --writer` takes it: "template", "local:PATH".
+        kind: "structured-report" or "image-description".
         concurrency: the most questions at a time (a model in this process takes one).
         limit: the most texts to write now. pictures: of each study, for an image description by a model that reads images.
 
@@ -58,6 +61,8 @@ def write_texts(
         InputError: no such kind, or pictures for a writer or a kind that has no use for them. CohortError: texts are damaged, or are being written by another process.
         WriterError: the writer refuses, or `IN_A_ROW` studies in a row got no answer; what was written before stands.
     """
+    (cohort,) = open_cohorts(cohort, on_disk=True)
+    writer = open_writer(writer, seed=seed) if isinstance(writer, str) else writer
     if kind not in TEXT_KINDS:
         raise InputError("there is no such kind of text", expected=" or ".join(TEXT_KINDS), got=kind)
     if pictures and not (writer.reads_images and kind == "image-description"):
@@ -71,7 +76,7 @@ def write_texts(
     counts = Counter(studies=len(cohort))
     waiting: Waiting = {}
     failed = 0
-    most = min(concurrency, writer.parallel)
+    most, begun = min(concurrency, writer.parallel), time.monotonic()
     pool = ThreadPoolExecutor(most)
     with GeneratedTexts(cohort.path) as texts, Progress(f"writing {kind}", len(cohort)) as bar:
 
@@ -84,7 +89,10 @@ def write_texts(
                 failed = 0 if written.answered else failed + 1
                 counts.update(("written", _outcome(row)))
                 asked = counts["finished"] + counts["written"] - counts["silent"]
-                bar.advance(1, f"{counts['accepted']} of {asked} accepted")
+                todo = len(cohort) - counts["finished"] - counts["written"]
+                todo = todo if limit is None else min(todo, limit - counts["written"])
+                left = estimate(time.monotonic() - begun, counts["written"], todo)
+                bar.advance(1, f"{counts['accepted']} of {asked} accepted{left}")
                 if failed >= IN_A_ROW:
                     raise WriterError(
                         f"the writer gave no answer for {failed} studies in a row",
@@ -110,6 +118,18 @@ def write_texts(
             pool.shutdown(wait=True, cancel_futures=True)
     names = ("studies", "finished", "written", "accepted", "replaced", "unanswered", "silent")
     return {name: counts[name] for name in names}
+
+
+def estimate(seconds: float, done: int, todo: int) -> str:
+    """ ", about 3 min left" of work that goes on as it has; "" of less than half a minute.
+
+    >>> estimate(60.0, 4, 20), estimate(7200.0, 10, 50), estimate(3.0, 10, 10)
+    (', about 5 min left', ', about 10 h left', '')
+    """
+    left = seconds / max(1, done) * todo
+    if left < 30:
+        return ""
+    return f", about {left / 3600:.0f} h left" if left >= 5400 else f", about {max(1, round(left / 60))} min left"
 
 
 _NOTHING_KNOWN = {

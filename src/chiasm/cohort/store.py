@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,20 @@ from chiasm.study import (
     Study,
     Values,
     View,
+    html_table,
+    shorten,
 )
 
-__all__ = ["SCHEMA", "Cohort", "ColumnInfo", "TargetInfo", "cohort_from_studies", "write_cohort"]
+__all__ = [
+    "SCHEMA",
+    "Cohort",
+    "CohortLike",
+    "ColumnInfo",
+    "TargetInfo",
+    "cohort_from_studies",
+    "open_cohorts",
+    "write_cohort",
+]
 
 MEMORY = Path("(in memory)")
 """The path of a cohort that is in no folder."""
@@ -108,12 +120,18 @@ class Cohort:
         }
 
     @classmethod
-    def open(cls, path: Path | str) -> Cohort:
-        """Open a cohort folder.
+    def open(cls, path: CohortLike) -> Cohort:
+        """Open a cohort folder; a cohort that is open already is taken as it is.
 
         Raises:
             CohortError: no cohort there, of another schema, or a file of it is missing or damaged.
         """
+        if isinstance(path, Cohort):
+            return path
+        if not isinstance(path, str | PathLike):
+            raise CohortError(
+                "this is no cohort", expected="a folder, or a chiasm.Cohort", got=f"a {type(path).__name__}"
+            )
         path = Path(path)
         if not (path / "cohort.json").is_file():
             raise CohortError(
@@ -150,7 +168,7 @@ class Cohort:
             )
 
     @classmethod
-    def open_unchanged(cls, path: Path | str) -> Cohort:
+    def open_unchanged(cls, path: CohortLike) -> Cohort:
         """Open a cohort that is to be learned from or answered: its files must be those that the import wrote.
 
         Sizes and times of files are compared, and where they differ the content (a table may be written again, or a folder
@@ -160,7 +178,7 @@ class Cohort:
             CohortError: as `open` and `verify`.
         """
         cohort = cls.open(path)
-        if changed(cohort.path):
+        if not cohort.in_memory and changed(cohort.path):
             cohort.verify()
             with suppress(OSError):  # not before each use again; a folder that cannot be written can be read
                 seal(cohort.path, json.loads((cohort.path / FILE).read_text("utf-8")))
@@ -175,6 +193,38 @@ class Cohort:
     def in_memory(self) -> bool:
         """Whether it is in no folder: nothing can be kept beside it, such as written texts or cached features."""
         return self._content is not None
+
+    def __repr__(self) -> str:
+        counts = self.meta["counts"]
+        held = f"{counts['studies']} studies of {counts['patients']} patients, {counts['images']} images"
+        return f"<Cohort {self.path} ({self.source}): {held}; targets {shorten(list(self.targets)) or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        counts = self.meta["counts"]
+        splits = ", ".join(f"{count} {name}" for name, count in counts["splits"].items())
+        rows = [
+            ("studies", f"{counts['studies']} of {counts['patients']} patients: {splits}"),
+            ("images", f"{counts['images_2d']} pictures, {counts['images_3d']} volumes; regions: {counts['regions']}"),
+            ("reports", f"{counts['reports']}: {shorten(self.sections)}"),
+            ("record", shorten(list(self.record))),
+            *((f"target {name}", f"{info.kind}: {shorten(info.labels)}") for name, info in self.targets.items()),
+        ]
+        return html_table(str(self.path), ("", ""), rows)
+
+    def save(self, out: Path | str) -> Cohort:
+        """Write a cohort that is in memory into a new folder, whole or not at all, and open it there: one hash, one content.
+
+        Raises:
+            CohortError: `out` is in use, or the cohort is in a folder already.
+        """
+        if self._content is None:
+            raise CohortError("the cohort is in a folder already", where=str(self.path), remedy="copy the folder")
+        out = Path(out)
+        with whole_folder(out, CohortError) as folder:
+            for name, array in self.arrays.items():
+                np.save(folder / f"{name}.npy", array, allow_pickle=False)
+            write_content(self._content, folder)
+        return Cohort.open(out)
 
     def __len__(self) -> int:
         return self._length
@@ -481,6 +531,10 @@ class Cohort:
             raise _changed(self, "the tables or cohort.json")
 
 
+CohortLike = Cohort | PathLike[str] | str
+"""A cohort that is open, or the folder of one."""
+
+
 def write_cohort(
     studies: Iterable[Study | Rejected],
     out: Path | str,
@@ -571,6 +625,36 @@ def cohort_from_studies(
         writer.add(study)
     content = writer.finish(source=source, options=options or {}, notes=notes, atlas=atlas)
     return Cohort(MEMORY, content.meta, content)
+
+
+def listed(given: Any) -> list[Any]:
+    """One thing as a list of it, several as a list; a text, a path or a recipe is one.
+
+    >>> listed("run"), listed(["run", "other"])
+    (['run'], ['run', 'other'])
+    """
+    return list(given) if isinstance(given, list | tuple | set | dict | Iterator) else [given]
+
+
+def open_cohorts(cohorts: CohortLike | Sequence[CohortLike], *, on_disk: bool = False) -> list[Cohort]:
+    """One cohort or several, each a folder or open already.
+
+    Args:
+        on_disk: a run is to name them, so each must be in a folder, unchanged since its import.
+
+    Raises:
+        CohortError: as `Cohort.open`; none; or, if `on_disk`, one is in memory.
+    """
+    opened = [Cohort.open(cohort) for cohort in listed(cohorts)]
+    if not opened:
+        raise CohortError("no cohort is named", expected="one, or a list", got="an empty list")
+    if on_disk and any(cohort.in_memory for cohort in opened):
+        raise CohortError(
+            "the cohort is in memory alone, and what is made of it must find it again",
+            expected="a cohort in a folder",
+            remedy='cohort = cohort.save("FOLDER")',
+        )
+    return [Cohort.open_unchanged(cohort) for cohort in opened] if on_disk else opened
 
 
 def _own_bits(pixels: NDArray[Any], scale: str) -> NDArray[Any]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from chiasm.cohort.store import listed
 from chiasm.errors import CohortError
 from chiasm.progress import say
 from chiasm.recipe import Recipe, parse_recipe, read_recipe
-from chiasm.run.folder import read_run
+from chiasm.run.folder import RunLike, folder_of, read_run
 from chiasm.training.train import train
 
 BASELINES = ("baseline-record", "baseline-frozen")
@@ -21,7 +22,7 @@ def trained_baselines(run: Path) -> list[Path]:
     return [home for home in homes if (home / "run.json").is_file() and read_run(home).status == "finished"]
 
 
-def train_baselines(run: Path | str, names: Sequence[str] = BASELINES) -> list[Path]:
+def train_baselines(run: RunLike, names: str | Sequence[str] = BASELINES) -> list[Path]:
     """Train the plain baselines on a run's cohorts, inputs, targets and folds, and return their runs in RUN/baselines.
 
     One that stands there already is taken as it is, or finished where it was cut off. A baseline none of whose inputs the
@@ -30,11 +31,11 @@ def train_baselines(run: Path | str, names: Sequence[str] = BASELINES) -> list[P
     Raises:
         RunError, CohortError: see the message; MissingExtraError: lightgbm or the sentence encoder is not installed.
     """
-    run = Path(run)
+    run = folder_of(run)
     info = read_run(run)
     asked = parse_recipe(info.requested, where=str(run / "run.json"))  # what decided the folds
     found = []
-    for name in names:
+    for name in listed(names):
         recipe = match_baseline(read_recipe(name), asked)
         if recipe is None:
             say(f"{name} is left out: the run has none of its inputs")

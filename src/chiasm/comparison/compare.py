@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from chiasm.atomic import write_json
+from chiasm.cohort.store import listed
 from chiasm.comparison.answered import Answered, common_studies, read_answers
 from chiasm.comparison.baselines import train_baselines, trained_baselines
 from chiasm.comparison.folds import fold_scores
@@ -28,6 +29,7 @@ from chiasm.metrics.name import MetricName
 from chiasm.metrics.paired import FoldTest, bootstrap_p, corrected_t, holm
 from chiasm.progress import say
 from chiasm.registry import HEADS
+from chiasm.run.folder import RunLike, folder_of
 from chiasm.run.records import Compared, ComparedRun
 from chiasm.run.selection import read_selection
 from chiasm.summary.comparison import write_comparison_page
@@ -93,6 +95,9 @@ class Comparison:
     def page(self) -> Path:
         return self.out / "compare.html"
 
+    def __repr__(self) -> str:
+        return "\n".join([f"<Comparison of {self.record.runs[0].name}>", *self.lines()[:20]])
+
     def lines(self) -> list[str]:
         """For people: what stands for each target, first minus other."""
         lines = []
@@ -111,11 +116,11 @@ class Comparison:
         return self.record.to_json()
 
 
-def compare(runs: Sequence[Path | str], out: Path | str | None = None, *, baselines: bool = False) -> Comparison:
+def compare(runs: RunLike | Sequence[RunLike], out: Path | str | None = None, *, baselines: bool = False) -> Comparison:
     """Compare the first run with each of the others, and write compare.json and compare.html.
 
     Args:
-        runs: two or more, counting the baselines in FIRST/baselines, which always take part where `out` is the default; one
+        runs: one or several, two or more counting the baselines in FIRST/baselines, which always take part where `out` is the default; one
             that was not evaluated yet is evaluated first.
         out: default FIRST/comparison; from there the first run's own page says which baselines it does not beat.
         baselines: train those of `train_baselines` on the first run's patients and folds, and compare with them too.
@@ -123,7 +128,7 @@ def compare(runs: Sequence[Path | str], out: Path | str | None = None, *, baseli
     Raises:
         RunError, CohortError: see the message; also where the runs answered no study in common.
     """
-    paths = [Path(run) for run in runs]
+    paths = [folder_of(run) for run in listed(runs)]
     if paths and (baselines or out is None):
         homes = train_baselines(paths[0]) if baselines else trained_baselines(paths[0])
         paths += [home for home in homes if home.resolve() not in {p.resolve() for p in paths}]

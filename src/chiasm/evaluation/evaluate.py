@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from chiasm.atomic import write_json
-from chiasm.cohort.store import Cohort
+from chiasm.cohort.store import Cohort, CohortLike, open_cohorts
 from chiasm.errors import CohortError, RunError
 from chiasm.evaluation.arms import collect
 from chiasm.evaluation.case_maps import map_cases
 from chiasm.evaluation.cases import choose_cases, draw_cases
+from chiasm.evaluation.frames import metrics_frame, predictions_frame
 from chiasm.evaluation.lead import Lead, tell_lead
 from chiasm.evaluation.ledger import count_configurations, record_evaluation
 from chiasm.evaluation.present import draw_confusions, draw_curves, draw_glass
@@ -43,13 +46,14 @@ from chiasm.recipe import Recipe, read_recipe
 from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.ensemble import predict_together
 from chiasm.run.fold_model import FoldModelOver, load_fold_models, over_own_cohorts
-from chiasm.run.folder import Run, read_run
+from chiasm.run.folder import Run, RunLike, folder_of, read_run
 from chiasm.run.records import Compared, Difference, Evaluated, read_compared, read_evaluated
 from chiasm.run.seen import count_seen
 from chiasm.run.selection import Selection, read_selection
 from chiasm.run.split import read_split
+from chiasm.study import html_table
 from chiasm.summary.page import Selected, Summary, write_page
-from chiasm.summary.tables import Names, leading
+from chiasm.summary.tables import Names, leading, number
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,39 @@ class Evaluation:
     def page(self) -> Path:
         return self.out / "summary.html"
 
+    def __repr__(self) -> str:
+        lead = self.record.lead[0] if self.record.lead else f"{len(self.metrics)} figures"
+        return f"<Evaluation of {self.record.recipe} on {self.record.patients} patients: {lead}>"
+
+    def _repr_html_(self) -> str:
+        named = {parse_name(name): m for name, m in self.metrics.items()}
+        rows = [
+            (name, number(m.value), "" if m.low is None else f"{number(m.low)} to {number(m.high)}", m.n)
+            for name in leading(named)
+            for m in [named[name]]
+        ]
+        said = "".join(f"<p>{escape(sentence)}</p>" for sentence in (*self.record.lead, *self.warnings))
+        return said + html_table(str(self.page), ("figure", "value", "95% interval", "patients"), rows)
+
+    def frame(self) -> pd.DataFrame:
+        """Every figure, as `chiasm.evaluation.frames.metrics_frame`."""
+        return metrics_frame(self.metrics)
+
+    def predictions(self, arm: str = "") -> pd.DataFrame:
+        """What an arm said of each tested study, beside the truth, as `chiasm.evaluation.frames.predictions_frame`.
+
+        Raises:
+            CohortError: a cohort of the evaluation is gone or has changed. InputError: no such arm.
+        """
+        cohorts = [open_recorded(recorded) for recorded in self.record.cohorts]
+        return predictions_frame(read_evidence(self.out / "predictions", cohorts), arm)
+
     def document(self) -> dict[str, Any]:
         """The content of evaluation.json, as JSON has it."""
         return self.record.to_json()
 
 
-def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str | None = None) -> Evaluation:
+def evaluate(run: RunLike, cohort: CohortLike | None = None, out: Path | str | None = None) -> Evaluation:
     """Score a run on patients it has not seen, against its controls, and write figures, predictions and the page.
 
     Args:
@@ -94,9 +125,9 @@ def evaluate(run: Path | str, cohort: Path | str | None = None, out: Path | str 
     Raises:
         RunError, CohortError: see the message; also where no study can be scored.
     """
-    run = Path(run)
+    run = folder_of(run)
     info = read_run(run)
-    other = None if cohort is None else Cohort.open_unchanged(Path(cohort))
+    (other,) = [None] if cohort is None else open_cohorts(cohort, on_disk=True)
     if other is not None and other.hash in {recorded.hash for recorded in info.cohorts}:
         other = None
     name = "evaluation" if other is None else f"evaluation-{other.path.resolve().name}"

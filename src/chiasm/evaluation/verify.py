@@ -22,7 +22,7 @@ from chiasm.metrics.metric import Metric
 from chiasm.recipe import read_recipe
 from chiasm.run.answers import calibrated, read_calibration
 from chiasm.run.cohorts import open_recorded
-from chiasm.run.folder import read_run
+from chiasm.run.folder import RunLike, folder_of, read_run
 from chiasm.run.records import read_evaluated
 from chiasm.run.selection import read_selection
 from chiasm.seals import changed
@@ -31,7 +31,7 @@ TOLERANCE = 1e-6
 """Relative difference of a figure computed again that another machine's arithmetic may make."""
 
 
-def verify(run: Path | str) -> list[str]:
+def verify(run: RunLike) -> list[str]:
     """Compute every metric of a run again from its stored predictions and its cohort; no model is asked.
 
     Args:
@@ -43,7 +43,7 @@ def verify(run: Path | str) -> list[str]:
     Raises:
         RunError: nothing was evaluated there, or it is of another schema version.
     """
-    run = Path(run)
+    run = folder_of(run)
     folders = [run] if (run / "evaluation.json").is_file() else sorted(p.parent for p in run.glob("*/evaluation.json"))
     if not folders:
         raise RunError(

@@ -176,7 +176,7 @@ def _decode(path: Path, channels: int | None, where: str, page: int | None) -> _
             return _Decoded(_channels(image, channels, where), flattened=False)
         flattened = channels is not None and _is_colourful(image, path)
         image.draft("L", None)  # a colour JPEG then decodes its luminance only, at twice the speed
-        return _Decoded(_gray(image), flattened)
+        return _Decoded(to_gray(image), flattened)
 
 
 def _is_colourful(image: Pillow.Image, path: Path) -> bool:
@@ -212,7 +212,8 @@ def _channels(image: Pillow.Image, count: int, where: str) -> NDArray[np.generic
     return np.ascontiguousarray(np.stack([np.asarray(upright.getchannel(band)) for band in bands]))
 
 
-def _gray(image: Pillow.Image) -> NDArray[np.generic]:
+def to_gray(image: Pillow.Image) -> NDArray[np.generic]:
+    """An open picture as gray [H, W], upright; colour, bits and transparency as `read_image` says."""
     inverted = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
     tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     upright = ImageOps.exif_transpose(image)

@@ -11,23 +11,27 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chiasm.atomic import write_csv
-from chiasm.cohort.store import Cohort
+from chiasm.cohort.store import Cohort, CohortLike, listed
 from chiasm.errors import CohortError, InputError
 from chiasm.formats.cells import reason
 from chiasm.prediction.phrases import ground
 from chiasm.prediction.predictor import AT_ONCE, Predictor, load_predictor
 from chiasm.prediction.read import name_of, read_study
 from chiasm.prediction.write import Writer, Written, write_boxes
+from chiasm.run.folder import RunLike, folder_of
 from chiasm.study import Prediction, Study
+
+Input = CohortLike
+"""A file, a study folder, or a cohort; a cohort may be open."""
 
 
 def predict_inputs(
-    run: Path,
-    inputs: Sequence[Path],
-    out: Path,
+    run: RunLike,
+    inputs: Input | Sequence[Input],
+    out: Path | str,
     *,
-    report: Path | None = None,
-    record: Path | None = None,
+    report: Path | str | None = None,
+    record: Path | str | None = None,
     strict: bool = False,
 ) -> list[Prediction]:
     """What `answer_inputs` writes, as predictions."""
@@ -35,19 +39,19 @@ def predict_inputs(
 
 
 def answer_inputs(
-    run: Path,
-    inputs: Sequence[Path],
-    out: Path,
+    run: RunLike,
+    inputs: Input | Sequence[Input],
+    out: Path | str,
     *,
-    report: Path | None = None,
-    record: Path | None = None,
+    report: Path | str | None = None,
+    record: Path | str | None = None,
     strict: bool = False,
     phrases: Sequence[str] = (),
 ) -> list[Written]:
     """Answer files, study folders or cohorts, and write one JSON and one page a study and one overlay PNG per located image.
 
     Args:
-        inputs: an image, a DICOM or NIfTI file; a study folder (images/, report.txt, record.json); a cohort.
+        inputs: one or several: an image, a DICOM or NIfTI file; a study folder (images/, report.txt, record.json); a cohort.
         report, record: a text file and a JSON file that belong to the one study among `inputs`.
         strict: refuse studies that are unlike the training data; the others are answered and written first.
         phrases: to be found on the images; where they lie stands in `heads["phrases"]` of each answer.
@@ -61,19 +65,22 @@ def answer_inputs(
             come with several inputs or a cohort, or `out` lies among the inputs; or, if strict, a study was refused.
             CohortError, RunError: see the message.
     """
-    inputs = list(dict.fromkeys(inputs))
-    cohorts = [path for path in inputs if (path / "cohort.json").is_file()]
-    files = [path for path in inputs if path not in cohorts]
-    if (report or record) and (len(inputs) != 1 or cohorts):
+    run, out = folder_of(run), Path(out)
+    report, record = (None if path is None else Path(path) for path in (report, record))
+    asked = list(dict.fromkeys(each if isinstance(each, Cohort) else Path(each) for each in listed(inputs)))
+    cohorts = [each for each in asked if isinstance(each, Cohort) or (each / "cohort.json").is_file()]
+    files = [each for each in asked if not isinstance(each, Cohort) and each not in cohorts]
+    paths = [each.path if isinstance(each, Cohort) else each for each in asked]
+    if (report or record) and (len(asked) != 1 or cohorts):
         raise InputError(
             "--report and --record belong to one study",
             expected="one image or study folder",
-            got="a cohort" if len(inputs) == 1 else f"{len(inputs)} inputs",
+            got="a cohort" if len(asked) == 1 else f"{len(asked)} inputs",
             remedy="put each study in a folder: images/, report.txt, record.json",
         )
-    _check_out(out, [*inputs, *filter(None, (report, record))])
+    _check_out(out, [*paths, *filter(None, (report, record))])
     predictor = load_predictor(run, strict=strict)
-    rejects = _Rejects(alone=len(inputs) == 1)
+    rejects = _Rejects(alone=len(asked) == 1)
     answered: list[Written] = []
     out.mkdir(parents=True, exist_ok=True)
     writer = Writer(run, out, predictor.plan.text_sections)
@@ -201,12 +208,12 @@ def _answer_together(
 
 
 def _answer_cohorts(
-    predictor: Predictor, paths: Sequence[Path], rejects: _Rejects
+    predictor: Predictor, cohorts: Sequence[Cohort | Path], rejects: _Rejects
 ) -> Iterator[tuple[Cohort, int, Prediction]]:
     """The prediction of every study of every cohort."""
-    for path in paths:
-        with rejects.take(path):
-            cohort = Cohort.open_unchanged(path)
+    for each in cohorts:
+        with rejects.take(each.path if isinstance(each, Cohort) else each):
+            cohort = Cohort.open_unchanged(each)
             for row, prediction in enumerate(predictor.over([cohort])):
                 yield cohort, row, prediction
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.cohort.store import Cohort, cohort_from_studies
 from chiasm.encoding.plan import Plan
 from chiasm.errors import InputError, RunError
+from chiasm.prediction.read import Values, Words, study_of
+from chiasm.progress import Progress
 from chiasm.run.ensemble import predict_together
 from chiasm.run.fold_model import FoldModel, load_fold_models
-from chiasm.run.folder import read_run
+from chiasm.run.folder import RunLike, folder_of, read_run
 from chiasm.run.notes import find_notes, has_check, prepare_check
 from chiasm.runtime.torch import Memo
-from chiasm.study import About, Note, Prediction, Study
+from chiasm.study import About, Note, Prediction, Study, shorten
 
+Given = Study | NDArray[np.generic] | Pillow.Image
+"""A study, or an image in memory."""
 AT_ONCE = 64
 """Studies that are answered together: memory does not grow with their number."""
 
@@ -51,28 +58,52 @@ class Predictor:
             )
         self.plan = _joint([fold_model.plan for fold_model in fold_models])
 
-    def __call__(self, study: Study) -> Prediction:
+    def __repr__(self) -> str:
+        models, plan = len(self.fold_models), self.plan
+        reads = {
+            "images": plan.image_shape,
+            "reports": plan.text_sections,
+            "records": (*plan.numeric, *plan.categories),
+        }
+        said = (
+            f"reads {', '.join(what for what, there in reads.items() if there)}; answers {shorten(list(plan.targets))}"
+        )
+        return f"<Predictor of {models} model{'s' * (models > 1)}: {said}>"
+
+    def __call__(self, study: Given, *, report: Words = None, record: Values = None) -> Prediction:
         """The answer to one study; what of it the models do not read stands in `ignored`.
+
+        Args:
+            study: a `Study`; or an image, as an array [H, W], [H, W, 3] of colours or [D, H, W], or a picture of Pillow.
+            report: of it, a text, its sections by name, or a `Report`. record: of it, column -> value, or a `Record`.
 
         Raises:
             InputError: it holds nothing, or something of it cannot be read; or, if strict, it is unlike the training data.
             CohortError: it does not fit the models, such as a volume beside their atlas, or words in a column of numbers.
         """
-        return self.batch([study])[0]
+        read, unread = study_of(study, self.plan, report, record)
+        (answer,) = self.batch([read])
+        return replace(answer, ignored=(*unread, *answer.ignored))
 
-    def batch(self, studies: Sequence[Study]) -> list[Prediction]:
+    def batch(self, studies: Iterable[Given], *, progress: bool = False) -> list[Prediction]:
         """The answer to each study, in their order. What they hold of the truth (findings, regions, outcomes) is not looked at.
+
+        Args:
+            studies: as of one study; they are taken some at a time. progress: show how many are answered.
 
         Raises:
             InputError, CohortError: as of one study; none is answered then.
         """
         predictions: list[Prediction] = []
-        for start in range(0, len(studies), AT_ONCE):
-            part = studies[start : start + AT_ONCE]
-            answers = self.over([self.bring(study) for study in part])
-            for study, answer in zip(part, answers, strict=True):
-                self.check(answer)
-                predictions.append(replace(answer, ignored=(*_unread(study, self.plan), *answer.ignored)))
+        count, rest = (len(studies) if isinstance(studies, Sized) else None), iter(studies)
+        with Progress("predicting", count) if progress else nullcontext() as bar:
+            while part := [study_of(given, self.plan, None, None)[0] for given in islice(rest, AT_ONCE)]:
+                answers = self.over([self.bring(study) for study in part])
+                for study, answer in zip(part, answers, strict=True):
+                    self.check(answer)
+                    predictions.append(replace(answer, ignored=(*_unread(study, self.plan), *answer.ignored)))
+                if bar is not None:
+                    bar.advance(len(part))
         return predictions
 
     def bring(self, study: Study) -> Cohort:
@@ -118,7 +149,7 @@ class Predictor:
                 yield replace(prediction, notes=(*self.notes, *found, *prediction.notes))
 
 
-def load_predictor(run: Path | str, *, strict: bool = False) -> Predictor:
+def load_predictor(run: RunLike, *, strict: bool = False) -> Predictor:
     """Load a finished run once, to answer any number of studies.
 
     Args:
@@ -127,7 +158,7 @@ def load_predictor(run: Path | str, *, strict: bool = False) -> Predictor:
     Raises:
         RunError: no run, an unfinished or a damaged one; or, if strict, one that cannot tell.
     """
-    run = Path(run)
+    run = folder_of(run)
     return Predictor(load_fold_models(run), read_run(run).data_notes, strict=strict)
 
 

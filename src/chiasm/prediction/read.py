@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PIL
 
 from chiasm.cohort.preprocessing import Preprocessing
 from chiasm.encoding.plan import Plan
@@ -22,7 +24,8 @@ from chiasm.formats.cells import parse_age_years
 from chiasm.formats.dicom import read_header, read_series
 from chiasm.formats.dicom_headers import VOLUMES
 from chiasm.formats.nifti import SUFFIXES, read_nifti
-from chiasm.formats.pixels import numbered, read_picture, read_slices
+from chiasm.formats.pixels import numbered, read_picture, read_slices, to_gray
+from chiasm.geometry import Geometry
 from chiasm.report.sections import split_sections
 from chiasm.sources.dicom import read as read_dicom_folder
 from chiasm.sources.dicom import read_study as read_dicom_study
@@ -34,6 +37,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 ENDINGS = (*SUFFIXES, *PICTURES, ".dcm", ".dicom", ".ima")
 
 Cells = dict[str, float | str | None]
+Words = str | Mapping[str, str] | Report | None
+Values = Mapping[str, float | str | None] | Record | None
 _LARGEST = 1e12  # no value of a chart is larger
 _PLAIN = {"f", "m", "o", "yes", "no", "y", "n", "true", "false", "left", "right", *map(str, range(10))}
 """Words that an error may list, for they tell of no patient."""
@@ -99,6 +104,62 @@ def read_study(
         record=Record(values) if known else None,
     )
     return study, tuple(unread)
+
+
+def study_of(
+    given: Study | NDArray[np.generic] | PIL.Image, plan: Plan, report: Words, record: Values
+) -> tuple[Study, tuple[str, ...]]:
+    """A study of what is in memory, as a model of this plan can read it, and a sentence for each column that it does not know.
+
+    Args:
+        given: a study; an image [H, W] or [H, W, 3] of colours, or a volume [D, H, W], of any real dtype; or a picture of Pillow.
+        report: its text, its sections by name, or a `Report`; record: column -> value, or a `Record`. They take the place of those
+            of a study.
+
+    Raises:
+        InputError: it is none of these, its shape is that of no image, or a value of the record does not fit its column.
+    """
+    unread: list[str] = []
+    if not isinstance(given, Study):
+        image = _image_of(given, plan)
+        given = Study(image.image_id, image.image_id, images=(image,))
+    if isinstance(report, str):
+        report = Report(split_sections(report))
+    elif report is not None and not isinstance(report, Report):
+        report = Report(dict(report))
+    values = record.values if isinstance(record, Record) else record
+    if values is not None:
+        plain: Any = values  # what is no mapping is told below
+        if isinstance(values, Mapping):
+            plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}
+        given = replace(given, record=Record(_fit_record(plain, plan, unread, "record=")))
+    return given if report is None else replace(given, report=report), tuple(unread)
+
+
+MEMORY_ID = "study"
+"""The id of a study that is an image in memory."""
+
+
+def _image_of(given: NDArray[np.generic] | PIL.Image, plan: Plan) -> Image:
+    flat = len(plan.image_shape or ()) != 3
+    if isinstance(given, PIL.Image):
+        pixels = to_gray(given)
+    elif isinstance(given, np.ndarray):
+        colours = flat and given.ndim == 3 and given.shape[2] in (3, 4) and given.dtype == np.uint8
+        pixels = to_gray(PIL.fromarray(given)) if colours else given
+    else:
+        raise InputError(
+            "this is no study",
+            expected="a chiasm.Study, a NumPy array or a picture of Pillow; files are answered by chiasm.predict",
+            got=f"a {type(given).__name__}",
+        )
+    if pixels.ndim not in (2, 3) or 0 in pixels.shape or not np.issubdtype(pixels.dtype, np.number):
+        raise InputError(
+            "the array is no image",
+            expected="numbers [H, W], [H, W, 3] of colours in uint8, or a volume [D, H, W]",
+            got=f"{pixels.dtype} {list(pixels.shape)}",
+        )
+    return _with_modality(Image(MEMORY_ID, pixels, Geometry.identity(pixels.shape)), plan, Path(MEMORY_ID))
 
 
 def name_of(path: Path) -> str:
@@ -286,11 +347,23 @@ def _read_record(path: Path, plan: Plan, unread: list[str]) -> Cells:
         raise InputError(
             "the record cannot be read", expected="a JSON object", got=type(error).__name__, where=str(path)
         ) from None
+    return _fit_record(values, plan, unread, str(path), twice)
+
+
+def _fit_record(values: Any, plan: Plan, unread: list[str], where: str, twice: Sequence[str] = ()) -> Cells:
+    """Columns and values under the names of the plan.
+
+    Args:
+        twice: keys that came twice.
+
+    Raises:
+        InputError: they are none, a key comes twice, or a value does not fit its column.
+    """
     if not isinstance(values, dict) or not all(v is None or isinstance(v, int | float | str) for v in values.values()):
         raise InputError(
             "the record does not fit",
-            expected='a JSON object of columns and values, {"age_years": 63, "sex": "f"}',
-            where=str(path),
+            expected='an object of columns and values, {"age_years": 63, "sex": "f"}',
+            where=where,
         )
     if not _columns(plan):
         unread.append("record: the model reads none")
@@ -312,7 +385,7 @@ def _read_record(path: Path, plan: Plan, unread: list[str]) -> Cells:
             "the record does not fit the model",
             expected=f"columns {', '.join(_columns(plan))}; null or no entry where a value is missing",
             got="; ".join(faults),
-            where=str(path),
+            where=where,
         )
     return cells
 

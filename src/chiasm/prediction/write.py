@@ -92,6 +92,7 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
     return {
         "not_for_clinical_use": True,
         "study_id": prediction.study_id,
+        "patient_id": prediction.patient_id,
         "arm": prediction.arm,
         "used": list(prediction.used),
         "ignored": list(prediction.ignored),

@@ -194,14 +194,14 @@ def _implied(said: Iterable[Statement]) -> list[Statement]:
     states = TextContent(tuple(said)).states
     found: dict[str, State] = {}
     for finding, state in states.items():
-        for other in _broader(finding) if state in (State.PRESENT, State.UNCERTAIN) else ():
+        for other in broader(finding) if state in (State.PRESENT, State.UNCERTAIN) else ():
             if _STRENGTH.index(state) > _STRENGTH.index(states.get(other, State.ABSENT)):
                 found[other] = max(found.get(other, state), state, key=_STRENGTH.index)
     return [Statement(name, state) for name, state in found.items()]
 
 
 @cache
-def _broader(finding: str) -> tuple[str, ...]:
+def broader(finding: str) -> tuple[str, ...]:
     """Findings that the labeler reads in this one's name beside it."""
     if finding not in FINDINGS:
         return ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers
@@ -117,17 +118,7 @@ class PretrainedTokenizer:
     """
 
     def __init__(self, name: str) -> None:
-        from transformers import AutoTokenizer
-
-        try:
-            self._backend = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        except Exception as error:  # noqa: BLE001 (whatever a foreign folder makes the library raise)
-            raise RecipeError(
-                "the tokenizer of the Hugging Face model cannot be loaded",
-                expected="a model id of the hub or a local folder with tokenizer.json",
-                got=f"{name} ({type(error).__name__})",
-                where="inputs.text.encoder",
-            ) from None
+        self._backend = read_tokenizer(name)
         list(
             self._encode(["a"])
         )  # what its file says of cutting and padding is set aside: later calls change nothing of it
@@ -155,6 +146,48 @@ class PretrainedTokenizer:
                 cut = len(row) if max_tokens is None else max_tokens
                 ids[i] = row if len(row) <= cut else [*row[: cut - last], *row[len(row) - last :]]
         return ids
+
+
+def read_tokenizer(name: str, vocabulary_size: int | None = None) -> Any:
+    """The tokenizer of a Hugging Face text model, as the library has it.
+
+    Args:
+        vocabulary_size: tokens that the model knows.
+
+    Raises:
+        RecipeError: none can be loaded from there, it knows no word, or words that the model does not know.
+    """
+    from transformers import AutoTokenizer
+
+    remedy = "save the model's tokenizer into the folder: AutoTokenizer.from_pretrained(ID).save_pretrained(FOLDER)"
+    try:
+        backend = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001  a folder can be wrong in any way, and the library raises as many kinds
+        raise RecipeError(
+            "the tokenizer of the Hugging Face model cannot be loaded",
+            expected="a model id of the hub or a local folder with tokenizer.json",
+            got=f"{name} ({type(error).__name__})",
+            where="inputs.text.encoder",
+            remedy=remedy,
+        ) from None
+    words = backend.get_vocab()
+    if not words.keys() - set(backend.all_special_tokens):
+        raise RecipeError(
+            "the tokenizer of the Hugging Face model knows no word",
+            expected="tokenizer.json, or the vocabulary files of its kind",
+            got=f"{len(words)} special tokens",
+            where=f"inputs.text.encoder: {name}",
+            remedy=remedy,
+        )
+    if vocabulary_size is not None and max(words.values()) >= vocabulary_size:
+        raise RecipeError(
+            "the tokenizer of the Hugging Face model is another model's",
+            expected=f"tokens up to {vocabulary_size - 1}, which the model knows",
+            got=f"tokens up to {max(words.values())}",
+            where=f"inputs.text.encoder: {name}",
+            remedy=remedy,
+        )
+    return backend
 
 
 def build_tokenizer(options: TextInput, words: Tokenizer) -> Tokenizer | PretrainedTokenizer:

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.plan import Plan
-from chiasm.errors import RunError
+from chiasm.errors import ChiasmError, RecipeError, RunError
 from chiasm.geometry import Geometry
 from chiasm.metrics.novelty import Cloud
 from chiasm.models.baseline import Baseline
 from chiasm.models.image.encoder import Extractor
-from chiasm.models.text.encoder import TextExtractor
+from chiasm.models.text.encoder import TextEncoder, TextExtractor
 from chiasm.recipe import Recipe, read_recipe
 from chiasm.report.tokenizer import PretrainedTokenizer, Tokenizer, build_tokenizer
 from chiasm.run.answers import Answers, Calibration, calibrated, fitted, read_calibration
@@ -32,6 +32,7 @@ from chiasm.run.split import read_split
 from chiasm.runtime.cache import CachedFeatures
 from chiasm.runtime.features import FeatureProvider
 from chiasm.runtime.torch import Memo, TorchFeatures
+from chiasm.tensors import Batch
 
 SPLITS = ("train", "validation", "test")
 
@@ -148,6 +149,8 @@ def frozen_encoders(model: Model | Baseline) -> dict[str, Extractor | TextExtrac
 
 
 def _equal(a: nn.Module, b: nn.Module) -> bool:
+    if getattr(a, "settings", "") != getattr(b, "settings", ""):
+        return False
     first, second = a.state_dict(), b.state_dict()
     return first.keys() == second.keys() and all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
@@ -166,9 +169,16 @@ def over_own_cohorts(run: Path, fold_models: Sequence[FoldModel]) -> list[FoldMo
 
 
 def load_fold_model(folder: Path) -> FoldModel:
-    """One trained model of a run; before it is calibrated, its answers are as they come."""
-    fold_model = read_untrained(folder)
+    """One trained model of a run; before it is calibrated, its answers are as they come.
+
+    Raises:
+        RunError: the folder is damaged; or, of a baseline, the frozen encoders that it does not keep are gone or have changed.
+    """
+    with torch.random.fork_rng(devices=[]):  # the caller's random state stays
+        fold_model = read_untrained(folder)
     model = fold_model.model
+    if isinstance(model, Baseline):
+        _fill(fold_model)
     with readable(folder / "weights.safetensors"):
         state = load_file(folder / "weights.safetensors")
         model.restore(state) if isinstance(model, Baseline) else model.load_state_dict(state)
@@ -183,8 +193,14 @@ def begin_fold_model(
 
     Args:
         encoders: what encoders begin with instead, by "encoders.MODALITY.NAME".
+
+    Raises:
+        RunError: the pretrained weights are gone, or have changed since the run was begun.
+        RecipeError: an encoder does not take images or texts of this size.
     """
     fold_model = read_untrained(folder)
+    _fill(fold_model)
+    _try_encoders(fold_model)
     if fold_model.plan.atlas:
         assert cohorts[0].atlas is not None and fold_model.model.image_encoder is not None
         fold_model.model.image_encoder.place(cohorts[0].atlas)
@@ -193,6 +209,51 @@ def begin_fold_model(
         fold_model.model.load_state_dict({**own, **{name: x for name, x in encoders.items() if name in own}})
     fold_model.model.eval().to(find_device())
     return fold_model.over(cohorts, own=True)
+
+
+def blank_batch(plan: Plan) -> Batch:
+    """A study with one black image and a text of as many tokens as are read: what an encoder must be able to take."""
+    blank = Batch(torch.zeros(1, dtype=torch.long))
+    if plan.image_shape is not None:
+        blank.images = torch.zeros(1, 1, len(plan.channels), *plan.image_shape, dtype=torch.uint8)
+        blank.image_mask, blank.view = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.long)
+    blank.token_ids = torch.ones(1, plan.max_tokens, dtype=torch.long)
+    blank.token_mask = torch.ones(1, plan.max_tokens, dtype=torch.bool)
+    return blank
+
+
+@torch.no_grad()
+def _try_encoders(fold_model: FoldModel) -> None:
+    """Put a blank study through the encoders, once: what does not fit is told before training.
+
+    Raises:
+        RecipeError: an encoder does not take images or texts of this size.
+    """
+    model, plan = fold_model.model.eval(), fold_model.plan
+    blank = blank_batch(plan)
+    size = "x".join(map(str, plan.image_shape or ()))
+    given = {
+        "image": (f"images of {size}", "import with another --size or --volume-size, or choose another encoder"),
+        "text": (f"texts of {plan.max_tokens} tokens", "--set inputs.text.max_tokens to what the model reads"),
+    }
+    for modality in set(given) & set(model.modalities):
+        what, remedy = given[modality]
+        try:
+            found = model.encode(blank, (modality,))[modality].values
+        except ChiasmError:
+            raise
+        except Exception as error:  # noqa: BLE001  an encoder of any kind
+            got = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        else:
+            if torch.isfinite(found).all():
+                continue
+            got = "values that are not finite"
+        raise RecipeError(
+            f"the {modality} encoder does not take {what}",
+            got=got,
+            where=f"inputs.{modality}.encoder: {getattr(fold_model.recipe.inputs, modality).encoder}",
+            remedy=f"{remedy}; docs/encoders.md has a table of what was tried",
+        )
 
 
 @dataclass(frozen=True)
@@ -221,15 +282,63 @@ def read_settings(folder: Path) -> Settings:
 
 
 def read_untrained(folder: Path) -> FoldModel:
-    """What a folder says of a model, before its weights."""
+    """What a folder says of a model, before its weights; those of a pretrained encoder are as yet by chance."""
     made = read_settings(folder)
-    recipe, plan, describer = made.recipe, made.plan, made.describer
+    recipe, plan, describer = _as_kept(made.recipe, folder), made.plan, made.describer
     text = recipe.inputs.text
     reader = build_tokenizer(text, describer) if text is not None else None
     torch.manual_seed(made.seed)
     with readable(folder):
         model = build_model(recipe, plan, len(reader) if reader is not None else 0, len(describer))
-    return FoldModel(folder, recipe, plan, model, reader, describer, Calibration(), None, None, made.studies)
+    return FoldModel(folder, made.recipe, plan, model, reader, describer, Calibration(), None, None, made.studies)
+
+
+def keep_encoders(recipe: Recipe, folder: Path) -> list[str]:
+    """Write what encoders are built by, but for their weights, into the folder of a fold model: a run owns its encoders.
+
+    Returns:
+        sentences on what users must know.
+
+    Raises:
+        RecipeError: a pretrained encoder cannot be read whole.
+    """
+    said: list[str] = []
+    for modality in OWNED:
+        given = getattr(recipe.inputs, modality)
+        if given is not None:
+            said += given.part.keep(given.taken, folder / "encoders" / modality)
+    return said
+
+
+OWNED = ("image", "text")
+"""Modalities whose encoders may be pretrained."""
+
+
+def _as_kept(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with the folders in which a run keeps its encoders in the place of what they were read from."""
+    inputs = recipe.inputs
+    for modality in OWNED:
+        home, given = folder / "encoders" / modality, getattr(inputs, modality)
+        if given is not None and home.is_dir():
+            name = given.encoder.partition(":")[0]
+            inputs = inputs.model_copy(update={modality: given.model_copy(update={"encoder": f"{name}:{home}"})})
+    return recipe.model_copy(update={"inputs": inputs})
+
+
+def _fill(fold_model: FoldModel) -> None:
+    """Give the encoders that the run keeps without weights those that they were begun with.
+
+    Raises:
+        RunError: they are gone, or have changed.
+    """
+    for modality in OWNED:
+        home, given = fold_model.folder / "encoders" / modality, getattr(fold_model.recipe.inputs, modality)
+        encoder = dict(fold_model.model.encoders.items()).get(modality)
+        if home.is_dir() and encoder is not None:
+            if isinstance(encoder, Extractor):
+                encoder.backbone.fill(home, given.taken)
+            elif isinstance(encoder, TextEncoder):
+                encoder.fill(home, given.weights)
 
 
 def find_device() -> torch.device:

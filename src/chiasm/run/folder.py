@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -66,6 +67,50 @@ class Run(Document):
     def data_notes(self) -> tuple[str, ...]:
         """What users must know of the cohorts that the models learned from."""
         return tuple(dict.fromkeys(note for cohort in self.cohorts for note in cohort.notes))
+
+
+class Trained(Run):
+    """A run as `train` returns it: what run.json says, and where it lies, so that it stands wherever a run is meant.
+
+    Attributes:
+        path: its folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: Path, run: Run) -> Trained:
+        made = cls(**{field.name: getattr(run, field.name) for field in fields(Run)})
+        object.__setattr__(made, "path", path)
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        """Whether run.json says the same of both, wherever they lie."""
+        return isinstance(other, Run) and all(getattr(self, f.name) == getattr(other, f.name) for f in fields(Run))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        models = len(self.fold_models)
+        return f"<Run {self.path}: {self.recipe}, {self.status}, {models} model{'s' * (models > 1)}>"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+RunLike = PathLike[str] | str
+"""The folder of a run, or what `train` returned."""
+
+
+def folder_of(run: RunLike) -> Path:
+    """The folder of a run, however it is named.
+
+    Raises:
+        RunError: it is named by something else than a folder.
+    """
+    if not isinstance(run, str | PathLike):
+        raise RunError("this is not a run", expected="a folder, or what train returned", got=f"a {type(run).__name__}")
+    return Path(run)
 
 
 _SEALED = (

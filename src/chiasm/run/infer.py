@@ -68,7 +68,10 @@ def infer(
                     some = [asks[place] for place in places]
                     others = [each[number] if (each := swapped.get(ask.shuffled or "")) else None for ask in some]
                     own = places_here[number * BATCH : (number + 1) * BATCH]
-                    shown = [_shown(fold_model, tokens, batch, a, o, own) for a, o in zip(some, others, strict=True)]
+                    records = _records(fold_model, batch, some)
+                    shown = [
+                        _shown(fold_model, tokens, batch, a, o, own, records) for a, o in zip(some, others, strict=True)
+                    ]
                     for place, part in zip(places, _ask(fold_model, batch, shown, some), strict=True):
                         parts[place].append(part)
                     if progress is not None:
@@ -100,15 +103,13 @@ def _shown(
     ask: Ask,
     swapped: Tokens | None,
     places: NDArray[np.int64],
+    records: Mapping[tuple[str, ...], Tokens],
 ) -> dict[str, Tokens]:
-    """The tokens of a batch as a question shows them. `places`: of its studies among all that are asked."""
+    """The tokens of a batch as a question shows them. `places`: of its studies among all that are asked; `records`: `_records`."""
     if swapped is not None and ask.shuffled in tokens:
         tokens = {**tokens, ask.shuffled: swapped}
-    if ask.hidden_columns and "record" in tokens:
-        tokens = {
-            **tokens,
-            **fold_model.model.encode(_without_columns(batch, fold_model.plan, ask.hidden_columns), ("record",)),
-        }
+    if ask.hidden_columns in records:
+        tokens = {**tokens, "record": records[ask.hidden_columns]}
     if ask.texts is not None and "text" in tokens:
         told = _with_texts(batch, fold_model, [ask.texts[place] for place in places.tolist()])
         tokens = {**tokens, **fold_model.model.encode(told, ("text",))}
@@ -147,6 +148,31 @@ def find_partners(patients: NDArray[np.str_]) -> NDArray[np.int64]:
     partner = np.empty(n, np.int64)
     partner[order] = order[(last - back) % max(1, n)]
     return partner
+
+
+def _records(fold_model: FoldModelOver, batch: Batch, asks: Sequence[Ask]) -> dict[tuple[str, ...], Tokens]:
+    """Columns that some questions hide -> the record's tokens without them, all of them encoded at once."""
+    sets = list(dict.fromkeys(ask.hidden_columns for ask in asks if ask.hidden_columns))
+    if not sets or "record" not in fold_model.model.modalities:
+        return {}
+    each = [_without_columns(batch, fold_model.plan, hidden) for hidden in sets]
+
+    def joined(name: str) -> torch.Tensor | None:
+        parts = [getattr(part, name) for part in each]
+        return None if parts[0] is None else torch.cat(parts)
+
+    whole = Batch(
+        batch.indices.repeat(len(sets)),
+        record_values=joined("record_values"),
+        record_observed=joined("record_observed"),
+        record_codes=joined("record_codes"),
+    )
+    tokens, n = fold_model.model.encode(whole, ("record",))["record"], len(batch)
+    own = [slice(number * n, (number + 1) * n) for number in range(len(sets))]
+    return {
+        hidden: replace(tokens, values=tokens.values[part], mask=tokens.mask[part])
+        for hidden, part in zip(sets, own, strict=True)
+    }
 
 
 def _without_columns(batch: Batch, plan: Plan, hidden: Sequence[str]) -> Batch:

@@ -22,7 +22,7 @@ from chiasm.tensors import MODALITIES, Batch, Outputs, Tokens
 
 
 class Model(nn.Module):
-    """Batch -> Outputs. Built from a resolved recipe and the plan of its tensors by `build_model`.
+    """Batch -> Outputs, a torch module. Built from a resolved recipe and the plan of its tensors by `build_model`.
 
     Attributes:
         modalities: those it takes, in the order of `MODALITIES`.
@@ -59,6 +59,16 @@ class Model(nn.Module):
         return encoder
 
     def forward(self, batch: Batch) -> Outputs:
+        """What the model says of studies.
+
+        Args:
+            batch: as `Loader.batch` makes it of a cohort's rows: images [B, N, C, *S] in 0 .. 255 (or `features` in their place),
+                token ids [B, T], numbers [B, R] and words [B, K] of the record, each with its mask. Labels are not read.
+
+        Returns:
+            logits of each target, [B, L] or [B, L, Q] (probabilities need the run's calibration); `fused.vector` [B, D]; and
+            what each head says.
+        """
         return self.answer(self.encode(batch), batch)
 
     def encode(self, batch: Batch, modalities: Collection[str] = MODALITIES) -> dict[str, Tokens]:

@@ -57,7 +57,8 @@ class TorchFeatures:
     def key(self, modality: str) -> str:
         encoder = self.encoders[modality]
         what = f"{encoder.levels} {encoder.backbone.channels}" if isinstance(encoder, Extractor) else "text"
-        digest = hashlib.sha256(what.encode())
+        own = encoder.backbone.settings if isinstance(encoder, Extractor) else encoder.settings
+        digest = hashlib.sha256(f"{what} {own}".encode())
         for name, tensor in sorted(encoder.backbone.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().numpy().tobytes())
         return digest.hexdigest()

@@ -14,6 +14,7 @@ from chiasm.encoding.fit import fit_plan
 from chiasm.encoding.plan import Plan
 from chiasm.recipe import Recipe, write_recipe
 from chiasm.report.tokenizer import Tokenizer
+from chiasm.run.fold_model import keep_encoders
 from chiasm.run.seen import digest_studies
 from chiasm.run.split import Split, read_split, write_split
 from chiasm.splits import draw
@@ -79,6 +80,7 @@ def begin_fold(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "plan.json", plan.to_json())
     write_recipe(resolved, folder / "recipe.yaml")
+    said += keep_encoders(resolved, folder)
     words = shared_tokenizer(resolved, start) if start is not None else None
     if words is None:
         words = Tokenizer.train(_training_texts(plan, resolved, cohorts, training)).to_json()

@@ -9,8 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
+import threading
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 from chiasm.atomic import locked, whole_file, whole_folder, write_csv, write_text
 from chiasm.checkpoint import SafeCheckpointIO, random_state, read_checkpoint, restore_random_state
 from chiasm.cohort.generated import check_texts
-from chiasm.cohort.store import Cohort
+from chiasm.cohort.store import Cohort, CohortLike, open_cohorts
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.strata import find_strata
 from chiasm.errors import CohortError, RecipeError, RunError, TrainingError
@@ -39,13 +42,13 @@ from chiasm.models.image.augment import augment, uniforms
 from chiasm.models.record.encoder import RecordEncoder
 from chiasm.objectives.balance import modulate, modulation, truth_scores
 from chiasm.progress import Progress, say
-from chiasm.recipe import Evaluate, Recipe
+from chiasm.recipe import Evaluate, Recipe, read_recipe
 from chiasm.run.answers import write_calibration
 from chiasm.run.calibrate import calibrate, judge, tell_left_out
 from chiasm.run.cohorts import open_recorded, record_cohort
 from chiasm.run.fit_novelty import ask_apart, fit_disagreement, fit_novelty
-from chiasm.run.fold_model import FoldModelOver, begin_fold_model, load_fold_model
-from chiasm.run.folder import Init, Run, read_run, seal_run, write_run
+from chiasm.run.fold_model import FoldModelOver, begin_fold_model, blank_batch, load_fold_model
+from chiasm.run.folder import Init, Run, RunLike, Trained, folder_of, read_run, seal_run, write_run
 from chiasm.run.model import Model
 from chiasm.run.novelty import write_novelty
 from chiasm.run.split import read_split
@@ -67,20 +70,20 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertis
 
 
 def train(
-    recipe: Recipe,
-    cohorts: Sequence[Path],
-    out: Path,
+    recipe: Recipe | str | Path,
+    cohorts: CohortLike | Sequence[CohortLike],
+    out: Path | str,
     *,
     resume: bool = False,
     folds: int = 1,
     repeats: int = 1,
-    init: Path | None = None,
-) -> Run:
+    init: RunLike | None = None,
+) -> Trained:
     """Train a recipe on cohorts and write a run.
 
     Args:
-        recipe: as read; what the cohorts lack is switched off and said so in `run.json` ("notes").
-        cohorts: folders; a target that one of them lacks is masked for its studies.
+        recipe: its name, its file, or as read; what the cohorts lack is switched off and said so in `run.json` ("notes").
+        cohorts: one or several, in folders; a target that one of them lacks is masked for its studies.
         out: the run folder, new unless `resume`.
         resume: go on from the last finished epoch of a run that was cut off.
         folds, repeats: K patient folds, R times, instead of the cohort's split, stratified by the recipe's first target. Each
@@ -89,19 +92,56 @@ def train(
             fold k begins fold k. To resume, the run folder knows it, and needs it only before the first checkpoint.
 
     Returns:
-        what `run.json` says.
+        what `run.json` says, and where the run is.
 
     Raises:
-        RunError: `out` exists (or, to resume, does not fit) or another training writes it; the encoders of `init` are other ones.
+        RunError: another thread trains; `out` exists (or, to resume, does not fit) or another training writes it; the encoders of `init` are other ones.
         InputError: `init` has seen patients of the test part.
         CohortError, RecipeError: see the message; also where this machine lacks the devices.
         TrainingError: a loss that is not finite, with the step named; no target left.
     """
-    opened = [Cohort.open_unchanged(path) for path in cohorts]
+    with one_training():
+        return _train(read_recipe(recipe), cohorts, out, resume, folds, repeats, init)
+
+
+_TRAINS = threading.Lock()
+"""Held while a training runs: torch's random state is one for all threads."""
+
+
+@contextmanager
+def one_training() -> Iterator[None]:
+    """Keep a second training out of this process, and the caller's random state as it is.
+
+    Raises:
+        RunError: another thread trains.
+    """
+    if not _TRAINS.acquire(blocking=False):
+        raise RunError(
+            "another training runs in this process, and both would draw from one random state",
+            remedy="train one after the other, or each in a process of its own: chiasm train, or ProcessPoolExecutor",
+        )
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        _TRAINS.release()
+
+
+def _train(
+    recipe: Recipe,
+    cohorts: CohortLike | Sequence[CohortLike],
+    out: Path | str,
+    resume: bool,
+    folds: int,
+    repeats: int,
+    init: RunLike | None,
+) -> Trained:
+    opened, out = open_cohorts(cohorts, on_disk=True), Path(out)
+    init = None if init is None else folder_of(init)
     if not _is_main():  # a further process of the same training: the first one has prepared everything
         info = read_run(out)
         _fit_all(info, opened, out, init, resume)
-        return info
+        return Trained.at(out, info)
     _check_machine(recipe)
     if resume:
         read_run(out)  # a folder that is no run gets no lock
@@ -111,27 +151,31 @@ def train(
             if resume
             else _prepare(recipe, opened, out, folds, repeats, init)
         )
-        _fit_all(info, opened, out, init, resume)
-        notes = calibrate_folds(out, info, opened)
+        notes = _fit_all(info, opened, out, init, resume)
+        notes += calibrate_folds(out, info, opened)
         info = replace(info, status="finished", notes=tuple(dict.fromkeys([*info.notes, *notes])))
         write_run(out, info)
         seal_run(out, info)
-    return info
+    return Trained.at(out, info)
 
 
-def _fit_all(info: Run, cohorts: Sequence[Cohort], out: Path, init: Path | None, resume: bool) -> None:
-    """Train every fold model that is not trained."""
-    start = find_start(info, init, out)
+def _fit_all(info: Run, cohorts: Sequence[Cohort], out: Path, init: Path | None, resume: bool) -> list[str]:
+    """Train every fold model that is not trained; sentences on what users must know of it."""
+    start, notes = find_start(info, init, out), list[str]()
     for number, name in enumerate(info.fold_models):
         if not (out / name / "weights.safetensors").is_file():
             if len(info.fold_models) > 1 and _is_main():
                 say(f"fold {number + 1} of {len(info.fold_models)}")
             try:
-                fit_fold(out / name, cohorts, info.init, start)
-            except TrainingError:
+                notes += fit_fold(out / name, cohorts, info.init, start)
+            except (TrainingError, RecipeError):
                 if _is_main() and not resume and not any(out.rglob("*.safetensors")):
                     shutil.rmtree(out)  # nothing was learned yet: the folder would only stand in the way
                 raise
+    if _is_main():
+        for note in dict.fromkeys(notes):
+            say(note)
+    return notes
 
 
 def _is_main() -> bool:
@@ -141,6 +185,14 @@ def _is_main() -> bool:
 
 def _check_machine(recipe: Recipe) -> None:
     """Refuse what Lightning cannot run here before anything is written."""
+    devices, strategy = recipe.train.devices, recipe.train.strategy
+    if (hasattr(sys, "ps1") or "ipykernel" in sys.modules) and (devices not in (1, "1") or strategy != "auto"):
+        raise RecipeError(
+            "several processes cannot be started from a notebook or an interactive session",
+            expected="train.devices=1 and train.strategy=auto",
+            got=f"train.devices={devices}, train.strategy={strategy}",
+            remedy='save the recipe (recipe.save("mine.yaml")) and run in a terminal: chiasm train mine.yaml COHORT --out RUN',
+        )
     machine = {key: getattr(recipe.train, key) for key in ("precision", "accelerator", "devices", "strategy")}
     try:
         with warnings.catch_warnings():
@@ -268,22 +320,28 @@ def _resume(recipe: Recipe, cohorts: Sequence[Cohort], out: Path, folds: int, re
 # --- one model ---------------------------------------------------------------------------------------------------------
 
 
-def fit_fold(folder: Path, cohorts: Sequence[Cohort], init: Init | None = None, start: Path | None = None) -> None:
+def fit_fold(folder: Path, cohorts: Sequence[Cohort], init: Init | None = None, start: Path | None = None) -> list[str]:
     """Train the fold model that `begin_fold` began: its weights are in `folder` at the end.
 
     Args:
         init, start: the run whose encoders it begins with, and where that is now.
 
+    Returns:
+        sentences on what users must know of it.
+
     Raises:
+        RecipeError: an encoder does not take the cohort's images or texts. RunError: pretrained weights have changed.
         TrainingError: a loss that is not finite, or nothing to train or validate on.
     """
     encoders = starting_weights(folder, init, start) if start is not None else {}
     fold_model = begin_fold_model(folder, cohorts, encoders)
     if isinstance(fold_model.model, Baseline):
         _fit_classifiers(fold_model, fold_model.model)
-    else:
-        _measure(fold_model, fold_model.model, init.modalities if init is not None else ())
-        _optimize(fold_model, TrainingModule(fold_model, fold_model.model))
+        return []
+    _measure(fold_model, fold_model.model, init.modalities if init is not None else ())
+    module = TrainingModule(fold_model, fold_model.model)
+    _optimize(fold_model, module)
+    return module.notes
 
 
 def calibrate_folds(out: Path, info: Run, cohorts: Sequence[Cohort]) -> list[str]:
@@ -395,6 +453,7 @@ def _optimize(fold_model: FoldModelOver, module: TrainingModule) -> None:
         default_root_dir=folder,
     )
     begun = checkpoints / "last.safetensors"
+    module.notes += fall_back(module.model, blank_batch(fold_model.plan), trainer)
     with warnings.catch_warnings():
         # advice on loader workers and log intervals, and a deprecation between torch and Lightning: not the user's
         warnings.filterwarnings("ignore", module=r"lightning\.")
@@ -406,11 +465,42 @@ def _optimize(fold_model: FoldModelOver, module: TrainingModule) -> None:
     _write_weights(folder, {key: weights[f"model.{key}"] for key in module.answering})
 
 
+def fall_back(model: Model, blank: Batch, trainer: pl.Trainer) -> list[str]:
+    """Let encoders compute in 32 bits that have a layer which this processor cannot compute in the precision of training.
+
+    Args:
+        blank: a study with everything.
+
+    Returns:
+        a sentence on each.
+    """
+    precision, device = trainer.precision_plugin, trainer.strategy.root_device
+    notes = []
+    for modality in [m for m in ("image", "text") if m in model.modalities] if "mixed" in precision.precision else ():
+        encoder = model.encoders[modality].eval()
+        try:
+            with precision.forward_context():
+                model.to(device).encode(blank.to(device), (modality,))
+        except RuntimeError:
+            forward = encoder.forward
+            encoder.forward = torch.autocast(device.type, enabled=False)(forward)
+            model.encode(blank.to(device), (modality,))
+            notes.append(
+                f"The {modality} encoder is trained in 32 bits, for this processor cannot compute one of its layers in "
+                f"{precision.precision}."
+            )
+        encoder.train()
+    return notes
+
+
 class TrainingModule(pl.LightningModule):  # type: ignore[misc]
     """The model as Lightning trains it: modality dropout, losses by name, AdamW under a warm-up and a cosine.
 
     Beside the answer each modality answers alone, to be watched and balanced. Of that nothing reaches the rest of the model,
     its random state or its clipped gradient, unless the recipe says so: the weights are those of a training unwatched.
+
+    Attributes:
+        notes: sentences on what users must know of the training.
     """
 
     def __init__(self, fold_model: FoldModelOver, model: Model) -> None:
@@ -428,6 +518,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self.seed_ = _seed(fold_model)
         self.random: dict[str, Tensor] | None = None
         self.seen: list[tuple[int, dict[str, Loss]]] = []
+        self.notes: list[str] = []
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The epoch's order is a permutation keyed by (seed, epoch); each process takes its share of every batch."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from chiasm.atomic import locked, whole_folder, write_json
-from chiasm.cohort.store import Cohort
+from chiasm.cohort.store import Cohort, CohortLike, listed, open_cohorts
 from chiasm.comparison.baselines import BASELINES
 from chiasm.documents import Document, read_document, to_json
 from chiasm.encoding.fit import fit_plan
@@ -32,7 +32,7 @@ from chiasm.recipe import Recipe, parse_recipe, read_recipe, write_recipe
 from chiasm.run.folder import read_run, seal_run, write_run
 from chiasm.run.selection import Chosen, Selection, read_selection, write_selection
 from chiasm.training.folds import Parts, begin_fold, split_patients
-from chiasm.training.train import calibrate_folds, fit_fold, new_run
+from chiasm.training.train import calibrate_folds, fit_fold, new_run, one_training
 from chiasm.tuning.inner import choose_metric, inner_folds, mean_figure, score_configuration
 from chiasm.tuning.space import Space, baseline_space, read_space
 from chiasm.tuning.trials import Trial, Trials, digest_recipe, recover
@@ -126,11 +126,11 @@ class Job:
 
 
 def tune(
-    recipes: Sequence[Recipe],
-    cohort: Path | str,
+    recipes: Recipe | str | Path | Sequence[Recipe | str | Path],
+    cohort: CohortLike,
     out: Path | str,
     *,
-    space: Path | None = None,
+    space: Path | str | None = None,
     trials: int = 20,
     folds: int = 5,
     repeats: int = 1,
@@ -154,12 +154,14 @@ def tune(
         what is missing; and once nothing is, what was chosen and what it is worth.
 
     Raises:
-        RunError: `out` is no such tuning, or one that was asked otherwise, or another process does this part.
+        RunError: another thread trains; `out` is no such tuning, or one that was asked otherwise, or another process does this part.
         RecipeError: space and recipes do not fit. MissingExtraError: Optuna, or what a recipe needs, is not installed.
     """
     begun, out = time.monotonic(), Path(out)
-    opened = [Cohort.open_unchanged(cohort)]
-    jobs = _open_jobs(recipes, opened, out, space, (trials, folds, repeats, inner_folds), metric, baselines)
+    opened = open_cohorts(cohort, on_disk=True)
+    given = [read_recipe(recipe) for recipe in listed(recipes)]
+    space = None if space is None else Path(space)
+    jobs = _open_jobs(given, opened, out, space, (trials, folds, repeats, inner_folds), metric, baselines)
     outer = list(_parts(jobs[0]))
     if part is not None and not 0 <= part < len(outer):
         raise RunError("there is no such part", expected=f"0 to {len(outer) - 1}, an outer fold each", got=str(part))
@@ -169,9 +171,10 @@ def tune(
             raise _Spent
 
     try:
-        for number, (fold, parts, seed) in enumerate(outer):
-            for job in jobs if part in (None, number) else ():
-                tune_fold(job, fold, parts, seed, check)
+        with one_training():
+            for number, (fold, parts, seed) in enumerate(outer):
+                for job in jobs if part in (None, number) else ():
+                    tune_fold(job, fold, parts, seed, check)
     except _Spent:
         say(f"the budget of {budget_minutes:g} minutes is spent")
     missing = tuple(clause for job in jobs for clause in _missing(job))

@@ -239,3 +239,17 @@ def test_without_an_image_the_text_is_only_normalized():
     fusion(tokens)
     by_hand = torch.nn.functional.layer_norm(tokens["text"].values, (DIM,))
     assert torch.allclose(read["text"], by_hand, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["mean", "weighted", "stacked"])
+def test_a_combination_of_answers_learns_without_them_and_still_says_where_it_looks(rule):
+    """In training no gradient reaches the answers; asked what it looked at, a model has one in its images."""
+    heads = LateHeads({"outcome": 1}, ("image", "text"), rule)
+    answers = {m: {"outcome": torch.ones(2, 1, requires_grad=True)} for m in ("image", "text")}
+    present = torch.ones(2, 2, dtype=torch.bool)
+    said = heads.train()(answers, present)["outcome"].sum()
+    assert (
+        not said.requires_grad or torch.autograd.grad(said, answers["image"]["outcome"], allow_unused=True)[0] is None
+    )
+    (gradient,) = torch.autograd.grad(heads.eval()(answers, present)["outcome"].sum(), answers["image"]["outcome"])
+    assert (gradient > 0).all()

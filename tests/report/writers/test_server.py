@@ -190,3 +190,42 @@ def test_one_client_answers_several_threads_at_once():
         answers = list(pool.map(lambda seed: model.reply(ASK[0], ASK[1], seed), range(8)))
     assert answers == [str(i) for i in range(8)]
     assert server.at_once == 4
+
+
+@pytest.mark.parametrize("takes", ["json_object", "text"])
+def test_a_server_that_refuses_the_schema_is_asked_for_plain_json(takes):
+    """The question holds the schema in any case; what the server takes is remembered."""
+
+    def script(body, number):
+        form = body.get("response_format", {}).get("type", "text")
+        if form in (takes, "text"):
+            return '{"a": 1}'
+        return ("status", 400, {}, f"response_format.type {form} is not supported by this model")
+
+    with ChatServer(script) as server:
+        model = Server("m", server.url)
+        assert [model.reply(*ASK) for _ in range(2)] == ['{"a": 1}'] * 2
+    forms = [body.get("response_format", {}).get("type", "text") for body in server.requests]
+    assert (
+        forms
+        == {
+            "json_object": ["json_schema", *["json_object"] * 2],
+            "text": ["json_schema", "json_object", *["text"] * 2],
+        }[takes]
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("The model m does not exist", "The model m does not exist"),
+        ("Quota exceeded for project 7", "Quota exceeded for project 7"),
+        ("Blocked: Jane Roe has an effusion. See the policy", "Blocked: [...]. See the policy"),
+        ("Text of Roe is not allowed", "Text of [...] is not allowed"),
+    ],
+)
+def test_a_refusal_shows_the_servers_own_words_and_none_of_the_question(message, shown):
+    with ChatServer(lambda body, n: ("status", 403, {}, message)) as server, pytest.raises(WriterError) as caught:
+        Server("m", server.url).reply(*ASK)
+    assert caught.value.got == f"HTTP 403: {shown}"
+    assert not {"Jane", "Roe", "effusion"} & set(str(caught.value).replace(".", " ").split())

@@ -70,7 +70,8 @@ class LateHeads(nn.Module):
         """modality -> target -> [B, L] logits, and [B, M] bool -> target -> [B, L]; zero where nothing is present."""
         logits = {}
         for name in next(iter(unimodal.values())):
-            each = torch.stack([unimodal[m][name] for m in self.modalities], dim=1).detach()  # [B, M, L]
+            each = torch.stack([unimodal[m][name] for m in self.modalities], dim=1)  # [B, M, L]
+            each = each.detach() if self.training else each  # the combination learns on answers that stand
             there = present[..., None].to(each.dtype)
             if self.rule == "stacked":
                 each = self.weight[name] * each + self.shift[name]

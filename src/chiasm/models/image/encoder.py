@@ -6,8 +6,9 @@ phantoms and small sizes), `hf:ID-or-folder` (any Hugging Face vision model), `m
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from chiasm.errors import RecipeError
 from chiasm.models.image.efficientnet_lite import SameConv, read_pretrained
-from chiasm.models.pretrained import load_pretrained
+from chiasm.models.pretrained import fill, keep, read_kept, read_network, read_normalization, settings
 from chiasm.recipe import ImageInput, encoder_names
 from chiasm.registry import IMAGE_ENCODERS
 from chiasm.study import View
@@ -35,6 +36,7 @@ class Backbone(nn.Module):
         pretrained: it begins with weights that were learned elsewhere. takes: what stands after the colon of its name in a
             recipe, in a word or two; "" if nothing does. ndims: of the images that it reads, 2 of pictures and 3 of volumes.
             tokens: what can be made of its maps (`inputs.image.tokens`).
+        inputs: channels that a pretrained one takes. settings: what beside its weights decides its maps; both name the cache.
 
     `forward` takes [n, C, *S] float in 0..255 and returns a list of [n, c, *s]. A pretrained network takes `inputs` channels,
     and one channel in their place (`three_of`); one that is made here takes as many as it was told.
@@ -46,11 +48,27 @@ class Backbone(nn.Module):
     takes: ClassVar[str] = ""
     ndims: ClassVar[tuple[int, ...]] = (2, 3)
     tokens: ClassVar[tuple[str, ...]] = ("grid", "territories")
+    inputs: int = 3
+    settings: str = ""
 
     @classmethod
     def build(cls, taken: str, ndim: int, channels: int) -> Backbone:
         """The network as a recipe names it, with `taken` after its colon, for images of these channels."""
         return cls(ndim, channels)
+
+    @classmethod
+    def keep(cls, taken: str, folder: Path) -> list[str]:
+        """Write into a new folder what a run needs beside the weights to build the network again: nothing of most.
+
+        `build` is then given the folder in the place of `taken`, and `fill` gives the weights, where training has not made them.
+
+        Returns:
+            sentences on what users must know.
+        """
+        return []
+
+    def fill(self, folder: Path, taken: str) -> None:
+        """Take the pretrained weights of `taken`, the very ones that stood there when `keep` wrote the folder."""
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         raise TypeError("Backbone is abstract")
@@ -151,9 +169,10 @@ class SmallCNN(Backbone):
 
 
 class HuggingFaceBackbone(Backbone):
-    """Any vision model of transformers: convolutional stages, or the patch tokens of a ViT as one map.
+    """Any vision model of transformers: the stages of a pyramid, or the patch tokens of a ViT as one map.
 
-    The mean and deviation come from the model's own `preprocessor_config.json`; ImageNet's where it has none.
+    Pixels are shifted and scaled as the model's own preprocessing says. A run keeps configuration and preprocessing, so that
+    neither hangs on the folder once training has begun.
     """
 
     mean: Tensor
@@ -164,56 +183,76 @@ class HuggingFaceBackbone(Backbone):
     def build(cls, taken: str, ndim: int, channels: int) -> Backbone:
         return cls(taken)
 
+    @classmethod
+    def keep(cls, taken: str, folder: Path) -> list[str]:
+        network = cls(taken)
+        keep(network.net, folder, tuple(network.mean.flatten().tolist()), tuple(network.std.flatten().tolist()))
+        return [] if network.told else [
+            f"The model {taken} does not say how its images are normalized: ImageNet's mean and deviation are used."
+        ]  # fmt: skip
+
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.net = load_pretrained(name, "inputs.image.encoder")
-        mean, std = _normalization(name)
+        self.net = read_network(name, "image")
+        config = self.net.config
+        self.inputs = int(getattr(config, "num_channels", None) or 3)
+        kept = read_kept(name)
+        mean, std, self.told = (kept.mean, kept.std, True) if kept else read_normalization(name, self.inputs)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
-        config = self.net.config
-        patch = getattr(config, "patch_size", None)
-        self.patch = patch if isinstance(patch, int) and not hasattr(config, "depths") else None
-        self.interpolates = config.model_type in ("vit", "deit", "beit", "vit_mae", "vit_msn")
-        if self.patch:
-            self.channels, self.strides = (config.hidden_size,), (self.patch,)
+        self.settings = f"{settings(self.net)} {mean} {std}"
+        taken = inspect.signature(self.net.forward).parameters
+        self.options: dict[str, Any] = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in taken else {}
+        self.masks = getattr(config, "mask_ratio", None) is not None and "noise" in taken
+        patch, width = getattr(config, "patch_size", None), getattr(config, "hidden_size", None)
+        self.patch: int | None = None
+        if isinstance(patch, int) and isinstance(width, int) and not hasattr(config, "depths"):
+            self.patch, self.channels, self.strides = patch, (width,), (patch,)
         else:
-            with torch.no_grad():
-                maps = self._stages(torch.zeros(1, 3, 64, 64))
-            self.channels = tuple(m.shape[1] for m in maps)
-            self.strides = tuple(64 // m.shape[2] for m in maps)
+            blank = torch.zeros(1, self.inputs, 64, 64)
+            self.places, self.channels, self.strides = _measure(self.eval()._maps, blank, f"hf:{name}")
 
-    def _stages(self, x: Tensor) -> list[Tensor]:
-        states = [h for h in self.net(x, output_hidden_states=True).hidden_states if h.ndim == 4]
-        last_of_stride = {h.shape[-1]: h for h in states if x.shape[-1] // h.shape[-1] >= 8}
-        return [last_of_stride[side] for side in sorted(last_of_stride, reverse=True)]
+    def fill(self, folder: Path, taken: str) -> None:
+        fill(self.net, folder, taken, "image")
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        x = (pixels / 255.0 - self.mean) / self.std  # one channel broadcasts to three
-        if self.patch is None:
-            return self._stages(x)
-        extra: dict[str, Any] = {"interpolate_pos_encoding": True} if self.interpolates else {}
-        h, w = x.shape[-2] // self.patch, x.shape[-1] // self.patch
-        tokens = self.net(x[..., : h * self.patch, : w * self.patch], **extra).last_hidden_state
-        return [tokens[:, -h * w :].transpose(1, 2).unflatten(2, (h, w))]  # class and register tokens come first
+        x = (pixels.expand(-1, self.inputs, -1, -1) / 255.0 - self.mean) / self.std
+        if self.patch is not None:
+            return [self._patches(x, self.patch)]
+        maps = self._maps(x)
+        return [maps[place] for place in self.places]
 
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        """Every map of a pyramid."""
+        out = self.net(pixel_values=x, output_hidden_states=True, **self.options)
+        states = getattr(out, "reshaped_hidden_states", None) or out.hidden_states or ()
+        if self.net.config.model_type == "hiera":  # its channels come last
+            states = [h.movedim(-1, 1) for h in states]
+        return [h for h in states if h.ndim == 4]
 
-def _normalization(name: str) -> tuple[list[float], list[float]]:
-    import json
-
-    from transformers.utils import cached_file
-
-    path = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-    try:
-        config = json.loads(Path(path).read_text("utf-8")) if path else {}
-        mean, std = config.get("image_mean", [0.485, 0.456, 0.406]), config.get("image_std", [0.229, 0.224, 0.225])
-        return [float(value) for value in mean], [float(value) for value in std]
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise RecipeError(
-            "the preprocessor_config.json of the model is damaged",
-            expected="image_mean and image_std, numbers",
-            got=type(error).__name__,
-            where="inputs.image.encoder",
-        ) from None
+    def _patches(self, x: Tensor, patch: int) -> Tensor:
+        """The tokens of patches where they lie; an image that is no whole number of patches is resized to one, never cut."""
+        h, w = (max(1, round(side / patch)) for side in x.shape[2:])
+        if (h * patch, w * patch) != x.shape[2:]:
+            x = F.interpolate(x, (h * patch, w * patch), mode="bilinear", align_corners=False, antialias=True)
+        options = dict(self.options)
+        if self.masks:  # a masked autoencoder drops patches by noise: here none, in their order
+            self.net.config.mask_ratio = 0.0
+            options["noise"] = torch.arange(h * w, device=x.device, dtype=x.dtype).expand(len(x), -1)
+        states: Tensor = self.net(pixel_values=x, **options).last_hidden_state
+        if states.ndim == 4:
+            return states
+        config = self.net.config
+        before = states.shape[1] - h * w  # class and register tokens come first
+        known = {
+            0,
+            1,
+            1 + int(getattr(config, "num_register_tokens", None) or 0),
+            2 if config.model_type == "deit" else 1,
+        }
+        if before not in known:
+            raise ValueError(f"{states.shape[1]} tokens for {h} x {w} patches: which are the patches is not known")
+        return states[:, before:].transpose(1, 2).reshape(len(x), -1, h, w)
 
 
 class MonaiBackbone(Backbone):
@@ -229,27 +268,61 @@ class MonaiBackbone(Backbone):
         super().__init__()
         from monai.networks.nets import EfficientNetBNFeatures, ResNetFeatures
 
-        if name.startswith("resnet"):
+        if name in MONAI_RESNETS:
             self.net = ResNetFeatures(name, pretrained=False, spatial_dims=ndim, in_channels=channels)
-        elif name.startswith("efficientnet"):
+        elif name in MONAI_EFFICIENTNETS:
             self.net = EfficientNetBNFeatures(name, pretrained=False, spatial_dims=ndim, in_channels=channels)
         else:
             raise RecipeError(
                 "no such MONAI backbone",
-                expected="monai:resnet10, 18, 34, 50 or monai:efficientnet-b0 to b7",
+                expected=", ".join(f"monai:{known}" for known in (*MONAI_RESNETS, *MONAI_EFFICIENTNETS)),
                 got=f"monai:{name}",
                 where="inputs.image.encoder",
             )
-        with torch.no_grad():
-            maps = self._stages(torch.zeros((1, channels, *(64,) * ndim)))
-        self.channels = tuple(m.shape[1] for m in maps)
-        self.strides = tuple(64 // m.shape[2] for m in maps)
-
-    def _stages(self, x: Tensor) -> list[Tensor]:
-        return [m for m in self.net(x) if x.shape[-1] // m.shape[-1] >= 8]
+        blank = torch.zeros((1, channels, *(64,) * ndim))
+        self.places, self.channels, self.strides = _measure(self.net.eval(), blank, f"monai:{name}")
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        return self._stages((pixels - 127.0) / 64.0)
+        maps = self.net((pixels - 127.0) / 64.0)
+        return [maps[place] for place in self.places]
+
+
+MONAI_RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50")
+MONAI_EFFICIENTNETS = tuple(f"efficientnet-b{number}" for number in range(8))
+
+
+@torch.no_grad()
+def _measure(
+    network: Callable[[Tensor], Sequence[Tensor]], blank: Tensor, encoder: str
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Which of a network's maps are used, the last of each stride of at least 8, fine to coarse; their channels and strides.
+
+    Args:
+        blank: an image of nothing, of a side that is a multiple of 32.
+
+    Raises:
+        RecipeError: it gives none.
+    """
+    try:
+        maps = network(blank)
+    except Exception as error:  # noqa: BLE001  a network of any kind
+        raise _no_maps(encoder, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}") from None
+    last = {blank.shape[2] // m.shape[2]: place for place, m in enumerate(maps)}
+    strides = tuple(sorted(stride for stride in last if stride >= 8))
+    if not strides:
+        raise _no_maps(encoder, "none")
+    places = tuple(last[stride] for stride in strides)
+    return places, tuple(maps[place].shape[1] for place in places), strides
+
+
+def _no_maps(encoder: str, got: str) -> RecipeError:
+    return RecipeError(
+        "the image encoder gives no maps",
+        expected="a model of images whose stages or patches lie on a grid, of a stride of 8 or more",
+        got=got,
+        where=f"inputs.image.encoder: {encoder}",
+        remedy="docs/encoders.md lists the families that were tried",
+    )
 
 
 class Voxels(Backbone):
@@ -271,16 +344,19 @@ def three_of(x: Tensor) -> Tensor:
 
 
 class Mixed(Backbone):
-    """A pretrained network of three channels behind a learned 1 x 1 layer that makes three of any number of them.
+    """A pretrained network behind a learned 1 x 1 layer that makes its channels of any number of them.
 
-    The layer begins as the mean of all channels, three times; 0 .. 255 stays 0 .. 255.
+    The layer begins as the mean of all channels, once for each of the network's; 0 .. 255 stays 0 .. 255.
     """
 
     def __init__(self, inner: Backbone, channels: int) -> None:
         super().__init__()
-        self.inner, self.mix = inner, nn.Conv2d(channels, 3, 1, bias=False)
+        self.inner, self.mix = inner, nn.Conv2d(channels, inner.inputs, 1, bias=False)
         nn.init.constant_(self.mix.weight, 1 / channels)
-        self.channels, self.strides = inner.channels, inner.strides
+        self.channels, self.strides, self.settings = inner.channels, inner.strides, inner.settings
+
+    def fill(self, folder: Path, taken: str) -> None:
+        self.inner.fill(folder, taken)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.inner(self.mix(pixels))
@@ -304,7 +380,7 @@ def build_backbone(encoder: str, ndim: int, channels: int = 1) -> Backbone:
             remedy=f"choose {encoder_names(IMAGE_ENCODERS, ndims=ndim)}",
         )
     backbone: Backbone = part.build(taken, ndim, channels)
-    return Mixed(backbone, channels) if part.pretrained and channels not in (1, 3) else backbone
+    return Mixed(backbone, channels) if part.pretrained and channels not in (1, backbone.inputs) else backbone
 
 
 class Extractor(nn.Module):
@@ -313,6 +389,7 @@ class Extractor(nn.Module):
     def __init__(self, backbone: Backbone, levels: int, frozen: bool) -> None:
         super().__init__()
         self.backbone, self.levels = backbone, levels
+        self._empty: dict[tuple[int, ...], list[Tensor]] = {}  # the shape of an image -> maps of no image
         frozen = frozen or not any(True for _ in backbone.parameters())
         self.backbone.requires_grad_(not frozen).train(not frozen)
         if isinstance(backbone, Mixed):  # the layer before a frozen network learns, so its maps change
@@ -338,12 +415,23 @@ class Extractor(nn.Module):
         """Take from training images, before the first step, what is no weight: nothing to most."""
 
     def extract(self, pixels: Tensor) -> list[Tensor]:
-        """The `levels` coarsest backbone maps of [n, C, *S] pixels in 0 .. 255, or of ones whose gradient is asked for."""
-        wanted = pixels.requires_grad or not self.frozen
-        with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
-            maps: list[Tensor] = self.backbone(pixels.float())
+        """The `levels` coarsest backbone maps of [n, C, *S] pixels in 0 .. 255, or of ones whose gradient is asked for.
+
+        No network is called without an image. Of none, the maps are none of a blank image's: so the weights of a network that
+        learns have a gradient in every process.
+        """
+        learns = torch.is_grad_enabled() and (pixels.requires_grad or not self.frozen)
+        shape = tuple(pixels.shape[1:])
+        if not len(pixels) and not learns and shape in self._empty:
+            return [m.to(pixels.device) for m in self._empty[shape]]
+        shown = pixels if len(pixels) else pixels.new_zeros((1, *shape))
+        with torch.set_grad_enabled(learns):
+            maps: list[Tensor] = [level[: len(pixels)] for level in self.backbone(shown.float())]
         # torch's group norm crashes in its backward pass on some maps whose channels come last
-        return [m.contiguous() for m in maps[-self.levels :]]
+        maps = [m.contiguous() for m in maps[-self.levels :]]
+        if not len(pixels) and not learns:
+            self._empty[shape] = maps
+        return maps
 
 
 class ImageEncoder(Extractor):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,9 +43,12 @@ class Territories(Backbone):
     def __init__(self, shape: tuple[int, ...], cell_ml: float, inner: Backbone, count: int) -> None:
         super().__init__()
         self.inner, self.count = inner, count
-        self.channels = (1, *inner.channels)
+        self.channels, self.settings = (1, *inner.channels), inner.settings
         self.register_buffer("regions", torch.zeros(shape, dtype=torch.uint8))
         self.register_buffer("cell_ml", torch.tensor(cell_ml))  # both name a cache of features
+
+    def fill(self, folder: Path, taken: str) -> None:
+        self.inner.fill(folder, taken)
 
     def place(self, regions: NDArray[np.uint8]) -> None:
         """Take the atlas of a cohort."""

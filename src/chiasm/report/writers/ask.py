@@ -73,7 +73,13 @@ class LanguageModelWriter:
         )
 
     def prompt_hash(self, kind: str) -> str:
-        files = (f"prompts/{kind}.md.j2", "prompts/again.md.j2", "lexicon/guarded.yaml", "lexicon/identifiers.yaml")
+        files = (
+            f"prompts/{kind}.md.j2",
+            "prompts/again.md.j2",
+            "lexicon/guarded.yaml",
+            "lexicon/neutral.yaml",
+            "lexicon/identifiers.yaml",
+        )
         return hash_files((*FILES, *files))
 
     def write(self, task: Task) -> Written:

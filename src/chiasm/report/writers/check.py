@@ -1,4 +1,4 @@
-"""The check of a language model's text: the labeler must read the given content, and numbers, sides and places must be in it."""
+"""The check of a language model's text: the labeler must read the given content in it, and each sentence say nothing else."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from chiasm.report.description import ImageDescription
 from chiasm.report.findings import label_report
 from chiasm.report.sections import read_lexicon
 from chiasm.report.structured import Judgement, StructuredReport, build_report, find_differences
+from chiasm.report.writers.entailment import find_unsupported, read_given
 from chiasm.report.writers.task import Document, Task
 from chiasm.study import Report, State
 
@@ -38,7 +39,15 @@ def check_document(document: Document, task: Task, own: Document | None) -> list
         if not all(sentence.strip() for sentence in (document.impression, *document.findings)) or not document.findings:
             found.append("it has an empty sentence")
     found += find_differences(document.text, task.content.states, closed=not task.pictures)
-    return found + _foreign(text, task, own)
+    found += _foreign(text, task, own)
+    if own is not None and not task.pictures and not found:  # what pictures show stands in no fact
+        said = (
+            document.observations
+            if isinstance(document, StructuredReport)
+            else (*document.findings, document.impression)
+        )
+        found += find_unsupported(said, read_given(task, own))
+    return found
 
 
 def _verdict(report: StructuredReport, task: Task) -> list[str]:
@@ -82,7 +91,10 @@ def _foreign(text: str, task: Task, own: Document | None) -> list[str]:
     """Numbers, sides and places that stand in no source; and of the draft's impression those that are left out."""
     if own is None:
         return []  # pictures alone: there is nothing to hold the words against
-    source = " ".join((task.content.to_json(), own.text, task.report)).lower()
+    draft = (
+        " ".join(own.observations) if isinstance(own, StructuredReport) else own.text
+    )  # a lexicon's words are no facts
+    source = " ".join((task.content.to_json(), draft, task.report)).lower()
     text = text.lower()
     said, known = set(_WORD.findall(text)) & _guarded(), set(_WORD.findall(source))
     numbers, given = set(_NUMBER.findall(text)), set(_NUMBER.findall(source))

@@ -22,6 +22,12 @@ from chiasm.report.writers.ask import Message, Unanswered
 _ADDRESS = re.compile(r"(?P<model>.+?)@(?P<url>https?://.+)")
 TIMEOUT_S, RETRIES, NEW_TOKENS = 120.0, 3, 1024
 _BUSY = (408, 409, 429)
+_FORM_REFUSED = (400, 404, 405, 415, 422)
+_FORM = re.compile(
+    r"response.?format|json.?(schema|object|mode)|structured.?output|guided|grammar|schema", re.IGNORECASE
+)
+LONGEST = 300
+"""Characters of a server's own message that are shown."""
 
 
 class Server:
@@ -46,6 +52,7 @@ class Server:
         retries: int = RETRIES,
     ) -> None:
         self.model, self.url, self.parallel = model, url, parallel
+        self._form = 0  # of those in which an answer can be asked for, the first that the server takes
         self.name = f"openai:{model}@{url}"
         here = is_loopback(url)
         if not (here or allow_remote):
@@ -91,17 +98,36 @@ class Server:
         return cls(match["model"], match["url"], allow_remote)
 
     def reply(self, messages: Sequence[Message], schema: dict[str, Any], seed: int) -> str:
+        wanted = {"type": "json_schema", "json_schema": {"name": "document", "schema": schema, "strict": True}}
+        forms: tuple[dict[str, Any], ...] = (
+            {"response_format": wanted},
+            {"response_format": {"type": "json_object"}},
+            {},
+        )
+        while True:
+            try:
+                return self._ask(messages, forms[self._form], seed)
+            except _FormRefused as refused:  # the question holds the schema as well
+                if self._form + 1 == len(forms):
+                    raise self._refused(refused.status, refused.words) from None
+                self._form += 1
+
+    def _ask(self, messages: Sequence[Message], form: dict[str, Any], seed: int) -> str:
+        """One answer, asked for in one form.
+
+        Raises:
+            _FormRefused: the server does not know the form. Unanswered, WriterError: as `reply`.
+        """
         import openai
 
-        wanted = {"type": "json_schema", "json_schema": {"name": "document", "schema": schema, "strict": True}}
         try:
             response = self._client.chat.completions.with_raw_response.create(
                 model=self.model,
                 messages=list(messages),
-                response_format=wanted,
                 seed=seed,
                 temperature=0,
                 max_tokens=NEW_TOKENS,
+                **form,
             )
             body = json.loads(response.text)
             answer = body["choices"][0]["message"]["content"]
@@ -112,14 +138,17 @@ class Server:
         except openai.APIStatusError as error:
             if error.status_code in _BUSY or error.status_code >= 500:
                 raise Unanswered(f"the server answered {error.status_code}") from None
-            raise self._refused(error.status_code) from None
+            words = own_words(error, messages)
+            if form and error.status_code in _FORM_REFUSED and _FORM.search(_message(error)):
+                raise _FormRefused(error.status_code, words) from None
+            raise self._refused(error.status_code, words) from None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, openai.OpenAIError):
             raise Unanswered("the server's answer is not of OpenAI's protocol") from None
         if not isinstance(answer, str):
             raise Unanswered("the server's answer holds no text")
         return answer
 
-    def _refused(self, status: int) -> WriterError:
+    def _refused(self, status: int, words: str) -> WriterError:
         hints = {
             401: "set OPENAI_API_KEY",
             403: "set OPENAI_API_KEY to one that may use this model",
@@ -128,12 +157,58 @@ class Server:
         moved = "write the address that it leads to" if 300 <= status < 400 else ""
         return WriterError(
             "the server refuses the request",
-            expected="a chat model that takes response_format json_schema, temperature and seed"
+            expected="a chat model that takes temperature and seed, and best response_format json_schema"
             + (", and pictures where they are sent" if status == 400 else ""),
-            got=f"HTTP {status}",
+            got=f"HTTP {status}{f': {words}' if words else ''}",
             where=self.url,
             remedy=hints.get(status, moved),
         )
+
+
+class _FormRefused(Exception):
+    """The server does not know the form in which an answer was asked for."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(status)
+        self.status, self.words = status, words
+
+
+def own_words(error: Any, messages: Sequence[Message]) -> str:
+    """The message of a server's error, without what it repeats of the question: two words or more that follow each other there, and
+    names and numbers of it.
+
+    >>> class Refused: body = {"message": "No grammar for this model. You sent: Jane Roe has an effusion, Roe"}
+    >>> own_words(Refused, [{"role": "user", "content": "Jane Roe has an effusion."}])
+    'No grammar for this model. You sent: [...]'
+    """
+    said = _message(error)
+    told = " ".join(
+        part["content"] if isinstance(part["content"], str) else " ".join(p.get("text", "") for p in part["content"])
+        for part in messages
+    )
+    asked = re.findall(r"\w+", told)
+    pairs, known = {(a.lower(), b.lower()) for a, b in zip(asked, asked[1:], strict=False)}, {a.lower() for a in asked}
+    words = list(re.finditer(r"\w+", said))
+    hidden = [
+        w.group().lower() in known and (w.group()[0].isupper() or w.group()[0].isdigit()) and w.start() > 0
+        for w in words
+    ]
+    for i, (a, b) in enumerate(zip(words, words[1:], strict=False)):
+        if (a.group().lower(), b.group().lower()) in pairs:
+            hidden[i] = hidden[i + 1] = True
+    text, at = "", 0
+    for word, hide in zip(words, hidden, strict=True):
+        text += said[at : word.start()] + ("\0" if hide else word.group())
+        at = word.end()
+    return " ".join(re.sub(r"\0(?:\W*\0)*", "[...]", text + said[at:]).split())
+
+
+def _message(error: Any) -> str:
+    """What a server says of its refusal, at most so much of it."""
+    body = error.body if isinstance(error.body, dict) else {}
+    inner = body.get("error")
+    said = body.get("message") or (inner.get("message") if isinstance(inner, dict) else inner)
+    return said[:LONGEST] if isinstance(said, str) else ""
 
 
 def is_loopback(url: str) -> bool:
