@@ -52,7 +52,8 @@ def _placed(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if error.errno is not None:  # a message of its own would be lost
+            error.filename = error.filename or str(path)
         raise
 
 
