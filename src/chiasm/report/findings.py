@@ -16,8 +16,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.report.phrases import Match, PhraseFinder
+from chiasm.report.phrases import Match, PhraseFinder, expand
 from chiasm.report.sections import Passage, find_sections, one_of, read_lexicon
+from chiasm.report.spelling import Speller
 from chiasm.study import Finding, Report, State
 from chiasm.vocabulary import FINDINGS, canonical, scheme
 
@@ -41,6 +42,11 @@ _SEEN_THROUGH = (",", "comparison", "closing", "clause")
 _OWN_CLAUSE = re.compile(rf"\b{one_of('own_clause')}\b|, {one_of('subject')} ", re.IGNORECASE)
 _SINGULAR = re.compile(rf"{one_of('singular')} ", re.IGNORECASE)
 _JOINED = re.compile(rf",|/|\b{one_of('joined')}\b", re.IGNORECASE)
+_PLURAL = re.compile(rf"{one_of('plural')} ", re.IGNORECASE)
+_AND = re.compile(rf"/|\b{one_of('joined')}\b", re.IGNORECASE)
+_APPOSED = re.compile(rf" *{one_of('apposed')}\b", re.IGNORECASE)
+_ANSWER = re.compile(r"\s*(yes|no|none)\b", re.IGNORECASE)
+_ANSWERED = (":", "-", "–", "—", "=", "(")  # "Effusion: no", "Effusion (no)"
 _OR = re.compile(rf"\b{one_of('one_of')}\b", re.IGNORECASE)
 _NOT_ABNORMAL = ("normal", "support_devices")
 _NO_FINDING = "not_a_finding"  # in the lexicon: a name that holds the name of a finding
@@ -159,7 +165,18 @@ def _finder() -> PhraseFinder:
     phrases = {
         f"{name}/{state}": text for name, entry in read_lexicon("findings").items() for state, text in entry.items()
     }
-    return PhraseFinder({**phrases, **read_lexicon("rules")})
+    speller = Speller(read_lexicon("spelling")["words"].split(), shortest=5)
+    return PhraseFinder({**phrases, **read_lexicon("rules")}, _nouns(), speller)
+
+
+def _nouns() -> set[str]:
+    """The words that name a finding by themselves, and the last words of devices."""
+    entries = {
+        name: entry["present"] for name, entry in read_lexicon("findings").items() if name not in (HELPER, _NO_FINDING)
+    }
+    named = {name: [p.split() for item in text.split(",") for p in expand(item)] for name, text in entries.items()}
+    alone = {words[0] for phrases in named.values() for words in phrases if len(words) == 1}
+    return alone | {words[-1] for words in named["support_devices"]}
 
 
 def _read_sentence(matches: Sequence[Match], text: str) -> list[Mention]:
@@ -167,8 +184,10 @@ def _read_sentence(matches: Sequence[Match], text: str) -> list[Mention]:
     cues = [""] * len(matches)  # of each match that is a finding
     cue = ""
     fresh = closed = False  # nothing has come since the cue; the next comma ends it
+    begins = False  # a statement of its own may begin here: a comma stands right before
     for i, match in enumerate(matches):
         kind, _, side = match.meanings[0].rpartition("_")
+        begins = not fresh and i > 0 and matches[i - 1].meanings == (",",) and match.start - matches[i - 1].end < 2
         if "/" in match.meanings[0]:
             if _OWN_CLAUSE.search(text, max(match.start - 2, 0), match.end):  # "no effusion, the heart is enlarged"
                 cue = ""
@@ -177,14 +196,22 @@ def _read_sentence(matches: Sequence[Match], text: str) -> list[Mention]:
             fresh = False
             cue = "" if closed or cue == "ignore" else cue
         elif side == "clause":
-            begins = i > 0 and matches[i - 1].meanings == (",",) and match.start - matches[i - 1].end < 2
             cue = "" if begins and cue == "negation" else cue
         elif side == "no":  # ends_no
-            cue = "" if cue == "negation" else cue
+            cue = "" if cue in ("negation", "ignore") else cue
+        elif side == "ignore":  # ends_ignore
+            cue = "" if cue == "ignore" or (begins and cue == "negation") else cue
         elif side == "closing":
             closed = cue == "negation" and not fresh
-        elif side == "after" or _belongs_before(matches, i, side, text):
+        elif side == "?":
+            answer = _ANSWER.match(text, match.end)
+            if not answer or answer.group(1).lower() != "yes":
+                _reach_back(matches, i, cues, "negation" if answer else "uncertain", text)
+        elif side == "after" or _belongs_before(matches, i, kind, side, text):
             _reach_back(matches, i, cues, kind, text)
+            closed = closed or (kind == "affirmed" and cue == "negation")
+        elif kind == "affirmed":  # before a finding: "prior infection with stable nodule", "no effusion, stable nodule"
+            cue = "" if cue == "ignore" or (begins and cue == "negation") else cue
         elif side in ("before", "near"):
             held = cue == "negation" and (kind == "linked" or (fresh and kind == "uncertain"))
             held |= kind == "alternative" and cue != ""
@@ -198,34 +225,60 @@ def _read_sentence(matches: Sequence[Match], text: str) -> list[Mention]:
     return [m for m in mentions if m.state is not State.NOT_MENTIONED and m.finding != _NO_FINDING]
 
 
-def _belongs_before(matches: Sequence[Match], i: int, side: str, text: str) -> bool:
+def _belongs_before(matches: Sequence[Match], i: int, kind: str, side: str, text: str) -> bool:
     """Whether cue i, of a kind that may stand on either side, belongs to the finding before it; so does "Effusion: no"."""
     if side == "before":
-        return 0 < i == len(matches) - 1 and text[matches[i - 1].start] == ":"
+        return 0 < i == len(matches) - 1 and text[matches[i - 1].start] in _ANSWERED
     if side != "near":
         return False
-    if i > 0 and "/" in matches[i - 1].meanings[0] and matches[i].start - matches[i - 1].end < 2:
+    if kind == "negation" and "/" in matches[i - 1].meanings[0] and 0 <= matches[i].start - matches[i - 1].end < 2:
         return True
-    follows = i + 1 < len(matches) and "/" in matches[i + 1].meanings[0]
-    return not follows and any("/" in match.meanings[0] for match in matches[:i])
+    ahead = (m.meanings[0] for m in matches[i + 1 :] if m.meanings[0] not in _SEEN_THROUGH[1:])
+    return "/" not in next(ahead, "") and any("/" in match.meanings[0] for match in matches[:i])
 
 
 def _reach_back(matches: Sequence[Match], i: int, cues: list[str], kind: str, text: str) -> None:
-    """Set the findings that cue i follows: those of one list; of "an effusion and a mass is not seen" only the mass."""
+    """Set the findings that cue i follows: those of one list; of "an effusion and a mass is not seen" only the mass.
+
+    A comma alone joins no list: of "cardiomegaly, effusion is not seen" only the effusion. Where a "no" stands before, a cue
+    that affirms ends it for a finding behind a comma alone ("no effusion, the tube remains") and for no other.
+    """
     singular = _SINGULAR.match(text, matches[i].start) is not None
-    reached, one_of = -1, False
+    reached, listed, one_of = -1, False, False
     for j in range(i - 1, -1, -1):
         meaning = matches[j].meanings[0]
-        if meaning in _SEEN_THROUGH:
+        if meaning in _SEEN_THROUGH or meaning.startswith("affirmed_"):
             continue
         if "/" not in meaning:
             break
         if reached >= 0:
             between = text[matches[j].end : reached]
             one_of = one_of or _OR.search(between) is not None
-            if not _JOINED.search(between) or (singular and not one_of):
+            listed = listed or _AND.search(between) is not None
+            if not _JOINED.search(between) or not listed or (singular and not one_of):
+                break
+        else:
+            between = text[matches[j].end : matches[i].start]
+            head, comma, rest = between.rpartition(",")
+            if comma and "," not in head and rest.strip() and not _APPOSED.match(rest):
+                break  # what the cue is said of stands behind the comma: "edema, infection less likely"
+            listed = ":" in between or (
+                _PLURAL.match(text, matches[i].start) is not None and text[matches[j].end - 1] != "s"
+            )
+            if kind == "affirmed" and cues[j] != "ignore":
+                if cues[j] == "negation" and "," not in between and _stands_alone(matches, j, cues, text):
+                    cues[j] = kind
                 break
         cues[j], reached = kind, matches[j].start
+
+
+def _stands_alone(matches: Sequence[Match], j: int, cues: Sequence[str], text: str) -> bool:
+    """Whether only a comma joins finding j to the one before it, which stands under the same cue."""
+    before = next((k for k in range(j - 1, -1, -1) if matches[k].meanings[0] not in _SEEN_THROUGH), -1)
+    if before < 0 or "/" not in matches[before].meanings[0]:
+        return False
+    between = text[matches[before].end : matches[j].start]
+    return "," in between and not _AND.search(between)
 
 
 def _combine(own: State, cue: State) -> State:

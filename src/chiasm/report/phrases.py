@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from chiasm.report.sections import one_of
+from chiasm.report.sections import one_of, plain_lines
+from chiasm.report.spelling import Speller
 
 _GROUP = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]")
-_GAP = rf"(?:(?!{one_of('gap')}\b)[\w'/]+{{space}}){{{{0,4}}}}?"
+_GAP = rf"(?:(?!(?:{one_of('gap')}|{{nouns}})\b)[\w'/]+{{space}}){{{{0,4}}}}?"
+_NO_NOUN = r"(?!)"
 _SPACE = r"(?: *\n *| *- *|:? +)"
 _SENTENCE = r"[.!?;](?=\s|\Z|[a-z]{2})|(?<=\s)\(\d{1,2}\)(?=\s)|\n[ \r]*\n|\n(?= *(?:\d+[.)]|[-*•]) )|\x1e"
-_SHORT_LINE = re.compile(r"^([^\n]{1,50})\n(?=[ \t]*[A-Z])", re.MULTILINE)  # a line that was not wrapped: a sentence
+_SHORT_LINE = re.compile(  # a line that was not wrapped: a sentence, unless its last or the next word says otherwise
+    rf"^(?![^\n]*(?:,|(?i:(?<![-:=] )\b{one_of('goes_on')}))[ \t]*\n)([^\n]{{1,50}})\n(?=[ \t]*(?!(?i:{one_of('goes_back')}\b))[A-Z])",
+    re.MULTILINE,
+)
 _Tree = dict[str, "_Tree"]  # word -> what may follow it; "": a phrase ends here
 _LONGEST = 40  # characters of the longest word a lexicon holds; more of a word is not looked up
 _QUESTION = r"(?<![^\s(/])\?(?= ?\w)"  # "?pneumonia"
-_TOKEN = re.compile(rf"(?P<word>[^\W_]+|{_QUESTION})|(?P<sentence>{_SENTENCE})|(?P<comma>[,:])")
+_TOKEN = re.compile(
+    rf"(?P<word>[^\W_]+|{_QUESTION})|(?P<sentence>{_SENTENCE})|(?P<comma>[,:(=]|\?(?=\))|(?<=\s)[-–—](?=\s))"
+)
 
 
 class Match(NamedTuple):
     """A phrase at characters start to end; `meanings` are the keys it was listed under.
 
-    `sentence` numbers the sentences of the text; a comma or colon is a match of the meaning ",".
+    `sentence` numbers the sentences of the text. What parts clauses (comma, colon, "(", "=", a dash between blanks) is a match
+    of the meaning ",", and a question mark behind words one of the meaning "?".
     """
 
     start: int
@@ -38,9 +46,19 @@ class Match(NamedTuple):
 
 
 class PhraseFinder:
-    """All phrases of a lexicon: meaning -> comma-separated phrases."""
+    """All phrases of a lexicon: meaning -> comma-separated phrases.
 
-    def __init__(self, phrases: Mapping[str, str]) -> None:
+    Args:
+        nouns: words, `*` allowed, that "..." neither passes over nor ends before: "heart ... enlarged" is not said by "heart
+            with a pacemaker, enlarged", nor by "heart border meets enlarged nodules".
+        speller: corrects words with which no phrase begins.
+    """
+
+    def __init__(self, phrases: Mapping[str, str], nouns: Iterable[str] = (), speller: Speller | None = None) -> None:
+        nouns = list(nouns)
+        ends = [re.escape(noun.rstrip("*")) + (r"[^\W_]*" if noun[-1] == "*" else "") for noun in nouns]
+        self._nouns = f"(?:{'|'.join(ends)})" if ends else _NO_NOUN
+        self._speller = speller
         trees: dict[str, dict[str, _Tree]] = {}  # first word -> meaning -> the words that follow
         for meaning, listed in phrases.items():
             for words in (plain.split() for item in listed.split(",") for plain in expand(item)):
@@ -50,16 +68,19 @@ class PhraseFinder:
                 tree[""] = {}
         self._exact: dict[str, list[tuple[re.Pattern[str], str]]] = {}
         self._prefix: dict[str, list[tuple[re.Pattern[str], str]]] = {}
+        self._suffix: dict[str, list[tuple[re.Pattern[str], str]]] = {}
         for first, meanings in trees.items():
-            begins = re.match(r"([^\W_]+|\?)(\*?)", first)
+            begins = re.match(r"(\*?)([^\W_]+|\?)(\*?)", first)
             assert begins is not None, f"a phrase begins with a word: {first!r}"
-            table = self._prefix if begins.group(2) else self._exact
-            patterns = table.setdefault(begins.group(1), [])
-            patterns += [(re.compile(_pattern(first, tree)), meaning) for meaning, tree in meanings.items()]
+            table = self._suffix if begins.group(1) else self._prefix if begins.group(3) else self._exact
+            patterns = table.setdefault(begins.group(2), [])
+            for meaning, tree in meanings.items():
+                ahead = rf"(?!{_SPACE}{self._nouns}\b)" if nouns and "/" in meaning else ""
+                patterns.append((re.compile(_pattern(first, tree, self._nouns, ahead)), meaning))
         self._candidates = lru_cache(maxsize=1 << 16)(self._find_candidates)
 
     def __call__(self, text: str) -> list[Match]:
-        """Every phrase, comma and colon in order; no two overlap. Positions are those of `text`."""
+        """Every phrase and mark in order; no two overlap. Positions are those of `text`."""
         text = _lower(text)
         matches: list[Match] = []
         sentence, done = 0, 0
@@ -68,25 +89,37 @@ class PhraseFinder:
             if start < done:
                 continue
             kind = token.lastgroup
-            if kind == "sentence":
-                sentence += 1
+            if kind != "word" and token.group() == "?":
+                matches.append(Match(start, start + 1, sentence, ("?",)))
             elif kind == "comma":
                 matches.append(Match(start, start + 1, sentence, (",",)))
-            else:
-                found = [
-                    (m.end(), meaning)
-                    for pattern, meaning in self._candidates(token.group()[:_LONGEST])
-                    if (m := pattern.match(text, start))
-                ]
+            if kind == "sentence":
+                sentence += 1
+            elif kind == "word":
+                correct, candidates = self._candidates(token.group()[:_LONGEST])
+                read, shift = (text, 0)
+                if correct:  # the phrase is looked for in the text as it was to be
+                    read = text[:start] + correct + text[token.end() :]
+                    shift = token.end() - start - len(correct)
+                found = [(m.end() + shift, meaning) for p, meaning in candidates if (m := p.match(read, start))]
                 if found:
                     done = max(end for end, _ in found)
                     meanings = tuple(dict.fromkeys(meaning for end, meaning in found if end == done))
                     matches.append(Match(start, done, sentence, meanings))
         return matches
 
-    def _find_candidates(self, word: str) -> Sequence[tuple[re.Pattern[str], str]]:
+    def _find_candidates(self, word: str) -> tuple[str, Sequence[tuple[re.Pattern[str], str]]]:
+        """The word as it was to be if it is misspelled, else "", and the patterns that may match there."""
+        if found := self._begin_with(word):
+            return "", found
+        correct = self._speller.correct(word) if self._speller else None
+        return (correct, self._begin_with(correct)) if correct else ("", [])
+
+    def _begin_with(self, word: str) -> Sequence[tuple[re.Pattern[str], str]]:
         prefixes = (self._prefix.get(word[:n], ()) for n in range(1, len(word) + 1))
-        return list(itertools.chain(self._exact.get(word, ()), *prefixes))
+        suffixes = (self._suffix.get(word[n:], ()) for n in range(2, len(word)))
+        named = list(itertools.chain(self._exact.get(word, ()), *prefixes))
+        return named or list(itertools.chain(*suffixes))  # "cardiomegaly" is not some other "*megaly"
 
 
 def find_sentences(text: str) -> list[tuple[int, int]]:
@@ -119,22 +152,29 @@ def expand(phrase: str) -> list[str]:
     return [plain for choice in choices for plain in expand(before + choice + after)]
 
 
-def _pattern(word: str, tree: _Tree) -> str:
-    """One regular expression for a word and all that may follow it; more words are preferred to fewer."""
+def _pattern(word: str, tree: _Tree, nouns: str, ahead: str, gapped: bool = False) -> str:
+    """One regular expression for a word and all that may follow it; more words are preferred to fewer.
+
+    `ahead` is what must hold behind a phrase with a gap.
+    """
+    gapped = gapped or word == "..."
     if word == "...":
-        own, space = _GAP.format(space=_SPACE), ""
+        own, space = _GAP.format(space=_SPACE, nouns=nouns), ""
     else:
         end = {"*": r"[^\W_]*\b", "+": ",", "?": ""}.get(word[-1], r"\b")
-        own, space = re.escape(word.rstrip("*+")) + end, _SPACE
+        begin = r"[^\W_]*" if word[0] == "*" else ""
+        own, space = begin + re.escape(word.strip("*+")) + end, _SPACE
     following = sorted((w for w in tree if w), key=lambda w: (w == "...", w[-1] == "*", -len(w)))
+    last = ahead if gapped else ""
     if not following:
-        return own
-    more = f"{space}(?:{'|'.join(_pattern(w, tree[w]) for w in following)})"
-    return f"{own}(?:{more})?" if "" in tree else own + more
+        return own + last
+    more = f"{space}(?:{'|'.join(_pattern(w, tree[w], nouns, ahead, gapped) for w in following)})"
+    return f"{own}(?:{more}|{last})" if "" in tree else own + more
 
 
 def _lower(text: str) -> str:
     """Lower case, tabs as spaces, plain apostrophes, the ends of short lines marked; every character in its place (some, as İ, grow when lowered)."""
+    text = plain_lines(text)
     if "\n" in text:
         text = _SHORT_LINE.sub("\\1\x1e", text)
     lower = text.lower()

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from chiasm.report.spelling import Speller
+
 SECTIONS = (
     "indication",
     "history",
@@ -36,6 +38,13 @@ _BRACKETED = re.compile(r"[\[<]([A-Za-z][A-Za-z &/-]{1,40})[\]>]:?")
 _MARKS = re.compile(r"(?:\s|_{2,}|\bx{4,}\b|\([^()]*\))+\Z")  # behind a heading: "FINDING(S) ___:"
 _SENTENCE_START = re.compile(r".*(?:[.;!?)\]][ \t]+|[\n\r])", re.DOTALL)
 _CAPITALS = re.compile(r"[A-Z][A-Z &/-]*\Z")
+_SHORTEST = 7  # letters of a heading that may hold a slip of the keyboard
+_EXPORTED = re.compile(  # what exports write for the end of a line or a space
+    r"(?P<space>&nbsp;|&#160;|</?(?:b|i|u|em|strong|span|font)\b[^<>\n]{0,80}>)|(?:\\r)?\\n|\\r(?![a-z])|\\\.br\\|"
+    r"</?(?:br|p|div|li|ul|ol|td|tr|table|h\d|html|body|pre)\b[^<>\n]{0,80}>|&lt;/?(?:br|p|div) ?/?&gt;|_x000d_(?:\n)?|\||\r\n?|[~^](?=\s*[a-z]{3}|\s*$)",
+    re.IGNORECASE,
+)
+_MAY_BE_EXPORTED = re.compile(r"[<|\\&^~\r]|_x000", re.IGNORECASE)
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n\s*(?=\S)")
 
 
@@ -85,6 +94,7 @@ def split_sections(text: str) -> dict[str, str]:
 
 def find_sections(text: str) -> list[Passage]:
     """The passages of a text in order, without headings and outer white space."""
+    text = plain_lines(text)
     headings = _find_headings(text)
     named = {section for section, _, _ in headings}
     unnamed = "other" if "findings" in named else "findings"
@@ -137,8 +147,32 @@ def _ends(text: str, line: int) -> bool:
     return not above[-2:].strip() or not above.strip()[-1].isalnum() or len(above.splitlines()[-1]) < _WRAPPED
 
 
+def plain_lines(text: str) -> str:
+    """The text with every mark of an export (a written-out \\n, <br>, |, &nbsp;) as blanks, and a line end where it is one.
+
+    Every other character keeps its place.
+
+    >>> plain_lines("No mass.<br>Edema.")
+    'No mass.   \\nEdema.'
+    """
+
+    if not _MAY_BE_EXPORTED.search(text):
+        return text
+
+    def blank(mark: re.Match[str]) -> str:
+        return " " * (len(mark.group()) - 1) + (" " if mark["space"] else "\n")
+
+    return _EXPORTED.sub(blank, text)
+
+
 def _heading(phrase: str) -> str | None:
-    return _headings().get(_normal(phrase.strip("#* \t")))
+    name = _normal(phrase.strip("#* \t"))
+    return _headings().get(name) or _headings().get(_speller().correct(name) or "")
+
+
+@cache
+def _speller() -> Speller:
+    return Speller(_headings(), _SHORTEST)
 
 
 @cache
