@@ -76,6 +76,17 @@ class MissingExtraError(ChiasmError):
         return type(self), self._arguments  # so that it survives the way out of a worker process
 
 
+def first_line(error: Exception) -> str:
+    """The kind of a library's error and the first line of its message, at most 200 characters of it.
+
+    Only where the library cannot quote what a file holds of a patient.
+
+    >>> first_line(ValueError("bad header\\nat byte 7"))
+    'ValueError: bad header'
+    """
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+
+
 def check_schema(got: object, known: int, error: type[ChiasmError], *, what: str, where: str, remedy: str) -> None:
     """Refuse what another version of chiasm wrote.
 

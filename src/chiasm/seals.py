@@ -20,10 +20,14 @@ def seal(folder: Path, names: Iterable[str]) -> None:
 
 def describe(file: Path) -> dict[str, Any]:
     """What is kept of a file."""
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    about = file.stat()
+    digest, about = file_hash(file), file.stat()
     return {"size": about.st_size, "time_ns": about.st_mtime_ns, "sha256": digest}
+
+
+def file_hash(file: Path) -> str:
+    """SHA-256 of a file."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def changed(folder: Path, *, full: bool = False) -> list[str] | None:
@@ -51,6 +55,6 @@ def is_same(file: Path, about: Mapping[str, Any], *, full: bool = False) -> bool
             return False
         if now.st_mtime_ns == about["time_ns"] and not full:
             return True
-        return bool(describe(file)["sha256"] == about["sha256"])
+        return bool(file_hash(file) == about["sha256"])
     except (OSError, LookupError, TypeError):
         return False

@@ -6,7 +6,7 @@ import pytest
 
 from chiasm.cohort.store import Cohort, write_cohort
 from chiasm.errors import RunError
-from chiasm.evaluation.spec import Evidence, read_truth, subgroups
+from chiasm.evaluation.spec import Arm, Evidence, read_truth, subgroups
 from chiasm.heads.spec import Pool, Question, Truth, mean_known
 from chiasm.study import Record
 
@@ -84,3 +84,11 @@ def test_ages_in_words_make_no_age_bands(cohort: Cohort, tmp_path: Path) -> None
     pool = Pool.find([worded, cohort], ["0/s02", "0/s03", "1/s02"], np.zeros((3, 1), np.int64))
     assert np.array_equal(pool.numbers("record.age_years"), [np.nan, np.nan, 25], equal_nan=True)
     assert not [name for name in subgroups(pool, (18, 40, 65)) if name.startswith("age")]
+
+
+def test_an_answer_is_a_yes_from_its_threshold_and_from_a_half_where_validation_could_not_say() -> None:
+    values = {"findings": np.zeros((3, 2)), "outcome": np.zeros((3, 1))}
+    arm = Arm(values, thresholds={"findings": np.array([[0.2, np.nan], [0.3, 0.9], [np.nan, 0.1]])})
+    assert arm.yes_from("findings", 0).tolist() == [0.2, 0.3, 0.5]
+    assert arm.yes_from("findings", 1).tolist() == [0.5, 0.9, 0.1]
+    assert arm.yes_from("outcome", 0).tolist() == [0.5, 0.5, 0.5]

@@ -8,7 +8,8 @@ import pytest
 from chiasm.cohort.store import Cohort
 from chiasm.errors import RunError
 from chiasm.evaluation.spec import Evidence
-from chiasm.evaluation.store import file_hash, read_evidence, write_evidence
+from chiasm.evaluation.store import read_evidence, write_evidence
+from chiasm.seals import file_hash
 
 
 def test_evidence_comes_back_to_the_last_digit(evidence: Evidence, cohort: Cohort, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_changed_probability_is_found_by_its_file_and_by_its_metrics(evaluated
 
 
 def test_whoever_also_forges_the_hashes_is_found_by_the_metrics(evaluated: Evaluation, run: Path) -> None:
-    from chiasm.evaluation.store import file_hash
+    from chiasm.seals import file_hash
 
     path = evaluated.out / "predictions" / "full.npz"
     change(path, "values/severity", (0, 0), 9.0)

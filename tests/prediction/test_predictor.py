@@ -38,8 +38,8 @@ def predictor(tiny_run) -> Predictor:
     return load_predictor(tiny_run)
 
 
-def assert_same(a: Prediction, b: Prediction, atol: float = 1e-4) -> None:
-    """Two predictions that say the same, to the last text and, within `atol`, every number: log-odds magnify what threads round."""
+def assert_same(a: Prediction, b: Prediction, atol: float = 1e-5) -> None:
+    """Two predictions that say the same, to the last text and, within `atol`, every number."""
     first, second = to_json(a), to_json(b)
     assert _texts(first) == _texts(second)
     np.testing.assert_allclose(_numbers(first), _numbers(second), atol=atol)
@@ -98,7 +98,9 @@ def test_the_predictor_answers_what_predict_writes(trained, tiny_run, phantom, s
     assert [answer.study_id for answer in answers] == [study.study_id for study in new_studies]
     for answer in answers:
         assert answer.used == ("image", "text", "record")
-        assert_same(_without_more(answer, written[answer.study_id]), written[answer.study_id])
+        # a baseline is linear in embeddings of texts, and its log-odds magnify what batches and threads round
+        atol = 1e-4 if trained is _train_baseline else 1e-5
+        assert_same(_without_more(answer, written[answer.study_id]), written[answer.study_id], atol)
 
 
 def test_the_stroke_recipe_is_answered_alike(strokes, tmp_path):

@@ -110,8 +110,7 @@ def _pick(evidence: Evidence, truth: Truth, target: str, k: int) -> tuple[dict[s
     among = whole if whole.any() else known
     if evidence.question.kinds[target] is not Kind.BINARY:
         return choose_ordered(said, labels, among), bool(whole.any())
-    threshold = arm.thresholds[target][:, k] if target in arm.thresholds else np.full(len(said), np.nan)
-    return choose_binary(said, labels, among, np.where(np.isnan(threshold), 0.5, threshold)), bool(whole.any())
+    return choose_binary(said, labels, among, arm.yes_from(target, k)), bool(whole.any())
 
 
 def _value(cohort: Cohort, row: int, column: str) -> str:

@@ -27,7 +27,7 @@ from chiasm.evaluation.score import Scores, score
 from chiasm.evaluation.selected import selected_metrics, tell_selection, tell_tried
 from chiasm.evaluation.shift import find_shift, tell_shift
 from chiasm.evaluation.spec import Evidence, read_truth
-from chiasm.evaluation.store import file_hash, read_evidence, write_evidence
+from chiasm.evaluation.store import read_evidence, write_evidence
 from chiasm.evaluation.warnings import (
     column_leaks,
     compute_warnings,
@@ -51,6 +51,7 @@ from chiasm.run.records import Compared, Difference, Evaluated, read_compared, r
 from chiasm.run.seen import count_seen
 from chiasm.run.selection import Selection, read_selection
 from chiasm.run.split import read_split
+from chiasm.seals import file_hash
 from chiasm.study import html_table
 from chiasm.summary.page import Selected, Summary, write_page
 from chiasm.summary.tables import Names, leading, number

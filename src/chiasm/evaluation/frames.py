@@ -83,10 +83,7 @@ def predictions_frame(evidence: Evidence, arm: str = "") -> pd.DataFrame:
                 _truth(value, kind, levels) if here else None
                 for value, here in zip(truth.labels[target][:, k].tolist(), known.tolist(), strict=True)
             ]
-            threshold = np.full(len(pool), 0.5 if kind is Kind.BINARY else np.nan)
-            if kind is Kind.BINARY and target in own.thresholds:
-                fitted = own.thresholds[target][:, k]
-                threshold = np.where(np.isnan(fitted), threshold, fitted)
+            threshold = own.yes_from(target, k) if kind is Kind.BINARY else np.full(len(pool), np.nan)
             for q, level in enumerate(levels):
                 answer = own.values[target][:, k, q] if kind.leveled else own.values[target][:, k]
                 parts.append(

@@ -133,6 +133,5 @@ def _findings(question: Question, arm: Arm, study: int) -> Iterator[Finding]:
     for target in question.findings:
         for k, label in enumerate(question.targets[target]):
             probability = float(arm.values[target][study, k])
-            threshold = float(arm.thresholds[target][study, k]) if target in arm.thresholds else np.nan
-            present = probability >= (0.5 if np.isnan(threshold) else threshold)
+            present = probability >= arm.yes_from(target, k)[study]
             yield Finding(label, State.PRESENT if present else State.ABSENT, target, probability=probability)

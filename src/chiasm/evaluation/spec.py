@@ -60,6 +60,13 @@ class Arm:
         """What a control rests on, of one label; "" where it says nothing of that."""
         return self.details.get(f"{target}/{label}", self.details.get("", ""))
 
+    def yes_from(self, target: str, k: int) -> Floats:
+        """[n] from which a binary answer to label k is a yes: its threshold, .5 where validation could not say."""
+        fitted = (
+            self.thresholds[target][:, k] if target in self.thresholds else np.full(len(self.values[target]), np.nan)
+        )
+        return np.where(np.isnan(fitted), 0.5, fitted)
+
     def by_model(self, target: str) -> Floats:
         """[n, M, L] or [n, M, L, Q] what each fold model says."""
         return self.each[target] if target in self.each else self.values[target][:, None]

@@ -3,14 +3,13 @@
 PREDICTIONS/index.json          what was asked (`Question`), by which fold models, of which cohorts
 PREDICTIONS/<arm>.npz           study_ids, patient_ids, fold_model, shown, values|logits|thresholds|quantiles|each/<target>; "full" is the model
 PREDICTIONS/heads/NAME*         evidence of a head, as the head writes it; NAME.CONTROL* of its controls
-PREDICTIONS/saliency.npz            values, target, label, studies: what the model looked at
+PREDICTIONS/saliency.npz        values, target, label, studies: what the model looked at
 PREDICTIONS/columns.json        of the example cases, what each column of the record added
 PREDICTIONS/shares.parquet      a row for each study and number told of it: what each modality added (made of the arms)
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -189,9 +188,3 @@ def _read_maps(path: Path, place: dict[str, int]) -> CaseMaps:
 def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     with whole_file(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

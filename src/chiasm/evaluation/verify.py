@@ -15,7 +15,7 @@ from chiasm.evaluation.protocol import to_metrics
 from chiasm.evaluation.score import score
 from chiasm.evaluation.selected import selected_metrics
 from chiasm.evaluation.spec import Evidence
-from chiasm.evaluation.store import file_hash, read_evidence
+from chiasm.evaluation.store import read_evidence
 from chiasm.heads.head import open_heads
 from chiasm.heads.spec import Floats, mean_known
 from chiasm.metrics.metric import Metric
@@ -25,7 +25,7 @@ from chiasm.run.cohorts import open_recorded
 from chiasm.run.folder import RunLike, folder_of, read_run
 from chiasm.run.records import read_evaluated
 from chiasm.run.selection import read_selection
-from chiasm.seals import changed
+from chiasm.seals import changed, file_hash
 
 TOLERANCE = 1e-6
 """Relative difference of a figure computed again that another machine's arithmetic may make."""

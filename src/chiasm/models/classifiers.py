@@ -232,6 +232,11 @@ class Problem:
     signs: NDArray[np.int64] | None = None
     copies: float = 1
 
+    @property
+    def constraints(self) -> NDArray[np.int64] | None:
+        """The signs, where any column is not free."""
+        return self.signs if self.signs is not None and self.signs.any() else None
+
 
 def fit_linear(problem: Problem) -> tuple[Linear, Chosen]:
     """Logistic regression, or ridge regression for numbers, on standardized columns, the penalty as |w|^2 / 2 per unit.
@@ -280,8 +285,8 @@ def fit_trees(problem: Problem) -> tuple[Trees, Chosen]:
         "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": options.l2, "seed": problem.seed, "deterministic": True, "force_row_wise": True,
         "num_threads": 1, "verbosity": -1,
     }  # fmt: skip
-    if _constrained(problem):
-        params["monotone_constraints"] = problem.signs.tolist()  # type: ignore[union-attr]
+    if (signs := problem.constraints) is not None:
+        params["monotone_constraints"] = signs.tolist()
     data = lightgbm.Dataset(x, y, free_raw_data=False)
     chosen = Chosen(PATIENCE, None)
     if folds:
@@ -301,7 +306,7 @@ def fit_blend(problem: Problem) -> tuple[Blend | Additive | Trees, Chosen]:
     Curves alone where there are no folds to choose by: few rows bear no trees. Trees alone where an answer may only rise or
     fall with a column, for curves do not keep to it.
     """
-    if _constrained(problem):
+    if problem.constraints is not None:
         return fit_trees(problem)
     curves, smooth = fit_additive(problem)
     if smooth.held_out is None:
@@ -310,10 +315,6 @@ def fit_blend(problem: Problem) -> tuple[Blend | Additive | Trees, Chosen]:
     assert rough.held_out is not None
     chosen = _least({s: (1 - s) * smooth.held_out + s * rough.held_out for s in SHARES}, problem.y, problem.binary)
     return Blend(chosen.strength, curves, trees), chosen
-
-
-def _constrained(problem: Problem) -> bool:
-    return problem.signs is not None and bool(problem.signs.any())
 
 
 def _least(held_out: dict[float, Floats], y: Floats, binary: bool) -> Chosen:

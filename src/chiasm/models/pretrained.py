@@ -16,7 +16,7 @@ import torch
 
 from chiasm.atomic import write_json
 from chiasm.documents import Document, read_document, to_json
-from chiasm.errors import RecipeError, RunError
+from chiasm.errors import RecipeError, RunError, first_line
 
 ALLOW_PICKLE = "CHIASM_ALLOW_PICKLED_WEIGHTS"
 """The environment variable that, set to 1, allows weights in a form that torch unpickles (pytorch_model.bin)."""
@@ -104,7 +104,7 @@ def load_pretrained(name: str, where: str, **options: Any) -> Any:
             "the Hugging Face model cannot be loaded",
             expected="a model id of the hub, or a local folder with config.json and whole weights of that very model in safetensors, "
             "of a kind that transformers itself knows",
-            got=f"{name} ({type(error).__name__}: {_first_line(error)})",
+            got=f"{name} ({first_line(error)})",
             where=where,
             remedy="check the name, the files and the connection; a model with code of its own is not run; weights in pytorch_model.bin "
             f"are read where {ALLOW_PICKLE}=1 is set, if you trust where they come from",
@@ -237,7 +237,7 @@ def read_normalization(name: str, channels: int) -> tuple[tuple[float, ...], tup
     except RecipeError:
         raise
     except Exception as error:  # noqa: BLE001  as of `read_network`
-        raise _no_normalization(name, channels, f"{type(error).__name__}: {_first_line(error)}") from None
+        raise _no_normalization(name, channels, first_line(error)) from None
     scale = 255 * float(told.get("rescale_factor") or 1 / 255) if told.get("do_rescale", True) else 255.0
     offset = 1.0 if told.get("rescale_offset") else 0.0
     mean, std = told.get("image_mean"), told.get("image_std")
@@ -271,10 +271,6 @@ def _no_normalization(name: str, channels: int, got: str) -> RecipeError:
         where=f"inputs.image.encoder: {name}",
         remedy="save the model's image processor into the folder: AutoImageProcessor.from_pretrained(ID).save_pretrained(FOLDER)",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]
 
 
 @contextmanager

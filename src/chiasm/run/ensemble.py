@@ -259,9 +259,8 @@ def _present(answers: Sequence[Answers], modalities: Sequence[str]) -> dict[str,
 def _prediction(fold_models: Sequence[FoldModelOver], said: _Said, i: int, index: int) -> Prediction:
     loader = fold_models[0].loader
     findings, outcomes = _decide(fold_models, said, said.values, said.thresholds, i)
-    seen, _ = _decide(
-        fold_models, said, said.hidden, said.hidden_thresholds, i
-    )  # a report adds no box and takes none away
+    # a report adds no box and takes none away
+    seen, _ = _decide(fold_models, said, said.hidden, said.hidden_thresholds, i)
     present = {(f.target, f.name) for f in seen if f.state is State.PRESENT}
     present |= {  # what all training patients have is no question: its boxes are shown
         place for m in fold_models for place in m.plan.localized if place[1] not in said.layout.labels.get(place[0], ())
@@ -333,31 +332,16 @@ def _decide(
     for target, names in said.layout.labels.items():
         levels = said.layout.levels.get(target, ((),) * len(names))
         for k, label in enumerate(names):
-            answer, threshold, quantile = (
-                values[target][i, k],
-                float(thresholds[target][i, k]),
-                float(said.quantiles[target][i, k]),
-            )
-            outcome = read_outcome(
-                target, label, said.layout.kinds[target], answer, levels[k], threshold, quantile, coverage
-            )
+            kind, answer = said.layout.kinds[target], values[target][i, k]
+            threshold, quantile = float(thresholds[target][i, k]), float(said.quantiles[target][i, k])
+            outcome = read_outcome(target, label, kind, answer, levels[k], threshold, quantile, coverage)
             if target in are_findings:
                 state = State.PRESENT if outcome.value else State.ABSENT
-                likely = (
-                    None
-                    if outcome.prediction_set is None
-                    else tuple(_STATES[bool(value)] for value in outcome.prediction_set)
-                )
+                levels_in = outcome.prediction_set
+                inside = None if levels_in is None else tuple(_STATES[bool(level)] for level in levels_in)
+                probability, share = outcome.probability, outcome.coverage
                 findings.append(
-                    Finding(
-                        label,
-                        state,
-                        target,
-                        READER,
-                        outcome.probability,
-                        prediction_set=likely,
-                        coverage=outcome.coverage,
-                    )
+                    Finding(label, state, target, READER, probability, prediction_set=inside, coverage=share)
                 )
             else:
                 outcomes.append(outcome)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from chiasm.cohort.store import Cohort
 from chiasm.encoding.batches import Loader
 from chiasm.encoding.plan import Plan
-from chiasm.errors import ChiasmError, RecipeError, RunError
+from chiasm.errors import ChiasmError, RecipeError, RunError, first_line
 from chiasm.geometry import Geometry
 from chiasm.metrics.novelty import Cloud
 from chiasm.models.baseline import Baseline
@@ -243,7 +243,7 @@ def _try_encoders(fold_model: FoldModel) -> None:
         except ChiasmError:
             raise
         except Exception as error:  # noqa: BLE001  an encoder of any kind
-            got = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+            got = first_line(error)
         else:
             if torch.isfinite(found).all():
                 continue
@@ -333,8 +333,8 @@ def _fill(fold_model: FoldModel) -> None:
     """
     for modality in OWNED:
         home, given = fold_model.folder / "encoders" / modality, getattr(fold_model.recipe.inputs, modality)
-        encoder = dict(fold_model.model.encoders.items()).get(modality)
-        if home.is_dir() and encoder is not None:
+        if home.is_dir() and modality in fold_model.model.encoders:
+            encoder = fold_model.model.encoders[modality]
             if isinstance(encoder, Extractor):
                 encoder.backbone.fill(home, given.taken)
             elif isinstance(encoder, TextEncoder):

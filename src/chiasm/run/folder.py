@@ -16,7 +16,7 @@ from chiasm.atomic import write_json
 from chiasm.documents import STRICT, Document, damaged, read_document, to_json
 from chiasm.errors import RunError
 from chiasm.run.cohorts import RecordedCohort
-from chiasm.seals import changed, seal
+from chiasm.seals import changed, file_hash, seal
 
 AGAIN = "copy the run again, or train again"
 
@@ -145,8 +145,8 @@ def hash_weights(run: Path, info: Run) -> str:
     """Over the weights of all fold models of a run."""
     digest = hashlib.sha256()
     for name in info.fold_models:
-        with readable(run / name), (run / name / "weights.safetensors").open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        with readable(run / name):
+            digest.update(bytes.fromhex(file_hash(run / name / "weights.safetensors")))
     return digest.hexdigest()
 
 

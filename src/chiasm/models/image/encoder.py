@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from chiasm.errors import RecipeError
+from chiasm.errors import RecipeError, first_line
 from chiasm.models.image.efficientnet_lite import SameConv, read_pretrained
 from chiasm.models.pretrained import fill, keep, read_kept, read_network, read_normalization, settings
 from chiasm.recipe import ImageInput, encoder_names
@@ -306,7 +306,7 @@ def _measure(
     try:
         maps = network(blank)
     except Exception as error:  # noqa: BLE001  a network of any kind
-        raise _no_maps(encoder, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}") from None
+        raise _no_maps(encoder, first_line(error)) from None
     last = {blank.shape[2] // m.shape[2]: place for place, m in enumerate(maps)}
     strides = tuple(sorted(stride for stride in last if stride >= 8))
     if not strides:
