@@ -110,11 +110,6 @@ def curve_at(values: Floats, edges: Levels, times: Floats) -> Floats:
     return np.asarray((1 - share) * curve[..., right - 1] + share * curve[..., right])
 
 
-def most_probable(values: Floats) -> NDArray[np.int64]:
-    """[..., Q] -> [...] the number of the level, the first of several."""
-    return np.asarray(values.argmax(axis=-1), np.int64)
-
-
 def expectation(values: Floats, levels: Levels, kind: Kind) -> Floats:
     """[..., Q] -> [...]: the mean of an ordinal scale, or the mean time without an event up to the last edge.
 
